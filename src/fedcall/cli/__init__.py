@@ -1,0 +1,54 @@
+"""The `fedcall` command. One module per command; heavy imports stay inside the functions that need them."""
+
+import os
+import sys
+
+# One thread per process unless a command's --threads says otherwise; must precede the import of numpy and torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import click
+import typer
+
+from fedcall import __version__
+from fedcall.errors import FedcallError
+
+app = typer.Typer(
+    name="fedcall",
+    help="Train a variant caller across hospitals without moving a read out of any of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fedcall {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 2 a user's mistake, 3 refused by a privacy rule, 1 our bug."""
+    from fedcall.cli import commands
+
+    commands.register(app)
+    try:
+        app(standalone_mode=False)
+    except FedcallError as error:
+        typer.echo(f"fedcall: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        typer.echo("fedcall: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)

@@ -1,0 +1,168 @@
+"""This run's choices: `config.yaml` and the sheet of patients."""
+
+import csv
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from fedcall.documents import Document, describe
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Name, read_yaml
+
+Split = Literal["train", "holdout", "public"]
+COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split")
+
+
+class Patient(Document):
+    """One row of `samples.tsv`. Paths are absolute after reading; an empty cell is None."""
+
+    patient: Name
+    site: Name
+    alignments: Path
+    truth: Path | None = None
+    regions: Path | None = None
+    split: Split
+    sample: str | None = Field(
+        None, description="Name of the patient's column in the truth VCF; the patient's name if empty."
+    )
+    reference: Path | None = Field(
+        None, description="Reference of this row's alignments; config's reference if empty."
+    )
+
+
+class SimulatedCohort(Document):
+    """A cohort to be made by `fedcall simulate` instead of read from a sheet (for the demo and for tests)."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    sites: dict[Name, Annotated[int, Field(ge=1)]] = Field(description="Training patients per site.")
+    holdout: Annotated[int, Field(ge=0)] = Field(3, description="Held-out patients per site.")
+    public: Annotated[int, Field(ge=0)] = Field(
+        6, description="Public patients, sequenced without the hospitals' artefact."
+    )
+    region_length: Annotated[int, Field(ge=1_000, le=10_000_000)] = Field(
+        20_000, description="Length of the sequenced region, bases."
+    )
+    depth: Annotated[float, Field(gt=0, le=500)] = Field(20.0, description="Mean depth, reads.")
+
+    @property
+    def rows(self) -> list[tuple[str, str, Split]]:
+        """Return (patient, site, split) of every simulated patient, in the order of the sheet."""
+        rows: list[tuple[str, str, Split]] = []
+        for site, patients in self.sites.items():
+            rows += [(f"{site}-{index:03d}", site, "train") for index in range(1, patients + 1)]
+            rows += [(f"{site}-h{index:02d}", site, "holdout") for index in range(1, self.holdout + 1)]
+        rows += [(f"public-{index:03d}", "public", "public") for index in range(1, self.public + 1)]
+        return rows
+
+
+class Config(Document):
+    """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
+
+    study: Path = Field(
+        description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site."
+    )
+    samples: Path | None = Field(
+        None, description="Sheet of patients; left out when the cohort is simulated."
+    )
+    public_samples: Path | None = Field(
+        None, description="Further sheet whose rows must all be split 'public'."
+    )
+    cohort: SimulatedCohort | None = Field(
+        None, description="Simulate the patients instead of reading a sheet."
+    )
+    reference: Path | None = Field(
+        None, description="Reference FASTA, indexed; left out when the cohort is simulated."
+    )
+    site: Name | None = Field(
+        None, description="This hospital's name; left out, all sites are rehearsed on this machine."
+    )
+    aggregator: str | None = Field(
+        None, description="HOST:PORT of the consortium's aggregator; needed with 'site'."
+    )
+    ca: Path | None = Field(
+        None, description="Certificate of the authority that signed the aggregator's certificate."
+    )
+    approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="Digest of the study this site agreed to; needed with 'site'."
+    )
+    ledger: str = Field(
+        "private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name."
+    )
+    site_key: str = Field(
+        "private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.samples is None) == (self.cohort is None):
+            raise ValueError(
+                "exactly one of 'samples' (your patients) and 'cohort' (simulated ones) is needed"
+            )
+        if self.samples is not None and self.reference is None:
+            raise ValueError("'reference' is needed beside 'samples'")
+        if self.site is not None:
+            missing = [key for key in ("aggregator", "ca", "approved_study") if getattr(self, key) is None]
+            if missing:
+                raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
+        return self
+
+
+def read_config(path: Path) -> Config:
+    """Read `config.yaml`; errors name file, line, key, the value found and what is allowed."""
+    return read_yaml(path, Config)
+
+
+def read_samples(path: Path) -> list[Patient]:
+    """Read a sheet of patients (tab-separated, one header line).
+
+    Raises
+    ------
+    FedcallError
+        If a column is missing or unknown, a cell is not allowed, a file is missing, or a patient stands in two rows;
+        the message names file, line and column.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="") as handle:
+            table = csv.DictReader(handle, delimiter="\t", restkey="(beyond the header)", restval="")
+            header = table.fieldnames or []
+            rows = list(table)
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such sheet of patients") from None
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise FedcallError(
+            f"{path}:1: missing column '{missing[0]}' (needed: {', '.join(COLUMNS)}; tab-separated)"
+        )
+    patients: list[Patient] = []
+    seen: dict[str, int] = {}
+    for line, row in enumerate(rows, start=2):
+        patient = _read_row(path, line, row)
+        if patient.patient in seen:
+            raise FedcallError(
+                f"{path}:{line}: patient '{patient.patient}' stands already in line {seen[patient.patient]};"
+                " a patient has one row, one site and one split"
+            )
+        seen[patient.patient] = line
+        patients.append(patient)
+    if not patients:
+        raise FedcallError(f"{path}: no patients below the header")
+    return patients
+
+
+def _read_row(path: Path, line: int, row: dict[str, str]) -> Patient:
+    cells: dict[str, object] = {
+        column: value.strip() if isinstance(value, str) else value for column, value in row.items()
+    }
+    cells = {column: value for column, value in cells.items() if value != ""}
+    for column in ("alignments", "truth", "regions", "reference"):
+        if column in cells:
+            file = (path.parent / str(cells[column])).resolve()
+            if not file.exists():
+                raise FedcallError(f"{path}:{line}: {column}: no such file: {file}")
+            cells[column] = file
+    try:
+        return Patient.model_validate(cells)
+    except ValidationError as error:
+        raise FedcallError(f"{path}:{line}: {describe(error)}") from None

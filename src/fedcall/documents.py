@@ -1,0 +1,125 @@
+"""Signed documents: canonical JSON (RFC 8785) with an Ed25519 signature (RFC 8032).
+
+A document on disk is `{"body": …, "public_key": …, "signature": …}`; the signature covers the
+canonical form of the body, prefixed by the document's kind so that no document passes for another kind.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedcall.errors import FedcallError
+from fedcall.files import write_bytes
+
+
+class Document(BaseModel):
+    """A value that sites and aggregator exchange and sign. Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def canonical(self) -> bytes:
+        """Return the canonical JSON of this document (RFC 8785)."""
+        return rfc8785.dumps(self.model_dump(mode="json"))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hexadecimal."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+
+Kind = TypeVar("Kind", bound=Document)
+
+
+def sign(document: Document, key: Ed25519PrivateKey) -> bytes:
+    """Return the signed form of `document`, as canonical JSON bytes."""
+    return rfc8785.dumps(
+        {
+            "body": document.model_dump(mode="json"),
+            "public_key": public_text(key.public_key()),
+            "signature": base64.b64encode(key.sign(_message(document))).decode(),
+        }
+    )
+
+
+def verify(signed: bytes, kind: type[Kind], public_key: str) -> Kind:
+    """Return the document inside `signed` after checking that `public_key` signed it.
+
+    Raises
+    ------
+    FedcallError
+        If the bytes are not a signed document of this kind, or the signature is not by `public_key`.
+    """
+    name = kind.__name__.lower()
+    document, envelope = _open(signed, kind)
+    try:
+        if envelope.get("public_key") != public_key:
+            raise FedcallError(
+                f"{name}: signed by another key ({envelope.get('public_key')}) than {public_key}"
+            )
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+        key.verify(base64.b64decode(envelope["signature"], validate=True), _message(document))
+    except (InvalidSignature, ValueError, TypeError):
+        raise FedcallError(f"{name}: the signature does not match the content") from None
+    return document
+
+
+def read_unverified(signed: bytes, kind: type[Kind]) -> tuple[Kind, str]:
+    """Return the document and the public key it names, without checking the signature."""
+    document, envelope = _open(signed, kind)
+    return document, str(envelope.get("public_key"))
+
+
+def read_signed(path: Path, kind: type[Kind], public_key: str) -> Kind:
+    """Read and verify a signed document; errors name the file."""
+    try:
+        return verify(Path(path).read_bytes(), kind, public_key)
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such file") from None
+    except FedcallError as error:
+        raise FedcallError(f"{path}: {error}") from None
+
+
+def write_signed(path: Path, document: Document, key: Ed25519PrivateKey) -> None:
+    """Write the signed form of `document` atomically."""
+    write_bytes(path, sign(document, key))
+
+
+def public_text(key: Ed25519PublicKey) -> str:
+    """Return a public key as base64 of its 32 bytes."""
+    return base64.b64encode(key.public_bytes_raw()).decode()
+
+
+def _open(signed: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
+    name = kind.__name__.lower()
+    try:
+        envelope = json.loads(signed)
+        if not isinstance(envelope, dict) or set(envelope) != {"body", "public_key", "signature"}:
+            raise FedcallError(f"{name}: not a signed document (body, public_key, signature expected)")
+        return kind.model_validate(envelope["body"]), envelope
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        raise FedcallError(f"{name}: not JSON") from None
+    except ValidationError as error:
+        raise FedcallError(f"{name}: {describe(error)}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first problem of a pydantic error as one line: where, what was found, what is allowed."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "document"
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}'"
+    if first["type"] == "missing":
+        return f"missing key '{where}'"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (found {first['input']!r})"
+
+
+def _message(document: Document) -> bytes:
+    return type(document).__name__.encode() + b"\0" + document.canonical()

@@ -1,0 +1,1 @@
+"""The privacy-budget report and the evaluation of calls, as HTML and JSON."""

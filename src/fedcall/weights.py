@@ -1,0 +1,62 @@
+"""Model weights on disk: safetensors with string metadata, named by a digest of their content."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fedcall.errors import FedcallError
+from fedcall.files import write_bytes
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Named tensors and the metadata that travels with them."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names, dtypes, shapes and values; metadata does not count."""
+        return weights_digest(self.tensors)
+
+
+def weights_digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of named tensors, independent of their order, in hexadecimal."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name])
+        state.update(f"{len(name)}:{name}|{tensor.dtype.str}|{tensor.shape}|".encode())
+        state.update(tensor.tobytes())
+    return state.hexdigest()
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a safetensors file.
+
+    Raises
+    ------
+    FedcallError
+        If the file is missing, or is not a complete safetensors file.
+    """
+    try:
+        with safe_open(path, framework="np") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (not a dict)
+            return Weights(tensors, dict(handle.metadata() or {}))
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such model file") from None
+    except SafetensorError as error:
+        raise FedcallError(
+            f"{path}: not a complete safetensors file ({error}); fetch or make it again"
+        ) from None
+
+
+def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
+    ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
+    write_bytes(path, save(ordered, metadata=dict(sorted(metadata.items()))))
