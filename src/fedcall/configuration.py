@@ -26,9 +26,7 @@ class Patient(Document):
     sample: str | None = Field(
         None, description="Name of the patient's column in the truth VCF; the patient's name if empty."
     )
-    reference: Path | None = Field(
-        None, description="Reference of this row's alignments; config's reference if empty."
-    )
+    reference: Path | None = Field(None, description="Reference of this row's alignments; config's reference if empty.")
 
 
 class SimulatedCohort(Document):
@@ -59,46 +57,26 @@ class SimulatedCohort(Document):
 class Config(Document):
     """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
 
-    study: Path = Field(
-        description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site."
-    )
-    samples: Path | None = Field(
-        None, description="Sheet of patients; left out when the cohort is simulated."
-    )
-    public_samples: Path | None = Field(
-        None, description="Further sheet whose rows must all be split 'public'."
-    )
-    cohort: SimulatedCohort | None = Field(
-        None, description="Simulate the patients instead of reading a sheet."
-    )
-    reference: Path | None = Field(
-        None, description="Reference FASTA, indexed; left out when the cohort is simulated."
-    )
+    study: Path = Field(description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site.")
+    samples: Path | None = Field(None, description="Sheet of patients; left out when the cohort is simulated.")
+    public_samples: Path | None = Field(None, description="Further sheet whose rows must all be split 'public'.")
+    cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
+    reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
     site: Name | None = Field(
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."
     )
-    aggregator: str | None = Field(
-        None, description="HOST:PORT of the consortium's aggregator; needed with 'site'."
-    )
-    ca: Path | None = Field(
-        None, description="Certificate of the authority that signed the aggregator's certificate."
-    )
+    aggregator: str | None = Field(None, description="HOST:PORT of the consortium's aggregator; needed with 'site'.")
+    ca: Path | None = Field(None, description="Certificate of the authority that signed the aggregator's certificate.")
     approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest of the study this site agreed to; needed with 'site'."
     )
-    ledger: str = Field(
-        "private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name."
-    )
-    site_key: str = Field(
-        "private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name."
-    )
+    ledger: str = Field("private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name.")
+    site_key: str = Field("private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.samples is None) == (self.cohort is None):
-            raise ValueError(
-                "exactly one of 'samples' (your patients) and 'cohort' (simulated ones) is needed"
-            )
+            raise ValueError("exactly one of 'samples' (your patients) and 'cohort' (simulated ones) is needed")
         if self.samples is not None and self.reference is None:
             raise ValueError("'reference' is needed beside 'samples'")
         if self.site is not None:
@@ -132,9 +110,7 @@ def read_samples(path: Path) -> list[Patient]:
         raise FedcallError(f"{path}: no such sheet of patients") from None
     missing = [column for column in COLUMNS if column not in header]
     if missing:
-        raise FedcallError(
-            f"{path}:1: missing column '{missing[0]}' (needed: {', '.join(COLUMNS)}; tab-separated)"
-        )
+        raise FedcallError(f"{path}:1: missing column '{missing[0]}' (needed: {', '.join(COLUMNS)}; tab-separated)")
     patients: list[Patient] = []
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):

@@ -60,9 +60,7 @@ def verify(signed: bytes, kind: type[Kind], public_key: str) -> Kind:
     document, envelope = _open(signed, kind)
     try:
         if envelope.get("public_key") != public_key:
-            raise FedcallError(
-                f"{name}: signed by another key ({envelope.get('public_key')}) than {public_key}"
-            )
+            raise FedcallError(f"{name}: signed by another key ({envelope.get('public_key')}) than {public_key}")
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
         key.verify(base64.b64decode(envelope["signature"], validate=True), _message(document))
     except (InvalidSignature, ValueError, TypeError):

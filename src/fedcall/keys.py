@@ -2,7 +2,7 @@
 
 | file | what | who reads it |
 |---|---|---|
-| `secret` | 32 random bytes: noise, sampling and patient pseudonyms | training and ledger only; never the network side |
+| `secret` | 32 random bytes: noise, sampling and patient pseudonyms | training and ledger; never the network side |
 | `signing.key` | Ed25519, signs claims | training |
 | `node.key` | P-384 in OpenSSH form, Flower's node authentication | fetch and upload |
 | `site.json` | name and both public keys | everyone |
@@ -54,12 +54,8 @@ def create_keys(folder: Path, name: str) -> SiteIdentity:
     _write_private(folder / "secret", secrets.token_bytes(32))
     _write_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
     _write_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
-    node_public = node.public_key().public_bytes(
-        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-    )
-    identity = SiteIdentity(
-        name=name, public_key=public_text(signing.public_key()), node_key=node_public.decode()
-    )
+    node_public = node.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    identity = SiteIdentity(name=name, public_key=public_text(signing.public_key()), node_key=node_public.decode())
     write_bytes(public, identity.canonical())
     return identity
 
@@ -72,18 +68,14 @@ def read_identity(folder: Path) -> SiteIdentity:
     except FileNotFoundError:
         raise FedcallError(f"{path}: no keys here; make them with 'fedcall site keygen'") from None
     except ValueError:
-        raise FedcallError(
-            f"{path}: not the public file of a site; make keys with 'fedcall site keygen'"
-        ) from None
+        raise FedcallError(f"{path}: not the public file of a site; make keys with 'fedcall site keygen'") from None
 
 
 def read_secret(folder: Path) -> bytes:
     """Read the 32-byte secret that keys noise, sampling and patient pseudonyms."""
     content = _read_private(Path(folder) / "secret")
     if len(content) != 32:
-        raise FedcallError(
-            f"{folder}/secret: {len(content)} bytes found, 32 expected; restore it from your backup"
-        )
+        raise FedcallError(f"{folder}/secret: {len(content)} bytes found, 32 expected; restore it from your backup")
     return content
 
 
@@ -111,9 +103,7 @@ def read_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _private_bytes(
-    key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat
-) -> bytes:
+def _private_bytes(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
@@ -122,9 +112,7 @@ def _write_private(path: Path, content: bytes) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise FedcallError(
-            f"{path}: exists without site.json; move the incomplete key folder away first"
-        ) from None
+        raise FedcallError(f"{path}: exists without site.json; move the incomplete key folder away first") from None
     with os.fdopen(descriptor, "wb") as handle:
         handle.write(content)
     sync(path)

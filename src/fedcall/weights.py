@@ -51,9 +51,7 @@ def read_weights(path: Path) -> Weights:
     except FileNotFoundError:
         raise FedcallError(f"{path}: no such model file") from None
     except SafetensorError as error:
-        raise FedcallError(
-            f"{path}: not a complete safetensors file ({error}); fetch or make it again"
-        ) from None
+        raise FedcallError(f"{path}: not a complete safetensors file ({error}); fetch or make it again") from None
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -63,6 +63,4 @@ class Receipt(Document):
     sentence: str = Field(description="The reason in words: what was found, what is allowed.")
     epsilon: float | None = Field(description="Cumulative epsilon as the aggregator recomputes it.")
     accepted_rounds: int = Field(description="Updates of this site accepted so far, this one included.")
-    log_head: Digest = Field(
-        description="Head of the aggregator's hash-chained admission log after this decision."
-    )
+    log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log after this decision.")

@@ -31,9 +31,7 @@ class ModelTerms(Document):
 
     architecture: Literal["pileup_residual"] = "pileup_residual"
     initial_weights: Digest | None = Field(None, description="Content digest of the first global model.")
-    trainable: Literal["all", "norm_and_head", "head"] = Field(
-        "all", description="Which tensors training may change."
-    )
+    trainable: Literal["all", "norm_and_head", "head"] = Field("all", description="Which tensors training may change.")
 
     def is_trainable(self, tensor: str) -> bool:
         """Say whether training may change the tensor of this name."""
@@ -74,18 +72,14 @@ class AdmissionTerms(Document):
         None,
         description="Ceiling on the L2 norm of an update; left out, it follows from clip norm, noise and steps.",
     )
-    max_refusals: Annotated[int, Field(ge=1)] = Field(
-        3, description="Refusals in a row that quarantine a site."
-    )
+    max_refusals: Annotated[int, Field(ge=1)] = Field(3, description="Refusals in a row that quarantine a site.")
 
 
 class Study(Document):
-    """The agreement all sites sign. Incomplete (no sites, no initial weights) until `fedcall study new` fills it."""
+    """The agreement all sites sign; without sites and initial weights until `fedcall study new` fills it."""
 
     name: Name
-    coordinator: PublicKey | None = Field(
-        None, description="Ed25519 key that signs this study and all receipts."
-    )
+    coordinator: PublicKey | None = Field(None, description="Ed25519 key that signs this study and all receipts.")
     sites: tuple[Site, ...] = ()
     model: ModelTerms = ModelTerms()
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 4
@@ -148,14 +142,10 @@ def read_study(path: Path) -> Study:
         signed = Path(path).read_bytes()
         study, _ = read_unverified(signed, Study)
         if not study.is_complete or study.coordinator is None:
-            raise FedcallError(
-                "study lacks sites, coordinator or initial weights; make it with 'fedcall study new'"
-            )
+            raise FedcallError("study lacks sites, coordinator or initial weights; make it with 'fedcall study new'")
         return verify(signed, Study, study.coordinator)
     except FileNotFoundError:
-        raise FedcallError(
-            f"{path}: no such study; the coordinator makes it with 'fedcall study sign'"
-        ) from None
+        raise FedcallError(f"{path}: no such study; the coordinator makes it with 'fedcall study sign'") from None
     except FedcallError as error:
         raise FedcallError(f"{path}: {error}") from None
 

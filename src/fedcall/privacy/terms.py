@@ -14,9 +14,7 @@ Clipping = Literal["fixed", "adaptive"]
 class PrivacyTerms(Document):
     """How one round of training is made private, and how much may be spent in total."""
 
-    unit: Unit = Field(
-        "patient", description="What one epsilon protects: all rows of a patient, or one example."
-    )
+    unit: Unit = Field("patient", description="What one epsilon protects: all rows of a patient, or one example.")
     mechanism: Mechanism = Field("gaussian", description="Noise distribution of a step.")
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Largest norm of one unit's gradient: L2 for gaussian, L1 for laplace."
@@ -28,15 +26,11 @@ class PrivacyTerms(Document):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = Field(
         0.25, description="Chance of each unit to take part in a step (Poisson)."
     )
-    steps_per_round: Annotated[int, Field(ge=1, le=100_000)] = Field(
-        10, description="Noisy steps in a round."
-    )
+    steps_per_round: Annotated[int, Field(ge=1, le=100_000)] = Field(10, description="Noisy steps in a round.")
     rows_per_unit: Annotated[int, Field(ge=1, le=100_000)] = Field(
         64, description="Candidates drawn per sampled patient and step; 1 when the unit is one example."
     )
-    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
-        1e-3, description="Must be below 1 / patients of every site."
-    )
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="Must be below 1 / patients of every site.")
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         8.0,
         description="Cap on the cumulative epsilon of a unit, over everything in the site's ledger;"
@@ -57,7 +51,5 @@ class PrivacyTerms(Document):
         if self.unit == "example" and self.examples_per_patient is None:
             raise ValueError("unit 'example' needs examples_per_patient, a declared number")
         if self.unit == "patient" and self.examples_per_patient is not None:
-            raise ValueError(
-                "examples_per_patient belongs to unit 'example'; leave it out for unit 'patient'"
-            )
+            raise ValueError("examples_per_patient belongs to unit 'example'; leave it out for unit 'patient'")
         return self
