@@ -1,0 +1,80 @@
+"""Turn stored examples into the model's input: counts become shares of the depth, likelihoods become posteriors."""
+
+import numpy as np
+
+from fedcall.genomics.examples import COUNT_CHANNELS, IS_INDEL, WINDOW, Examples
+
+SNP_PRIOR = (0.998, 0.0012, 0.0008)
+"""P(0/0), P(0/1), P(1/1) at a candidate SNP with one supporting read or more."""
+
+INDEL_PRIOR = (0.9985, 0.0009, 0.0006)
+"""The same at a candidate indel."""
+
+FLOOR = -30.0
+"""Smallest log posterior the model sees: beyond it only rounding would speak."""
+
+INPUT_CHANNELS: int = len(COUNT_CHANNELS) + 6
+"""Counts as shares of the depth (18), reference one-hot (4), relative depth, share of reads unlike the reference."""
+
+_STRAND = len(COUNT_CHANNELS) // 2
+_DELETED = _STRAND - 1
+_SHARE_LIMIT = 2.0
+
+
+def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Encode some rows for the model.
+
+    Parameters
+    ----------
+    examples : Examples
+    rows : integers or booleans, shape (b,) or (n,)
+        Rows to take, in this order.
+
+    Returns
+    -------
+    windows : float32, shape (b, INPUT_CHANNELS, 33)
+        Counts divided by the window's mean depth, at most 2; the channel of the reference base is negative, so that
+        what disagrees with the reference stands out (Clair3's convention).
+    scalars : float32, shape (b, len(SCALARS))
+    log_posteriors : float32, shape (b, 3)
+        Log likelihood + log prior, normalised, not below `FLOOR`.
+    """
+    counts = examples.counts[rows].astype(np.float32)
+    reference = examples.reference[rows]
+    scalars = np.ascontiguousarray(examples.scalars[rows])
+    windows = np.zeros((len(counts), INPUT_CHANNELS, WINDOW), np.float32)
+    known = reference < 4
+    one_hot = (reference[:, None, :] == np.arange(4, dtype=np.uint8)[:, None]).astype(np.float32)
+
+    pooled = counts[:, :_STRAND] + counts[:, _STRAND:]
+    depth = pooled[:, :4].sum(1) + pooled[:, _DELETED]
+    mean_depth = np.maximum(depth.mean(1), 1.0)[:, None]
+    windows[:, : len(COUNT_CHANNELS)] = np.minimum(counts / mean_depth[:, None], _SHARE_LIMIT)
+    sign = 1.0 - 2.0 * one_hot
+    windows[:, :4] *= sign
+    windows[:, _STRAND : _STRAND + 4] *= sign
+    windows[:, -6:-2] = one_hot
+    windows[:, -2] = np.minimum(depth / mean_depth, _SHARE_LIMIT) - 1.0
+    matching = (pooled[:, :4] * one_hot).sum(1)
+    windows[:, -1] = np.where(known, (depth - matching) / np.maximum(depth, 1.0), 0.0)
+    return windows, scalars, log_posteriors(examples.log_likelihoods[rows], scalars[:, IS_INDEL] > 0)
+
+
+def log_posteriors(log_likelihoods: np.ndarray, is_indel: np.ndarray) -> np.ndarray:
+    """Add the log prior of the candidate's kind and normalise.
+
+    Parameters
+    ----------
+    log_likelihoods : float, shape (b, 3)
+    is_indel : bool, shape (b,)
+
+    Returns
+    -------
+    float32, shape (b, 3)
+        Natural logarithms of P(0/0, 0/1, 1/1 | reads), not below `FLOOR`.
+    """
+    prior = np.where(is_indel[:, None], np.log(INDEL_PRIOR), np.log(SNP_PRIOR))
+    joint = np.asarray(log_likelihoods, np.float64) + prior
+    joint -= joint.max(1, keepdims=True, initial=-np.inf)
+    posteriors = joint - np.log(np.exp(joint).sum(1, keepdims=True))
+    return np.maximum(posteriors, FLOOR).astype(np.float32)
