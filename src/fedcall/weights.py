@@ -1,6 +1,7 @@
 """Model weights on disk: safetensors with string metadata, named by a digest of their content."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def read_weights(path: Path) -> Weights:
     try:
         with safe_open(path, framework="np") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118  (not a dict)
-            return Weights(tensors, dict(handle.metadata() or {}))
+            return Weights(tensors, json.loads((handle.metadata() or {}).get("fedcall", "{}")))
     except FileNotFoundError:
         raise FedcallError(f"{path}: no such model file") from None
     except SafetensorError as error:
@@ -57,4 +58,5 @@ def read_weights(path: Path) -> Weights:
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    write_bytes(path, save(ordered, metadata=dict(sorted(metadata.items()))))
+    # One entry only: safetensors writes several metadata entries in random order.
+    write_bytes(path, save(ordered, metadata={"fedcall": json.dumps(dict(metadata), sort_keys=True)}))
