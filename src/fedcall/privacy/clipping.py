@@ -1,0 +1,129 @@
+"""Bound what one unit can contribute to a sum, on real numbers and then exactly on integers."""
+
+from typing import Literal
+
+import numpy as np
+
+from fedcall.privacy.terms import Mechanism
+
+GRID = 2**24  # grid points per clip norm (design §6.4)
+Norm = Literal["l1", "l2"]
+
+
+def norm_of(mechanism: Mechanism) -> Norm:
+    """Return the norm in which a mechanism bounds a unit: L2 for gaussian, L1 for laplace."""
+    return "l2" if mechanism == "gaussian" else "l1"
+
+
+def clip_units(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+    """Scale each unit's gradient to a norm of at most `clip_norm`.
+
+    Parameters
+    ----------
+    gradients : float32 or float64, shape (units, parameters)
+        One row per privacy unit; a row with a non-finite value counts as zero.
+    clip_norm : float
+        Largest norm kept, in units of the gradient. Must be positive and finite.
+    norm : "l2" or "l1"
+        The norm that the mechanism's noise is calibrated to.
+
+    Returns
+    -------
+    float64, shape (units, parameters)
+        A new array; rows already short enough are unchanged.
+
+    Raises
+    ------
+    ValueError
+        If `clip_norm` is not positive, or `gradients` is not two-dimensional.
+
+    Notes
+    -----
+    Abadi et al. 2016, algorithm 1, line "clip gradient".
+    """
+    _check(gradients, clip_norm)
+    clipped = np.array(gradients, dtype=np.float64)
+    clipped[~np.isfinite(clipped).all(axis=1)] = 0.0
+    # Divide by the largest value first, so that huge finite gradients do not overflow to an infinite norm.
+    largest = np.abs(clipped).max(axis=1, initial=0.0)
+    directions = clipped / np.where(largest > 0, largest, 1.0)[:, None]
+    with np.errstate(over="ignore"):
+        norms = row_norms(directions, norm) * largest
+    long = norms > clip_norm
+    clipped[long] = directions[long] * (clip_norm / row_norms(directions[long], norm))[:, None]
+    return clipped
+
+
+def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+    """Truncate clipped rows toward zero onto a grid of `clip_norm` / 2^24.
+
+    Parameters
+    ----------
+    clipped : float64, shape (units, parameters)
+        Rows of norm at most `clip_norm`, up to floating-point rounding.
+    clip_norm : float
+        The clip norm, in units of the gradient.
+    norm : "l2" or "l1"
+        The norm that was clipped.
+
+    Returns
+    -------
+    int64, shape (units, parameters)
+        In grid points. The norm of every row, computed exactly, is at most 2^24.
+
+    Raises
+    ------
+    ValueError
+        If a row is longer than `clip_norm` by more than rounding explains.
+
+    Notes
+    -----
+    Rounding may leave a clipped row longer than the clip norm by a few parts in 10^16; such rows, found by exact
+    integer arithmetic, are shrunk until they fit, so the sensitivity of the sum is 2^24 and not "about" 2^24.
+    """
+    _check(clipped, clip_norm)
+    scaled = clipped.astype(np.float64) * (GRID / clip_norm)
+    if not (row_norms(scaled, norm) <= GRID * (1 + 1e-6)).all():
+        raise ValueError("to_grid: a row is longer than the clip norm; clip first")
+    grid = np.trunc(scaled).astype(np.int64)
+    for row in np.flatnonzero(~_fits(grid, norm)):
+        shrink = 1.0
+        while not _fits(grid[row : row + 1], norm)[0]:
+            shrink -= 1e-12
+            grid[row] = np.trunc(scaled[row] * (shrink * GRID / max(GRID, float(row_norms(scaled[row], norm)))))
+    return grid
+
+
+def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+    """Clip units, put them on the grid and add them: int64, shape (parameters,), in grid points.
+
+    The sum is exact, so sums of chunks of units may be added in any order with the same result. Adding or removing
+    one unit moves it by at most 2^24 (design §6.1).
+    """
+    return to_grid(clip_units(gradients, clip_norm, norm), clip_norm, norm).sum(axis=0, dtype=np.int64)
+
+
+def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:
+    """Return a sum in grid points as float64 in units of the gradient."""
+    return total.astype(np.float64) * (clip_norm / GRID)
+
+
+def row_norms(rows: np.ndarray, norm: Norm) -> np.ndarray:
+    """Return the L1 or L2 norm along the last axis, in floating point."""
+    return np.abs(rows).sum(axis=-1) if norm == "l1" else np.sqrt((rows * rows).sum(axis=-1))
+
+
+def _fits(grid: np.ndarray, norm: Norm) -> np.ndarray:
+    """Say of each int64 row, exactly, whether its norm is at most 2^24.
+
+    Values are at most 2^24 (1 + 10^-6), so squares stay below 2^49 and a sum of 2^14 of them below 2^63;
+    a row whose floating-point norm is at most 2^24 (1 + 10^-6) has an exact sum of squares near 2^48. No overflow.
+    """
+    return np.abs(grid).sum(axis=1) <= GRID if norm == "l1" else (grid * grid).sum(axis=1) <= GRID * GRID
+
+
+def _check(gradients: np.ndarray, clip_norm: float) -> None:
+    if not (0 < clip_norm < np.inf):
+        raise ValueError(f"clip_norm must be positive and finite. Found {clip_norm}.")
+    if gradients.ndim != 2:
+        raise ValueError(f"gradients must have shape (units, parameters). Found {gradients.shape}.")
