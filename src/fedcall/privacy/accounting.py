@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
+from scipy.stats import binom
 
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import Mechanism, PrivacyTerms, Unit
@@ -93,8 +94,10 @@ def group_epsilon(events: Iterable[tuple[Event, int]], delta: float, size: int) 
 
     Notes
     -----
-    Group privacy for add/remove adjacency: an (ε, δ(ε)) curve for one unit gives (kε, δ(ε) (e^kε − 1)/(e^ε − 1)) for k
-    (Vadhan 2017, lemma 2.2). Relatives share alleles, so they are the smallest group worth naming.
+    Relatives share alleles, so a family is the smallest group worth naming. Units are sampled independently, so a
+    group of k moves a Gaussian sum by at most Binomial(k, q) clip norms: PLD of a mixture of Gaussians (Schuchardt et
+    al. 2024). RDP, and Laplace, use the generic conversion of an (ε, δ(ε)) curve for one unit into
+    (kε, δ(ε) (e^kε − 1)/(e^ε − 1)) for k (Vadhan 2017, lemma 2.2), which is looser.
     """
     events = list(events)
     if size < 1:
@@ -105,9 +108,12 @@ def group_epsilon(events: Iterable[tuple[Event, int]], delta: float, size: int) 
     parts = _steps(events, events[0][0].unit)
     curve = np.sum([_rdp(*part[:4]) * part.total for part in parts], axis=0)
     rdp = _group_bound(lambda epsilon: _rdp_delta(curve, epsilon), single.rdp, delta, size)
-    pld = _pld(parts, _interval(single.rdp))
-    converted = _group_bound(lambda epsilon: float(pld.get_delta_for_epsilon(epsilon)), single.pld, delta, size)
-    return Epsilon(min(converted, rdp), rdp)
+    if all(part.mechanism == "gaussian" for part in parts):
+        pld = float(_group_pld(parts, size, _interval(rdp)).get_epsilon_for_delta(delta))
+    else:
+        curve_pld = _pld(parts, _interval(single.rdp))
+        pld = _group_bound(lambda epsilon: float(curve_pld.get_delta_for_epsilon(epsilon)), single.pld, delta, size)
+    return Epsilon(min(pld, rdp), rdp)
 
 
 def noise_multiplier_for(terms: PrivacyTerms, rounds: int, epsilon: float) -> float:
@@ -150,7 +156,7 @@ def _steps(events: Sequence[tuple[Event, int]], unit: Unit) -> tuple[_Steps, ...
     for event, count in events:
         substitution = unit == "example" and event.unit == "patient"
         counts[(event.mechanism, event.noise_multiplier, event.sampling_rate, substitution)] += event.steps * count
-    return tuple(_Steps(*kind, count) for kind, count in sorted(counts.items()))
+    return tuple(_Steps(*kind, total=total) for kind, total in sorted(counts.items()))
 
 
 @lru_cache(maxsize=4096)
@@ -162,10 +168,11 @@ def _epsilon(parts: tuple[_Steps, ...], delta: float) -> Epsilon:
     rdp_curve = np.sum([_rdp(*part[:4]) * part.total for part in parts], axis=0)
     rdp = float(compute_epsilon(ORDERS, rdp_curve, delta)[0]) if np.isfinite(rdp_curve).any() else math.inf
     try:
-        pld = float(_pld(parts, _interval(rdp)).get_epsilon_for_delta(delta))
+        with np.errstate(over="ignore"):
+            pld = float(_pld(parts, _interval(rdp)).get_epsilon_for_delta(delta))
     except (ValueError, ArithmeticError, MemoryError):
         pld = math.nan
-    return Epsilon(pld if pld >= 0 else rdp, rdp)
+    return Epsilon(pld if 0 <= pld < math.inf else rdp, rdp)
 
 
 def _interval(rdp: float) -> float:
@@ -210,6 +217,23 @@ def _part_pld(part: _Steps, interval: float) -> Any:
         neighboring_relation=relation,
     )
     return single.self_compose(part.total)
+
+
+@lru_cache(maxsize=64)
+def _group_pld(parts: tuple[_Steps, ...], size: int, interval: float) -> Any:
+    from dp_accounting.pld import privacy_loss_distribution as distributions
+
+    taken = np.arange(size + 1)
+    total = distributions.identity(value_discretization_interval=interval)
+    for part in parts:
+        single = distributions.from_mixture_gaussian_mechanism(
+            part.noise_multiplier,
+            sensitivities=taken.astype(float),
+            sampling_probs=binom.pmf(taken, size, part.sampling_rate),
+            value_discretization_interval=interval,
+        )
+        total = total.compose(single.self_compose(part.total))
+    return total
 
 
 @lru_cache(maxsize=1024)
