@@ -116,6 +116,8 @@ def describe(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"missing key '{where}'"
     message = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], dict):  # a rule between keys: the message says what was found
+        return message if not first["loc"] else f"{where}: {message}"
     return f"{where}: {message} (found {first['input']!r})"
 
 
