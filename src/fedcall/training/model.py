@@ -1,0 +1,207 @@
+"""The network that corrects a likelihood: small residual convolutions whose output is added to log posteriors."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedcall.errors import FedcallError
+from fedcall.federation.study import ModelTerms
+from fedcall.genomics.encoding import INPUT_CHANNELS, encode
+from fedcall.genomics.examples import CENTRE, SCALARS, Examples
+from fedcall.weights import Weights, read_weights, write_weights
+
+ARCHITECTURE = "pileup_residual"
+SCHEMA = "fedcall.model/1"
+CLASSES = 3
+"""Genotypes 0/0, 0/1 and 1/1: copies of the alternative allele."""
+
+_SEED = 20_250_101
+_WIDTH = 40
+_GROUPS = 8
+_HIDDEN = 64
+_EVIDENCE_SCALE = 4.0
+"""Nats of log odds at which the head's view of the likelihood begins to saturate."""
+
+
+class VariantCaller(nn.Module):
+    """A likelihood caller plus a learned correction.
+
+    The last layer, `head`, starts at zero, so the fresh model returns the log posteriors it was given and IS the
+    likelihood caller; noise can only move it away from there. The head sees learned features and, beside them, the
+    scalar features and the log odds themselves, so that even head-only training can learn what no training has seen
+    before (an artefact of one chemistry, say). Everything the head sees is squashed into (-1, 1): a linear head on
+    bounded features has bounded gradients, which clipping then hardly distorts.
+
+    Only Conv1d, GroupNorm and Linear layers hold parameters: those have per-unit gradient samplers.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv1d(INPUT_CHANNELS, _WIDTH, 3, padding=1)
+        self.norm0 = nn.GroupNorm(_GROUPS, _WIDTH)
+        self.conv1 = nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
+        self.norm1 = nn.GroupNorm(_GROUPS, _WIDTH)
+        self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
+        self.norm2 = nn.GroupNorm(_GROUPS, _WIDTH)
+        self.hidden = nn.Linear(3 * _WIDTH + len(SCALARS), _HIDDEN)
+        self.head = nn.Linear(_HIDDEN + len(SCALARS) + CLASSES - 1, CLASSES)
+
+    def forward(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+        """Return logits of the genotypes.
+
+        Parameters
+        ----------
+        windows : float32, shape (b, INPUT_CHANNELS, 33)
+        scalars : float32, shape (b, len(SCALARS))
+        log_posteriors : float32, shape (b, 3)
+            All three as `genomics.encoding.encode` makes them.
+
+        Returns
+        -------
+        float32, shape (b, 3)
+        """
+        return log_posteriors + self.head(self.features(windows, scalars, log_posteriors))
+
+    def features(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+        """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features)."""
+        x = functional.relu(self.norm0(self.stem(windows)))
+        x = x + functional.relu(self.norm1(self.conv1(x)))
+        x = x + functional.relu(self.norm2(self.conv2(x)))
+        pooled = torch.cat([x[:, :, CENTRE], x.mean(2), x.amax(2)], 1)
+        squashed = torch.tanh(scalars)
+        learned = torch.tanh(self.hidden(torch.cat([pooled, squashed], 1)))
+        odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / _EVIDENCE_SCALE)
+        return torch.cat([learned, squashed, odds], 1)
+
+
+def build_model(terms: ModelTerms | None = None) -> VariantCaller:
+    """Return the fresh model: the likelihood caller, with the same bytes on every machine.
+
+    Parameters
+    ----------
+    terms : ModelTerms, optional
+        Parameters that the terms do not train get `requires_grad` False; without terms all are trainable.
+    """
+    model = VariantCaller()
+    # PCG64 uniforms and correctly rounded square roots: no platform computes other bytes. torch's own normal
+    # initialisation depends on the vector units of the processor.
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if name.startswith("norm"):
+                parameter.fill_(1.0 if name.endswith("weight") else 0.0)
+            elif name.startswith("head.") or name.endswith("bias"):
+                parameter.zero_()
+            else:
+                bound = np.sqrt(3.0 / np.prod(parameter.shape[1:]))  # variance 1 / fan-in
+                values = (2.0 * generator.random(tuple(parameter.shape)) - 1.0) * bound
+                parameter.copy_(torch.from_numpy(values.astype(np.float32)))
+    return freeze(model, terms) if terms else model
+
+
+def freeze(model: VariantCaller, terms: ModelTerms) -> VariantCaller:
+    """Mark as trainable exactly the parameters that `terms` trains; return the same model."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(terms.is_trainable(name))
+    return model
+
+
+def weights_of(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return copies of the model's tensors by name, float32."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def save_model(path: Path, model: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a model atomically; equal weights and metadata give equal bytes."""
+    write_weights(path, weights_of(model), {**(metadata or {}), "architecture": ARCHITECTURE, "schema": SCHEMA})
+
+
+def load_model(path: Path) -> VariantCaller:
+    """Read a model.
+
+    Raises
+    ------
+    FedcallError
+        If the file is missing or damaged, or its tensors are not those of the architecture, or are not finite.
+    """
+    return model_from_weights(read_weights(path), str(path))
+
+
+def model_from_weights(weights: Weights, source: str) -> VariantCaller:
+    """Return the model that `weights` describe; errors name `source`."""
+    found = weights.metadata.get("architecture", ARCHITECTURE)
+    if found != ARCHITECTURE:
+        raise FedcallError(f"{source}: architecture '{found}', this version of fedcall runs '{ARCHITECTURE}'")
+    model = VariantCaller()
+    expected = model.state_dict()
+    for name in sorted(expected.keys() | weights.tensors.keys()):
+        if name not in weights.tensors:
+            raise FedcallError(f"{source}: tensor '{name}' is missing; this is no whole '{ARCHITECTURE}' model")
+        if name not in expected:
+            raise FedcallError(f"{source}: tensor '{name}' does not belong to a '{ARCHITECTURE}' model")
+        tensor = weights.tensors[name]
+        if tensor.shape != tuple(expected[name].shape) or tensor.dtype != np.float32:
+            raise FedcallError(
+                f"{source}: tensor '{name}' is {tensor.dtype} {tensor.shape},"
+                f" float32 {tuple(expected[name].shape)} expected"
+            )
+        if not np.isfinite(tensor).all():
+            raise FedcallError(f"{source}: tensor '{name}' holds values that are not finite")
+    model.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()})
+    return model
+
+
+def posteriors(model: nn.Module, examples: Examples, batch_rows: int = 1024) -> np.ndarray:
+    """Return genotype probabilities of every candidate.
+
+    Batches are padded to `batch_rows` rows, so that a candidate's result does not depend on how many others there are.
+
+    Parameters
+    ----------
+    model : VariantCaller
+    examples : Examples
+        n rows.
+    batch_rows : int
+        Rows computed at once; bounds memory (about 30 kB a row).
+
+    Returns
+    -------
+    float32, shape (n, 3)
+        P(0/0), P(0/1), P(1/1); rows sum to 1.
+    """
+    result = np.empty((len(examples), CLASSES), np.float32)
+    device = next(model.parameters()).device
+    with single_threaded(), torch.inference_mode():
+        for start in range(0, len(examples), batch_rows):
+            rows = np.arange(start, min(start + batch_rows, len(examples)))
+            inputs = [torch.from_numpy(array).to(device) for array in encode(examples, rows)]
+            logits = model(*(_padded(tensor, batch_rows) for tensor in inputs))
+            result[rows] = torch.softmax(logits[: len(rows)], 1).cpu().numpy()
+    return result
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute on one thread with deterministic algorithms inside the block: equal inputs, equal bytes.
+
+    Two threads that contend for two cores are also several times slower than one.
+    """
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)
+
+
+def _padded(tensor: Tensor, rows: int) -> Tensor:
+    if len(tensor) == rows:
+        return tensor
+    return torch.cat([tensor, tensor.new_zeros((rows - len(tensor), *tensor.shape[1:]))])
