@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
-from scipy.stats import binom
 
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import Mechanism, PrivacyTerms, Unit
@@ -109,7 +108,7 @@ def group_epsilon(events: Iterable[tuple[Event, int]], delta: float, size: int) 
     curve = np.sum([_rdp(*part[:4]) * part.total for part in parts], axis=0)
     rdp = _group_bound(lambda epsilon: _rdp_delta(curve, epsilon), single.rdp, delta, size)
     if all(part.mechanism == "gaussian" for part in parts):
-        pld = float(_group_pld(parts, size, _interval(rdp)).get_epsilon_for_delta(delta))
+        pld = float(_group_pld(parts, size, 8 * _interval(rdp)).get_epsilon_for_delta(delta))
     else:
         curve_pld = _pld(parts, _interval(single.rdp))
         pld = _group_bound(lambda epsilon: float(curve_pld.get_delta_for_epsilon(epsilon)), single.pld, delta, size)
@@ -152,11 +151,14 @@ class _Steps(NamedTuple):
 
 
 def _steps(events: Sequence[tuple[Event, int]], unit: Unit) -> tuple[_Steps, ...]:
-    counts: Counter[tuple[Any, ...]] = Counter()
+    totals: Counter[tuple[Mechanism, float, float, bool]] = Counter()
     for event, count in events:
         substitution = unit == "example" and event.unit == "patient"
-        counts[(event.mechanism, event.noise_multiplier, event.sampling_rate, substitution)] += event.steps * count
-    return tuple(_Steps(*kind, total=total) for kind, total in sorted(counts.items()))
+        totals[event.mechanism, event.noise_multiplier, event.sampling_rate, substitution] += event.steps * count
+    return tuple(
+        _Steps(mechanism, multiplier, rate, substitution, total)
+        for (mechanism, multiplier, rate, substitution), total in sorted(totals.items())
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -222,6 +224,7 @@ def _part_pld(part: _Steps, interval: float) -> Any:
 @lru_cache(maxsize=64)
 def _group_pld(parts: tuple[_Steps, ...], size: int, interval: float) -> Any:
     from dp_accounting.pld import privacy_loss_distribution as distributions
+    from scipy.stats import binom
 
     taken = np.arange(size + 1)
     total = distributions.identity(value_discretization_interval=interval)

@@ -1,0 +1,392 @@
+"""The site's record of every release, ever, over all studies and reruns: reserve before training, release after.
+
+Order of events, each durable before the next (design §6.5): `reserve` charges the whole round; training; the artefact
+(update and claim) is stored beside the ledger; the release row is written; only then does anything leave the site.
+A crash anywhere leaves the round charged, and the same request again costs nothing.
+
+The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode needs a local file system or
+one with working POSIX locks; see `ledger_chain` for how rows are protected.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self
+
+from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.files import sha256_file, write_bytes
+from fedcall.privacy import ledger_chain
+from fedcall.privacy.accounting import Epsilon, compose
+from fedcall.privacy.events import Event
+from fedcall.privacy.ledger_chain import Fault, Kind, Row
+from fedcall.privacy.noise import derive_key
+from fedcall.privacy.terms import Unit
+
+BUSY_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class ReleaseRequest:
+    """What a site wants to release: one round of one study."""
+
+    study: str  # digest of the study
+    site: str
+    round: int
+    event: Event
+    delta: float
+    max_epsilon: float | None  # cap on the cumulative epsilon of every patient; None without a cap
+    patients: tuple[str, ...]  # names; the ledger keeps keyed hashes of them
+    inputs: str  # keyed digest of everything the release depends on (`noise.keyed_digest`)
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """The ledger's answer."""
+
+    state: Literal["reserved", "released", "withheld"]
+    epsilon: Epsilon  # of the most exposed patient, this release included, per unit of the request
+    sentence: str
+    artefact: Path | None = None  # the stored artefact, when state is "released"
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """Patients with the same history, and what it cost them."""
+
+    patients: int
+    releases: int
+    patient: Epsilon  # what one patient's whole data is protected by; infinite after example-level releases
+    example: Epsilon  # what one example is protected by
+
+
+class Ledger:
+    """An open ledger. Use `Ledger.open(path, secret)`; it is also a context manager."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection, secret: bytes | None) -> None:
+        self.path = path
+        self._database = database
+        self._head = path.with_name(path.name + ".head")
+        self._artefacts = path.with_name(path.name + ".artefacts")
+        self._seal_key = derive_key(secret, b"ledger", b"seal") if secret else None
+        self._name_key = derive_key(secret, b"ledger", b"patients") if secret else None
+
+    @classmethod
+    def open(cls, path: Path, secret: bytes) -> Self:
+        """Open a ledger for writing, creating it (mode 0600) if there is none.
+
+        Raises
+        ------
+        FedcallError
+            If the file is no ledger, or its folder cannot be written.
+        """
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            path.chmod(0o600)
+            database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
+            _use_wal(database)
+            database.execute("PRAGMA synchronous = FULL")
+            database.executescript(ledger_chain.SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise FedcallError(f"{path}: cannot be opened as a ledger ({error})") from None
+        return cls(path, database, secret)
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Self:
+        """Open an existing ledger to look at it; no secret is needed, nothing can be written."""
+        path = Path(path)
+        if not path.is_file():
+            raise FedcallError(f"{path}: no such ledger; 'fedcall train-round' makes it")
+        try:
+            database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=60)
+            database.execute("SELECT 1 FROM rows, cohorts LIMIT 1")
+        except sqlite3.Error as error:
+            raise FedcallError(f"{path}: not a ledger of fedcall ({error})") from None
+        return cls(path, database, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def reserve(self, request: ReleaseRequest) -> Reservation:
+        """Charge a round before it is trained, or say why it must not be.
+
+        Returns
+        -------
+        Reservation
+            "reserved": charged, train now; again the same after a crash, without a second charge.
+            "released": the artefact of this very release exists; return it, do not train.
+            "withheld": the cap of some patient would be passed; nothing was charged.
+
+        Raises
+        ------
+        PrivacyRefusal
+            If this round was already charged for other inputs (its release would be a second one), or if the
+            ledger is not as it was written.
+
+        Notes
+        -----
+        The cap is compared with the PLD epsilon of the most exposed patient over all rows of all studies, at the
+        request's delta and unit. Example-level or noiseless history leaves a patient without any finite epsilon, so
+        a capped patient-level study on such patients is withheld for good; see `accounting.compose`.
+        """
+        cohort = self._pseudonyms(request.patients)
+        with self._transaction():
+            self._refuse_if_bad()
+            previous = [row for row in ledger_chain.read_rows(self._database) if _is_about(row, request)]
+            charges = [row for row in previous if row.kind == "reserve"]
+            if charges:
+                self._refuse_if_different(charges[0], request, cohort)
+                epsilon = self._worst(request, cohort, included=True)
+                return self._charged(previous[-1], epsilon)
+            epsilon = self._worst(request, cohort, included=False)
+            withheld = epsilon.exceeds(request.max_epsilon)
+            last = previous[-1] if previous else None
+            if not withheld:
+                self._append("reserve", request, cohort)
+            elif last is None or _facts(last) != _facts_of(request, cohort):  # else: the same refusal again
+                self._append("withhold", request, cohort)
+        self._update_head()
+        if withheld:
+            return Reservation("withheld", epsilon, _withheld_sentence(request, epsilon))
+        return Reservation("reserved", epsilon, f"round {request.round} is charged; train now")
+
+    def release(self, request: ReleaseRequest, artefact: bytes) -> Path:
+        """Store what is released, durably, then mark the round released; return the stored file.
+
+        Raises
+        ------
+        PrivacyRefusal
+            If the round was not reserved with these inputs, or another artefact was released for it.
+        """
+        cohort = self._pseudonyms(request.patients)
+        digest = hashlib.sha256(artefact).hexdigest()
+        target = self._artefacts / digest
+        with self._transaction():
+            self._refuse_if_bad()
+            rows = [row for row in ledger_chain.read_rows(self._database) if _is_about(row, request)]
+            charges = [row for row in rows if row.kind == "reserve"]
+            if not charges:
+                raise PrivacyRefusal(f"{self._where(request)} was never reserved; reserve it before training")
+            self._refuse_if_different(charges[0], request, cohort)
+            released = [row for row in rows if row.kind == "release"]
+            if released and released[0].artefact != digest:
+                raise PrivacyRefusal(
+                    f"{self._where(request)} was released as another artefact ({released[0].artefact[:12]}…, this one"
+                    f" is {digest[:12]}…); two releases of one round are never made, restore the first from"
+                    f" {self._artefacts}"
+                )
+            self._artefacts.mkdir(mode=0o700, exist_ok=True)
+            if not _holds(target, digest):
+                write_bytes(target, artefact)
+            if not released:
+                self._append("release", request, cohort, digest)
+        self._update_head()
+        return target
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every row, oldest first."""
+        yield from ledger_chain.read_rows(self._database)
+
+    def verify(self) -> Fault | None:
+        """Return the first row that is not as it was written, or None. Seals are checked if the secret is known."""
+        with self._transaction("DEFERRED"):  # one view of rows and cohorts
+            return ledger_chain.find_fault(self._database, self._head, self._seal_key)
+
+    @property
+    def head(self) -> str:
+        """Digest of the newest row; 64 zeros in an empty ledger."""
+        row = self._database.execute("SELECT digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
+        return row[0] if row else ledger_chain.GENESIS
+
+    def exposures(self, delta: float) -> list[Exposure]:
+        """Return what each group of patients with the same history has been charged, the most exposed first."""
+        groups = Counter(self._histories(None).values())
+        exposures = []
+        for history, patients in groups.items():
+            events = [(Event.from_json(event), count) for event, count in history]
+            exposures.append(
+                Exposure(
+                    patients,
+                    sum(count for _, count in events),
+                    compose(events, delta, "patient"),
+                    compose(events, delta, "example"),
+                )
+            )
+        return sorted(exposures, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
+
+    def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
+        """Return the cumulative epsilon of the most exposed of the named patients."""
+        return self._most_exposed(self._pseudonyms(patients), Counter(), delta, unit)
+
+    def _charged(self, last: Row, epsilon: Epsilon) -> Reservation:
+        if last.kind == "release":
+            stored = self._artefacts / last.artefact
+            if _holds(stored, last.artefact):
+                return Reservation("released", epsilon, "already released; the stored artefact is returned", stored)
+            return Reservation(
+                "reserved", epsilon, "already released, but its artefact is gone: only the same bytes can be released"
+            )
+        return Reservation("reserved", epsilon, "already charged and not yet released; train again at no cost")
+
+    def _worst(self, request: ReleaseRequest, cohort: list[str], included: bool) -> Epsilon:
+        planned = Counter() if included else Counter([request.event.to_json()])
+        return self._most_exposed(cohort, planned, request.delta, request.event.unit)
+
+    def _most_exposed(self, cohort: list[str], planned: Counter[str], delta: float, unit: Unit) -> Epsilon:
+        worst = Epsilon(0.0, 0.0)
+        histories = self._histories(set(cohort))
+        for history in {histories.get(patient, ()) for patient in cohort}:
+            events = Counter(dict(history)) + planned
+            found = compose([(Event.from_json(event), count) for event, count in events.items()], delta, unit)
+            worst = max(worst, found, key=lambda epsilon: epsilon.pld)
+        return worst
+
+    def _histories(self, wanted: set[str] | None) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Return the charged events of each pseudonym, as sorted (event, count) pairs."""
+        charged: dict[str, Counter[str]] = {}
+        for row in self.rows():
+            if row.kind == "reserve":
+                charged.setdefault(row.cohort, Counter())[row.event] += 1
+        histories: dict[str, Counter[str]] = {}
+        for digest, patients in self._database.execute("SELECT digest, patients FROM cohorts"):
+            for patient in json.loads(patients) if digest in charged else ():
+                if wanted is None or patient in wanted:
+                    histories.setdefault(patient, Counter()).update(charged[digest])
+        return {patient: tuple(sorted(events.items())) for patient, events in histories.items()}
+
+    def _append(self, kind: Kind, request: ReleaseRequest, cohort: list[str], artefact: str = "") -> Row:
+        assert self._seal_key is not None
+        patients = json.dumps(cohort)
+        digest = ledger_chain.cohort_digest(patients)
+        self._database.execute("INSERT OR IGNORE INTO cohorts VALUES (?, ?)", (digest, patients))
+        count, previous = self._database.execute("SELECT count(*) FROM rows").fetchone()[0], self.head
+        facts = dict(zip(_FACTS, _facts_of(request, cohort), strict=True))
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        draft = Row(
+            number=count + 1, kind=kind, study=request.study, site=request.site, round=request.round, **facts,
+            artefact=artefact, time=now, previous=previous, digest="", seal="",
+        )  # fmt: skip
+        values = {name: getattr(draft, name) for name in ledger_chain.COLUMNS}
+        values["digest"] = draft.content_digest
+        values["seal"] = ledger_chain.seal_of(self._seal_key, values["digest"])
+        row = Row(**values)
+        ledger_chain.insert_row(self._database, row)
+        return row
+
+    def _update_head(self) -> None:
+        """Bring the head file up to date, under the write lock so that it never goes back."""
+        with self._transaction():
+            self._write_head()
+
+    def _write_head(self) -> None:
+        row = self._database.execute("SELECT number, digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
+        if row:
+            ledger_chain.write_head(self._head, *row)
+
+    def _pseudonyms(self, patients: Iterable[str]) -> list[str]:
+        if self._name_key is None:
+            raise ValueError("a ledger opened without the secret knows no patients.")
+        names = set(patients)
+        if not names:
+            raise FedcallError("a release needs at least one patient; check the sheet of samples")
+        return sorted(hmac.new(self._name_key, name.encode(), hashlib.sha256).hexdigest()[:32] for name in names)
+
+    def _refuse_if_bad(self) -> None:
+        fault = ledger_chain.find_fault(self._database, self._head, self._seal_key)
+        if fault:
+            raise PrivacyRefusal(
+                f"{self.path}: {fault.sentence}; nothing is trained on a ledger that cannot be trusted,"
+                " restore it from a backup"
+            )
+        self._write_head()  # a crash after the last commit may have left it one row behind
+
+    def _refuse_if_different(self, charged: Row, request: ReleaseRequest, cohort: list[str]) -> None:
+        if _facts(charged) != _facts_of(request, cohort):
+            different = [
+                name
+                for name, old, new in zip(_FACTS, _facts(charged), _facts_of(request, cohort), strict=True)
+                if old != new
+            ]
+            raise PrivacyRefusal(
+                f"{self._where(request)} was charged for other inputs (different: {', '.join(different)}); training"
+                " again would be a second release of the same round, restore the inputs or go on with the next round"
+            )
+
+    def _where(self, request: ReleaseRequest) -> str:
+        return f"{self.path}: round {request.round} of site '{request.site}' in study {request.study[:12]}…"
+
+    @contextmanager
+    def _transaction(self, mode: str = "IMMEDIATE") -> Iterator[None]:
+        """Hold the write lock (or, DEFERRED, one view of the database); other processes wait for up to a minute."""
+        try:
+            self._database.execute(f"BEGIN {mode}")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+        except sqlite3.DatabaseError as error:
+            raise PrivacyRefusal(f"{self.path}: the ledger cannot be used now ({error})") from None
+
+
+_FACTS = ("event", "delta", "max_epsilon", "cohort", "inputs")
+
+
+def _use_wal(database: sqlite3.Connection) -> None:
+    # The switch to WAL does not wait for other processes by itself (https://sqlite.org/wal.html, section 2.1).
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _facts(row: Row) -> tuple[str, ...]:
+    return (row.event, row.delta, row.max_epsilon, row.cohort, row.inputs)
+
+
+def _facts_of(request: ReleaseRequest, cohort: list[str]) -> tuple[str, ...]:
+    cap = "" if request.max_epsilon is None else repr(float(request.max_epsilon))
+    cohort_digest = ledger_chain.cohort_digest(json.dumps(cohort))
+    return (request.event.to_json(), repr(float(request.delta)), cap, cohort_digest, request.inputs)
+
+
+def _is_about(row: Row, request: ReleaseRequest) -> bool:
+    return (row.study, row.site, row.round) == (request.study, request.site, request.round)
+
+
+def _holds(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_file(path) == digest
+
+
+def _withheld_sentence(request: ReleaseRequest, epsilon: Epsilon) -> str:
+    cap = f"max_epsilon {request.max_epsilon:g} at delta {request.delta:g}"
+    if epsilon.is_finite:
+        return f"the most exposed {request.event.unit} would reach epsilon {epsilon.pld:.3f}, above {cap}"
+    return (
+        f"the ledger holds releases that leave a {request.event.unit} without any finite epsilon (made without noise,"
+        f" or per example), so {cap} can never be kept for these patients"
+    )
