@@ -1,14 +1,16 @@
 """This run's choices: `config.yaml` and the sheet of patients."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.federation.study import Name, read_yaml
+from fedcall.federation.study import Name
+from fedcall.yaml_files import read_yaml
 
 Split = Literal["train", "holdout", "public"]
 COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split")
@@ -43,6 +45,22 @@ class SimulatedCohort(Document):
     )
     depth: Annotated[float, Field(gt=0, le=500)] = Field(20.0, description="Mean depth, reads.")
 
+    def patients(self, folder: Path) -> list["Patient"]:
+        """Return the rows of the sheet that `fedcall simulate` writes into `folder`."""
+        return [
+            Patient(
+                patient=patient,
+                site=site,
+                alignments=folder / f"{patient}.bam",
+                truth=folder / f"{patient}.truth.vcf.gz",
+                regions=folder / "regions.bed",
+                split=split,
+                sample=None,
+                reference=None,
+            )
+            for patient, site, split in self.rows
+        ]
+
     @property
     def rows(self) -> list[tuple[str, str, Split]]:
         """Return (patient, site, split) of every simulated patient, in the order of the sheet."""
@@ -59,7 +77,9 @@ class Config(Document):
 
     study: Path = Field(description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site.")
     samples: Path | None = Field(None, description="Sheet of patients; left out when the cohort is simulated.")
-    public_samples: Path | None = Field(None, description="Further sheet whose rows must all be split 'public'.")
+    public_samples: Path | None = Field(
+        None, description="Further sheet with public people: split 'public' to train on, 'holdout' to be scored on."
+    )
     cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
     reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
     site: Name | None = Field(
@@ -72,6 +92,9 @@ class Config(Document):
     )
     ledger: str = Field("private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name.")
     site_key: str = Field("private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name.")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu", description="Where train_round computes; a release is the same, bit for bit, only on the same device."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -86,9 +109,12 @@ class Config(Document):
         return self
 
 
-def read_config(path: Path) -> Config:
-    """Read `config.yaml`; errors name file, line, key, the value found and what is allowed."""
-    return read_yaml(path, Config)
+def read_config(path: Path, content: Mapping[str, Any] | None = None) -> Config:
+    """Read `config.yaml`, or check `content`, its values after changes from a command line.
+
+    Errors name file, line, key, the value found and what is allowed.
+    """
+    return read_yaml(path, Config, content)
 
 
 def read_samples(path: Path) -> list[Patient]:

@@ -6,6 +6,7 @@ import typer
 
 # Each module has a function `register(app)` that adds its commands.
 MODULES = (
+    "check",
     "simulate",
     "normalise",
     "pileup",

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from fedcall.documents import Document, describe, read_unverified, verify
+from fedcall.documents import Document, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.yaml_files import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]
@@ -148,39 +148,3 @@ def read_study(path: Path) -> Study:
         raise FedcallError(f"{path}: no such study; the coordinator makes it with 'fedcall study sign'") from None
     except FedcallError as error:
         raise FedcallError(f"{path}: {error}") from None
-
-
-def read_yaml(path: Path, kind: type[Document]):
-    """Read a YAML file as a document of `kind`; errors name file, line, key, value and what is allowed."""
-    try:
-        text = Path(path).read_text()
-        content = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise FedcallError(f"{path}: no such file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        raise FedcallError(f"{where}: not YAML ({getattr(error, 'problem', None) or error})") from None
-    if not isinstance(content, dict):
-        raise FedcallError(f"{path}: a mapping of keys to values expected, found {type(content).__name__}")
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        location = error.errors()[0]["loc"]
-        line = _line_of(text, [part for part in location if isinstance(part, str)])
-        raise FedcallError(f"{path}{f':{line}' if line else ''}: {describe(error)}") from None
-
-
-def _line_of(text: str, keys: list[str]) -> int | None:
-    """Return the 1-based line of a nested key in YAML text, or of its deepest parent that is there."""
-    node, line = yaml.compose(text, Loader=yaml.SafeLoader), None
-    for key in keys:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for name, value in node.value:
-            if name.value == key:
-                node, line = value, name.start_mark.line + 1
-                break
-        else:
-            break
-    return line

@@ -1,0 +1,226 @@
+"""One run of the workflow: configuration, patients and study, read and checked together before any job starts."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fedcall.configuration import Config, Patient, read_config, read_samples
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Study, read_study, read_study_terms
+from fedcall.yaml_files import place
+
+COHORT_FOLDER = Path("resources/cohort")
+PUBLIC = "public"
+# Folders beside those of the sites, under results/{study} and private.
+RESERVED_NAMES = (PUBLIC, "aggregator", "coordinator")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the workflow is asked to do.
+
+    Attributes
+    ----------
+    config : Config
+    study : Study
+        The terms in a rehearsal (without sites and initial weights), the signed study at a site.
+    sites : tuple of str
+        Sites whose jobs run here: all of them in a rehearsal, one at a hospital.
+    patients : tuple of Patient
+        Patients of these sites and public people.
+    """
+
+    config: Config
+    study: Study
+    sites: tuple[str, ...]
+    patients: tuple[Patient, ...]
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the whole federation runs here, with an aggregator of its own."""
+        return self.config.site is None
+
+    @cached_property
+    def by_name(self) -> dict[str, Patient]:
+        """Patients by name."""
+        return {patient.patient: patient for patient in self.patients}
+
+    @cached_property
+    def training(self) -> dict[str, list[str]]:
+        """Names of training patients by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split in ("train", PUBLIC))
+
+    @cached_property
+    def holdout(self) -> dict[str, list[str]]:
+        """Names of held-out patients by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split == "holdout")
+
+    @cached_property
+    def scored(self) -> dict[str, list[str]]:
+        """Names of held-out patients with a truth by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
+
+    def _names(self, belongs) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {folder: [] for folder in (*self.sites, PUBLIC)}
+        for patient in self.patients:
+            if belongs(patient):
+                names[patient.site].append(patient.patient)
+        return names
+
+
+def load_run(path: Path, content: Mapping[str, Any] | None = None) -> Run:
+    """Read and check a configuration with its sheets and its study.
+
+    Parameters
+    ----------
+    path : Path
+        `config.yaml`. Paths in it are relative to the working directory.
+    content : mapping, optional
+        The configuration's values after changes from a command line; the file's own if left out.
+
+    Raises
+    ------
+    FedcallError
+        On the first mistake found, in one line: the file and line, what was found, what to do.
+    """
+    path = Path(path)
+    config = read_config(path, content)
+    study = _read_study(path, config)
+    patients = _read_patients(path, config)
+    declared = Counter(patient.site for patient in patients if patient.split == "train")
+    if config.site is None:
+        _check_rehearsal(config, study, patients, declared)
+        sites = tuple(declared)
+    else:
+        _check_site(path, config, study, patients)
+        sites = (config.site,)
+    here = tuple(patient for patient in patients if patient.site in (*sites, PUBLIC))
+    return Run(config, study, sites, here)
+
+
+def _read_study(path: Path, config: Config) -> Study:
+    if not config.study.is_file():
+        raise FedcallError(f"{place(path, ['study'])}: study: no such file: {config.study}")
+    if config.site is None:
+        study = read_study_terms(config.study)
+        if study.sites or study.coordinator or study.model.initial_weights:
+            raise FedcallError(
+                f"{config.study}: a rehearsal makes its own keys and initial weights; leave out 'sites', 'coordinator'"
+                " and 'model.initial_weights', or set 'site' in the configuration to take part in a signed study"
+            )
+        return study
+    study = read_study(config.study)
+    if study.digest != config.approved_study:
+        raise FedcallError(
+            f"{place(path, ['approved_study'])}: approved_study is {config.approved_study}, but {config.study} has"
+            f" digest {study.digest}; read what changed with 'fedcall study check --study {config.study}' before"
+            " you approve it"
+        )
+    return study
+
+
+def _read_patients(path: Path, config: Config) -> list[Patient]:
+    if config.cohort is not None:
+        reserved = [name for name in config.cohort.sites if name in RESERVED_NAMES]
+        if reserved:
+            raise FedcallError(f"{place(path, ['cohort', 'sites', reserved[0]])}: no site may be named '{reserved[0]}'")
+        return config.cohort.patients(COHORT_FOLDER)
+    for key in ("samples", "public_samples", "reference"):
+        file = getattr(config, key)
+        if file is not None and not file.is_file():
+            raise FedcallError(f"{place(path, [key])}: {key}: no such file: {file}")
+    assert config.samples is not None
+    patients = [_in_public_folder(patient) for patient in read_samples(config.samples)]
+    for patient in patients:
+        if patient.split != PUBLIC and patient.site in RESERVED_NAMES:
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': no site may be named '{patient.site}'"
+                f" (reserved: {', '.join(RESERVED_NAMES)})"
+            )
+    if config.public_samples is not None:
+        patients += _read_public(config.public_samples, {patient.patient for patient in patients})
+    for patient in patients:
+        _check_files(config, patient)
+    return patients
+
+
+def _read_public(sheet: Path, taken: set[str]) -> list[Patient]:
+    people = read_samples(sheet)
+    for person in people:
+        if person.split == "train":
+            raise FedcallError(
+                f"{sheet}: '{person.patient}' has split 'train'; public people have 'public' or 'holdout'"
+            )
+        if person.patient in taken:
+            raise FedcallError(f"{sheet}: '{person.patient}' stands already in the sheet of patients")
+    return [person.model_copy(update={"site": PUBLIC}) for person in people]
+
+
+def _in_public_folder(patient: Patient) -> Patient:
+    return patient.model_copy(update={"site": PUBLIC}) if patient.split == PUBLIC else patient
+
+
+def _check_files(config: Config, patient: Patient) -> None:
+    reference = patient.reference or config.reference
+    if not Path(f"{reference}.fai").is_file():
+        raise FedcallError(f"{reference}: no index beside it; make one with 'samtools faidx {reference}'")
+    indexes = [f"{patient.alignments}{suffix}" for suffix in (".bai", ".csi", ".crai")]
+    indexes += [str(patient.alignments.with_suffix(suffix)) for suffix in (".bai", ".crai")]
+    if not any(Path(index).is_file() for index in indexes):
+        raise FedcallError(
+            f"{patient.alignments}: no index beside it (patient '{patient.patient}');"
+            f" make one with 'samtools index {patient.alignments}'"
+        )
+    if patient.split == "holdout" and patient.truth is not None and patient.regions is None:
+        raise FedcallError(
+            f"patient '{patient.patient}': held out with a truth but without 'regions', within which calls are scored"
+        )
+
+
+def _check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
+    if not declared:
+        raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
+    for patient in patients:
+        if patient.split == "holdout" and patient.site not in (*declared, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites with training patients: {', '.join(declared)})"
+            )
+    if study.aggregation.minimum_sites > len(declared):
+        raise FedcallError(
+            f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
+            f" {study.aggregation.minimum_sites} exceeds the {len(declared)} sites of the run"
+        )
+    for site, count in declared.items():
+        units = count * (study.privacy.examples_per_patient or 1)
+        if study.privacy.delta >= 1 / units:
+            raise FedcallError(
+                f"{place(config.study, ['privacy', 'delta'])}: privacy.delta {study.privacy.delta:g} must be below"
+                f" 1/{units} = {1 / units:.2g}, one over the {study.privacy.unit}s of site '{site}'"
+            )
+
+
+def _check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:
+    assert config.site is not None
+    known = [site.name for site in study.sites]
+    if config.site not in known:
+        raise FedcallError(
+            f"{place(path, ['site'])}: site '{config.site}' is not part of study '{study.name}'"
+            f" (sites: {', '.join(known)})"
+        )
+    for patient in patients:
+        if patient.site not in (*known, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites of study '{study.name}': {', '.join(known)})"
+            )
+    if not any(patient.site == config.site and patient.split == "train" for patient in patients):
+        raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
+    if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"
+            f" make them with 'fedcall site keygen --name {config.site} --output …'"
+        )

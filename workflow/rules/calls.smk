@@ -1,0 +1,83 @@
+# Genotypes of the held-out patients: by the study's model, by what it started from, and by bcftools.
+
+
+def calls_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
+        for folder, patients in RUN.holdout.items()
+        for patient in patients
+        for suffix in ("", ".tbi")
+    ]
+
+
+rule call_variants:
+    input:
+        model="results/{study}/final.safetensors",
+        alignments="results/{study}/{site}/alignments/{patient}.bam",
+        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        reference=reference_of,
+        regions=regions_of,
+    output:
+        calls="results/{study}/{site}/calls/{patient}.vcf.gz",
+        index="results/{study}/{site}/calls/{patient}.vcf.gz.tbi",
+    log:
+        "logs/call_variants/{study}.{site}.{patient}.log",
+    benchmark:
+        "benchmarks/call_variants/{study}.{site}.{patient}.tsv"
+    conda:
+        "../envs/training.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        regions=lambda wildcards, input: option("--regions", input.regions),
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall call --model {input.model} --alignments {input.alignments} --reference {input.reference:q}"
+        " {params.regions} --sample {wildcards.patient} --output {output.calls} --threads {threads} > {log} 2>&1"
+
+
+use rule call_variants as call_baseline with:
+    input:
+        model="results/{study}/{caller}.safetensors",
+        alignments="results/{study}/{site}/alignments/{patient}.bam",
+        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        reference=reference_of,
+        regions=regions_of,
+    output:
+        calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
+        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz.tbi",
+    log:
+        "logs/call_baseline/{study}.{site}.{caller}.{patient}.log",
+    benchmark:
+        "benchmarks/call_baseline/{study}.{site}.{caller}.{patient}.tsv"
+    wildcard_constraints:
+        caller="likelihood|initial",
+
+
+rule call_classical:
+    input:
+        alignments="results/{study}/{site}/alignments/{patient}.bam",
+        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        reference=reference_of,
+        regions=regions_of,
+    output:
+        calls="results/{study}/{site}/baselines/bcftools/{patient}.vcf.gz",
+        index="results/{study}/{site}/baselines/bcftools/{patient}.vcf.gz.tbi",
+    log:
+        "logs/call_classical/{study}.{site}.{patient}.log",
+    benchmark:
+        "benchmarks/call_classical/{study}.{site}.{patient}.tsv"
+    conda:
+        "../envs/reads.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        regions=lambda wildcards, input: option("--regions", input.regions),
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall call-classical --alignments {input.alignments} --reference {input.reference:q} {params.regions}"
+        " --sample {wildcards.patient} --output {output.calls} > {log} 2>&1"

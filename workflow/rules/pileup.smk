@@ -1,0 +1,32 @@
+# From reads to candidates and their examples: one file per patient, named after the patient.
+
+
+rule extract_pileup:
+    input:
+        alignments="results/{study}/{site}/alignments/{patient}.bam",
+        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        reference=reference_of,
+        regions=regions_of,
+        labels=labels_of,
+    output:
+        examples="results/{study}/{site}/examples/{patient}.safetensors",
+    log:
+        "logs/extract_pileup/{study}.{site}.{patient}.log",
+    benchmark:
+        "benchmarks/extract_pileup/{study}.{site}.{patient}.tsv"
+    conda:
+        "../envs/reads.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        regions=lambda wildcards, input: option("--regions", input.regions),
+        truth=lambda wildcards, input: option("--truth", input.labels),
+        sample=lambda wildcards, input: option(
+            "--sample", input.labels and sample_of(wildcards)
+        ),
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall pileup --alignments {input.alignments} --reference {input.reference:q} {params.regions}"
+        " {params.truth} {params.sample} --output {output.examples} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,78 @@
+# What was spent, on what, and what is not covered: per site from its ledger and receipts, then for the study.
+
+
+def privacy_reports_of_this_run():
+    """Return the reports; a hospital sees its own ledger only, so the study's report is the rehearsal's."""
+    folders = [f"{RESULTS}/{site}" for site in SITES]
+    folders += [RESULTS] if RUN.is_rehearsal else []
+    return [
+        f"{folder}/privacy.{suffix}"
+        for folder in folders
+        for suffix in ("html", "json")
+    ]
+
+
+rule privacy_report:
+    input:
+        study="results/{study}/study.json",
+        claims=lambda wildcards: rounds_of_site(wildcards, "claim.json"),
+        receipts=lambda wildcards: rounds_of_site(wildcards, "receipt.json"),
+    output:
+        html=report(
+            "results/{study}/{site}/privacy.html",
+            category="Privacy",
+            labels={"study": "{study}", "site": "{site}"},
+            caption="../report/privacy.rst",
+        ),
+        json="results/{study}/{site}/privacy.json",
+    log:
+        "logs/privacy_report/{study}.{site}.log",
+    benchmark:
+        "benchmarks/privacy_report/{study}.{site}.tsv"
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        key_folder=keys_of,
+        ledger=ledger_of,
+        rounds="results/{study}/{site}/rounds",
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall report privacy --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
+        " --ledger {params.ledger:q} --rounds {params.rounds} --html {output.html} --json {output.json} > {log} 2>&1"
+
+
+rule privacy_report_of_study:
+    input:
+        study="results/{study}/study.json",
+        sites=expand("results/{{study}}/{site}/privacy.json", site=SITES),
+    output:
+        html=report(
+            "results/{study}/privacy.html",
+            category="Privacy",
+            labels={"study": "{study}", "site": "all"},
+            caption="../report/privacy.rst",
+        ),
+        json="results/{study}/privacy.json",
+    log:
+        "logs/privacy_report_of_study/{study}.log",
+    benchmark:
+        "benchmarks/privacy_report_of_study/{study}.tsv"
+    conda:
+        "../envs/reporting.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall report privacy-study --study {input.study} --html {output.html} --json {output.json}"
+        " {input.sites} > {log} 2>&1"
+
+
+def rounds_of_site(wildcards, name):
+    return [f"{RESULTS}/{wildcards.site}/rounds/{round}/{name}" for round in ROUNDS]

@@ -1,0 +1,72 @@
+# The models that need no private data: the likelihood caller, and the first global model.
+
+MODEL_TERMS = CONFIG.study
+
+
+rule write_likelihood_model:
+    input:
+        terms=MODEL_TERMS,
+    output:
+        model="results/{study}/likelihood.safetensors",
+    log:
+        "logs/write_likelihood_model/{study}.log",
+    benchmark:
+        "benchmarks/write_likelihood_model/{study}.tsv"
+    conda:
+        "../envs/training.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        study=STUDY_DIGEST,
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall train-public --terms {input.terms:q} --output {output.model} > {log} 2>&1"
+
+
+if RUN.is_rehearsal:
+
+    rule train_public:
+        input:
+            terms=MODEL_TERMS,
+            examples=examples_of(PUBLIC),
+        output:
+            model="results/{study}/initial.safetensors",
+        log:
+            "logs/train_public/{study}.log",
+        benchmark:
+            "benchmarks/train_public/{study}.tsv"
+        conda:
+            "../envs/training.yaml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            study=STUDY_DIGEST,
+            version=FEDCALL_VERSION,
+        shell:
+            "fedcall train-public --terms {input.terms:q} --output {output.model} {input.examples} > {log} 2>&1"
+
+else:
+
+    rule keep_initial_model:
+        input:
+            model=f"{RESULTS}/{SITES[0]}/rounds/1/global.safetensors",
+        output:
+            model="results/{study}/initial.safetensors",
+        log:
+            "logs/keep_initial_model/{study}.log",
+        benchmark:
+            "benchmarks/keep_initial_model/{study}.tsv"
+        conda:
+            "../envs/training.yaml"
+        threads: 1
+        resources:
+            mem_mb=200,
+            runtime=5,
+        params:
+            study=STUDY_DIGEST,
+        shell:
+            "cp {input.model} {output.model} > {log} 2>&1"

@@ -1,0 +1,135 @@
+# The rounds: fetch the global model, train on private examples, upload the update, keep the receipt.
+
+
+def before_round(wildcards):
+    """Return what must be there before a round's global model can be: the first model, or the last round's receipts.
+
+    In a rehearsal every site waits for the receipts of all, so that one core never waits for a job behind it.
+    """
+    if int(wildcards.round) > 1:
+        return receipts_of_round(int(wildcards.round) - 1)
+    return initial_of_rehearsal(wildcards)
+
+
+def receipts_of_round(round):
+    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
+
+
+def initial_of_rehearsal(wildcards):
+    """Return the model the embedded aggregator starts from; a hospital gets it from the consortium."""
+    return f"{RESULTS}/initial.safetensors" if RUN.is_rehearsal else []
+
+
+rule fetch_global:
+    input:
+        study="results/{study}/study.json",
+        before=before_round,
+    output:
+        model="results/{study}/{site}/rounds/{round}/global.safetensors",
+    log:
+        "logs/fetch_global/{study}.{site}.{round}.log",
+    benchmark:
+        "benchmarks/fetch_global/{study}.{site}.{round}.tsv"
+    conda:
+        "../envs/federation.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=60,
+    params:
+        key_folder=keys_of,
+        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        study=STUDY_DIGEST,
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall fetch --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
+        " --round {wildcards.round} {params.endpoint} --output {output.model} > {log} 2>&1"
+
+
+rule train_round:
+    input:
+        study="results/{study}/study.json",
+        model="results/{study}/{site}/rounds/{round}/global.safetensors",
+        examples=lambda wildcards: examples_of(wildcards.site),
+    output:
+        weights="results/{study}/{site}/rounds/{round}/update.safetensors",
+        claim="results/{study}/{site}/rounds/{round}/claim.json",
+    log:
+        "logs/train_round/{study}.{site}.{round}.log",
+    benchmark:
+        "benchmarks/train_round/{study}.{site}.{round}.tsv"
+    retries: 0  # a second attempt must go through the ledger, not around it
+    conda:
+        "../envs/training.yaml"
+    threads: 1  # a release is the same, bit for bit, only at the same number of threads
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        key_folder=keys_of,
+        ledger=ledger_of,
+        device=CONFIG.device,
+        study=STUDY_DIGEST,
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall train-round --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
+        " --round {wildcards.round} --model {input.model} --ledger {params.ledger:q} --device {params.device}"
+        " --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
+
+
+rule upload_update:
+    input:
+        study="results/{study}/study.json",
+        weights="results/{study}/{site}/rounds/{round}/update.safetensors",
+        claim="results/{study}/{site}/rounds/{round}/claim.json",
+        initial=initial_of_rehearsal,
+    output:
+        receipt="results/{study}/{site}/rounds/{round}/receipt.json",
+    log:
+        "logs/upload_update/{study}.{site}.{round}.log",
+    benchmark:
+        "benchmarks/upload_update/{study}.{site}.{round}.tsv"
+    conda:
+        "../envs/federation.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=60,
+    params:
+        key_folder=keys_of,
+        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        study=STUDY_DIGEST,
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall upload --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
+        " --round {wildcards.round} --update {input.weights} --claim {input.claim}"
+        " {params.endpoint} --receipt {output.receipt} > {log} 2>&1"
+
+
+rule fetch_final:
+    input:
+        study="results/{study}/study.json",
+        receipts=receipts_of_round(ROUNDS[-1]),
+        initial=initial_of_rehearsal,
+    output:
+        model="results/{study}/final.safetensors",
+    log:
+        "logs/fetch_final/{study}.log",
+    benchmark:
+        "benchmarks/fetch_final/{study}.tsv"
+    conda:
+        "../envs/federation.yaml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime=60,
+    params:
+        site=SITES[0],
+        key_folder=private_folder(CONFIG.site_key, SITES[0]),
+        round=ROUNDS[-1] + 1,
+        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        study=STUDY_DIGEST,
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall fetch --study {input.study} --site {params.site} --keys {params.key_folder:q}"
+        " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1"

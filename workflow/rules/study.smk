@@ -1,0 +1,78 @@
+# The agreement. A rehearsal makes keys and signs; a hospital takes the signed study it approved.
+
+if RUN.is_rehearsal:
+
+    # Snakemake removes a rule's outputs before it reruns, so private keys are never one: the output is the public
+    # half, and keys that exist are kept.
+    rule create_keys:
+        output:
+            identity="results/{study}/{site}/site.json",
+        log:
+            "logs/create_keys/{study}.{site}.log",
+        benchmark:
+            "benchmarks/create_keys/{study}.{site}.tsv"
+        conda:
+            "../envs/federation.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            key_folder=keys_of,
+        shell:
+            "( fedcall site keygen --name {wildcards.site} --output {params.key_folder:q}"
+            " && cp {params.key_folder:q}/site.json {output.identity} ) > {log} 2>&1"
+
+    rule agree_study:
+        input:
+            terms=CONFIG.study,
+            initial="results/{study}/initial.safetensors",
+            coordinator=f"results/{{study}}/{COORDINATOR}/site.json",
+            sites=expand("results/{{study}}/{site}/site.json", site=SITES),
+        output:
+            draft="results/{study}/study.yaml",
+            study="results/{study}/study.json",
+        log:
+            "logs/agree_study/{study}.log",
+        benchmark:
+            "benchmarks/agree_study/{study}.tsv"
+        conda:
+            "../envs/federation.yaml"
+        threads: 1
+        resources:
+            mem_mb=1000,
+            runtime=5,
+        params:
+            sites=lambda wildcards, input: " ".join(
+                f"--site {identity}={len(RUN.training[site])}"
+                for site, identity in zip(SITES, input.sites)
+            ),
+            key_folder=f"private/{COORDINATOR}/keys",
+            study=STUDY_DIGEST,
+            version=FEDCALL_VERSION,
+        shell:
+            "( fedcall study new --terms {input.terms:q} --initial {input.initial}"
+            " --coordinator {input.coordinator} {params.sites} --output {output.draft}"
+            " && fedcall study sign --study {output.draft} --keys {params.key_folder} --output {output.study} ) > {log} 2>&1"
+
+else:
+
+    rule accept_study:
+        input:
+            study=CONFIG.study,
+        output:
+            study="results/{study}/study.json",
+        log:
+            "logs/accept_study/{study}.log",
+        benchmark:
+            "benchmarks/accept_study/{study}.tsv"
+        conda:
+            "../envs/federation.yaml"
+        threads: 1
+        resources:
+            mem_mb=500,
+            runtime=5,
+        params:
+            study=STUDY_DIGEST,
+        shell:
+            "( fedcall study check --study {input.study:q} && cp {input.study:q} {output.study} ) > {log} 2>&1"
