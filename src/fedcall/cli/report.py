@@ -1,0 +1,117 @@
+"""`fedcall report`: what was spent, how good the calls are, and the five lines that sum it up."""
+
+from pathlib import Path
+
+import typer
+
+HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens from a file without network.")
+JSON = typer.Option(..., "--json", help="The same numbers as JSON.")
+STUDY = typer.Option(..., "--study", help="The signed study.")
+
+report = typer.Typer(
+    name="report",
+    help="Write reports: the privacy budget of a site or a study, the evaluation of calls, a summary.",
+    no_args_is_help=True,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(report)
+
+
+@report.command("privacy")
+def privacy(
+    study: Path = STUDY,
+    site: str = typer.Option(..., "--site", help="Name of the site."),
+    keys: Path = typer.Option(..., "--keys", help="The site's key folder; checks the seals of the ledger."),
+    ledger: Path = typer.Option(..., "--ledger", help="The site's ledger."),
+    rounds: Path = typer.Option(..., "--rounds", help="Folder with one folder per round: claim.json, receipt.json."),
+    html: Path = HTML,
+    json: Path = JSON,
+    shareable: bool = typer.Option(
+        False, "--shareable", help="Leave out the spend over all studies, which depends on who took part in which."
+    ),
+) -> None:
+    """Write a site's privacy-budget report: what its patients have lost, and whether this may go on.
+
+    Claims and receipts are verified; epsilons are computed again from the ledger.
+
+    Example: fedcall report privacy --study results/demo/study.json --site north --keys private/north/keys
+    --ledger private/north/ledger.sqlite --rounds results/demo/north/rounds --html privacy.html --json privacy.json
+    """
+    from fedcall.federation.study import read_study
+    from fedcall.keys import read_secret
+    from fedcall.reporting.ledger_facts import read_ledger
+    from fedcall.reporting.pages import write_report
+    from fedcall.reporting.privacy_report import privacy_figures, privacy_report
+    from fedcall.reporting.rounds import read_rounds
+
+    agreed = read_study(study)
+    records = read_rounds(agreed, site, rounds)
+    document = privacy_report(agreed, site, records, read_ledger(ledger, read_secret(keys), agreed, site), shareable)
+    write_report(document, "privacy.html", html, json, privacy_figures(document))
+    typer.echo(document.spent.sentence)
+
+
+@report.command("privacy-study")
+def privacy_study(
+    study: Path = STUDY,
+    html: Path = HTML,
+    json: Path = JSON,
+    sites: list[Path] = typer.Argument(..., metavar="SITE_PRIVACY_JSON...", help="The sites' privacy reports (JSON)."),
+) -> None:
+    """Write the privacy-budget report of a study from the reports of its sites.
+
+    Only what concerns this study is used; what a site's patients lost elsewhere stays in the site's own report.
+
+    Example: fedcall report privacy-study --study results/demo/study.json --html privacy.html --json privacy.json
+    results/demo/*/privacy.json
+    """
+    from fedcall.federation.study import read_study
+    from fedcall.reporting.pages import write_report
+    from fedcall.reporting.privacy_study_report import read_privacy_report, study_privacy_figures, study_privacy_report
+
+    document = study_privacy_report(read_study(study), [read_privacy_report(path) for path in sites])
+    write_report(document, "privacy_study.html", html, json, study_privacy_figures(document))
+    typer.echo(document.sentence)
+
+
+@report.command("evaluation")
+def evaluation(
+    study: Path = STUDY,
+    html: Path = HTML,
+    json: Path = JSON,
+    concordances: list[Path] = typer.Argument(
+        ..., metavar="CONCORDANCE_JSON...", help="Files …/SITE/concordance/CALLER/PATIENT.json; the path names them."
+    ),
+) -> None:
+    """Write the evaluation of calls: final model beside public-only, likelihood and bcftools, with intervals.
+
+    The figures are computed from patients' data without noise: at a hospital they stay at the hospital.
+
+    Example: fedcall report evaluation --study results/demo/study.json --html evaluation.html --json evaluation.json
+    results/demo/*/concordance/*/*.json
+    """
+    from fedcall.federation.study import read_study
+    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_results
+    from fedcall.reporting.pages import write_report
+
+    document = evaluation_report(read_study(study), read_results(concordances))
+    write_report(document, "evaluation.html", html, json, evaluation_figures(document))
+    typer.echo(document.sentence)
+
+
+@report.command("summary")
+def summary(
+    evaluation: Path = typer.Option(..., "--evaluation", help="JSON of 'fedcall report evaluation'."),
+    privacy: Path = typer.Option(..., "--privacy", help="JSON of 'fedcall report privacy-study'."),
+) -> None:
+    """Print five lines: sites, rounds, privacy loss, accuracy, refusals.
+
+    Example: fedcall report summary --evaluation results/demo/evaluation.json --privacy results/demo/privacy.json
+    """
+    from fedcall.reporting.summary import summary_lines
+
+    for line in summary_lines(evaluation, privacy):
+        typer.echo(line)

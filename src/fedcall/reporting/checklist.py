@@ -1,0 +1,166 @@
+"""What an honest privacy report states: fourteen points, the trust it rests on, and what it does not cover.
+
+The points follow Ponomareva et al. 2023 ("How to DP-fy ML") and NIST SP 800-226 (2025).
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fedcall import __version__
+from fedcall.federation.study import Study
+from fedcall.reporting.privacy_documents import ChecklistItem, Statement
+
+PACKAGES = ("dp-accounting", "opacus", "torch", "flwr", "numpy", "cryptography")
+
+
+def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...]:
+    """Return the fourteen points for a study.
+
+    Parameters
+    ----------
+    study : Study
+        Complete, as signed.
+    spent : str
+        The sentence on what has been spent, point 6.
+    ledger : str
+        The sentence on the cumulative spend over the ledger, point 11.
+    """
+    terms = study.privacy
+    unit = terms.unit
+    norm = "L2" if terms.mechanism == "gaussian" else "L1"
+    bound = (
+        f"All rows of a patient together are clipped to one {norm} norm of {terms.clip_norm:g} per step, however many"
+        " candidates the patient has, so one patient moves the sum of a step by at most that."
+        if unit == "patient"
+        else f"Each example (one candidate site of one patient) is clipped to an {norm} norm of {terms.clip_norm:g} per"
+        " step. This is an example's guarantee, not a patient's: a patient has many examples, and with k examples the"
+        " bound grows to k times epsilon."
+    )
+    spread = "noise standard deviation" if terms.mechanism == "gaussian" else "Laplace scale"
+    clipping = (
+        "the clip norm is fixed, so adaptive clipping took no share of the budget"
+        if terms.clipping == "fixed"
+        else "the clip norm follows a noisy quantile, whose share of the budget is part of every epsilon here"
+    )
+    texts = {
+        "Setting, trust and the adversary's view": "Local noise at each site before anything is sent; every site is"
+        " protected by its own noise alone. The adversary is taken to see every update of every round, not only the"
+        " last model. Who is trusted with what is listed under 'Whom this rests on'.",
+        "Unit, contribution bound, overlap": f"The unit is one {unit}. {bound} A patient treated at two sites is"
+        " counted at each of them and loses the sum; relatives are not covered.",
+        "Adjacency": f"Add or remove one {unit}; the declared number of {unit}s is public and does not change with it.",
+        "Everything released": "Signed updates (local minus global weights) and claims. No loss, metric, count of"
+        " candidates, batch size or plain digest of data leaves the site; training stops after the agreed rounds, never"
+        " early on private data. Calls and the evaluation report stay at the site.",
+        "Data touched without privacy": "Normalisation of alignments and labels, pileups and likelihoods are computed"
+        " per patient and stay at the site. Learning rate, clip norm and noise are agreed in the study before training;"
+        " choosing them on private data would not be covered. Public data train the initial model without privacy; a"
+        " patient who is also in the public data has no protection there.",
+        "Epsilon and delta": f"{spent} Delta is below one over the declared {unit}s of every site. The guarantee at other"
+        " deltas stands in the table 'The same guarantee at other deltas'.",
+        "Accountant": f"dp-accounting {_version('dp-accounting')}: privacy loss distributions (PLD, pessimistic"
+        " rounding) give the number that counts; Rényi accounting (RDP) is the cross-check beside it.",
+        "Sampler": f"Poisson: each {unit} joins a step with chance {terms.sampling_rate:g}, drawn from a keyed stream of"
+        " the site. The accountant assumes the same sampler.",
+        "Mechanism and its numbers": f"{terms.mechanism.capitalize()} noise on the clipped sum; {spread} / clip norm"
+        f" = {terms.noise_multiplier:g}, clip norm {terms.clip_norm:g} ({norm}), sampling rate {terms.sampling_rate:g},"
+        f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping}. Declared:"
+        f" {', '.join(f'{study.units(site.name)} {unit}s at {site.name}' for site in study.sites)}.",
+        "Noise source, floating point, keys": "Noise comes from ChaCha20 keyed by the site's secret and bound to the sum"
+        " it hides, so a rerun repeats a release and other inputs get independent noise. Sums are exact on an integer"
+        " grid and the noise is rounded to it, against floating-point attacks. The secret never leaves the site; whoever"
+        " holds it can remove the noise.",
+        "Cumulative spend": ledger,
+        "Audit": "No empirical audit is part of this report: no lower bound on the loss was measured. The figures are"
+        " proven upper bounds that rely on the code doing what it says.",
+        "Utility": "Stated in the evaluation report, per site and variant type, against the public-only model, the"
+        " likelihood alone and bcftools. A private model that does not beat the public-only model must not ship.",
+        "Code and configuration": f"fedcall {__version__}; study {study.digest}, signed by the coordinator; initial"
+        f" weights {study.model.initial_weights}. Versions are listed at the end.",
+    }
+    return tuple(
+        ChecklistItem(number=number, point=point, statement=text)
+        for number, (point, text) in enumerate(texts.items(), start=1)
+    )
+
+
+def trust(study: Study) -> tuple[Statement, ...]:
+    """Return who is trusted with what in the mode used."""
+    unit = study.privacy.unit
+    return (
+        Statement(
+            topic="The site",
+            statement="is trusted with its patients' data, its secret key, its ledger and the number of patients it"
+            " declares. It adds the noise itself.",
+        ),
+        Statement(
+            topic="The aggregator",
+            statement="receives updates over TLS and sees every site's noisy update. It need not be trusted for this"
+            f" bound: the noise of each update protects every {unit} of that site from the aggregator too. It is trusted"
+            " to average honestly.",
+        ),
+        Statement(
+            topic="The other sites",
+            statement="see each round's global model, never another site's update. Nothing they do weakens this bound.",
+        ),
+    )
+
+
+def not_covered(study: Study) -> tuple[Statement, ...]:
+    """Return what the numbers of a privacy report say nothing about."""
+    lines = (
+        Statement(
+            topic="Relatives",
+            statement="share variants; what a family's members contribute together is not bounded by one member's"
+            " epsilon.",
+        ),
+        Statement(
+            topic="Patients at two sites",
+            statement="lose the sum of both sites' epsilons. Sites do not compare patient lists, so nobody notices.",
+        ),
+        Statement(
+            topic="Data touched without privacy",
+            statement="alignment, normalisation, the choice of terms and regions, and public data (including private"
+            " patients who are also in it) are outside this bound.",
+        ),
+        Statement(
+            topic="Trust in the aggregator",
+            statement="updates travel by plain TLS: the aggregator sees each site's update, one by one. Only the site's"
+            " own noise hides what is in it.",
+        ),
+        Statement(
+            topic="Timing and side channels",
+            statement="when a site answers, how long it computes, that it withholds a round, and anyone who can read the"
+            " site's disks or memory.",
+        ),
+        Statement(
+            topic="What is not released by training",
+            statement="variant calls, evaluation figures and logs are computed from patients' data without noise. They"
+            " stay at the site; sharing them is another decision.",
+        ),
+        Statement(
+            topic="Facts about groups",
+            statement="what a model learns about everybody (an artefact, a frequency) may say something about a patient"
+            " who never took part.",
+        ),
+    )
+    if study.privacy.unit == "patient":
+        return lines
+    patient = Statement(
+        topic="Patients",
+        statement="the unit is one example. A patient's guarantee is weaker than every epsilon here; k examples of one"
+        " patient lose up to k times as much.",
+    )
+    return (patient, *lines)
+
+
+def software() -> tuple[Statement, ...]:
+    """Return the versions the guarantee depends on."""
+    found = [Statement(topic="fedcall", statement=__version__)]
+    return (*found, *(Statement(topic=name, statement=_version(name)) for name in PACKAGES))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,156 @@
+"""Inline SVG: plots by matplotlib and the budget gauge. One message each, readable without colour."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
+BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
+SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
+INK = "#010203"  # stands for the page's text colour, so that a figure follows light and dark
+STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval, for one marker."""
+
+    value: float
+    low: float
+    high: float
+
+
+def spending(
+    rounds: Sequence[int], pld: Sequence[float], rdp: Sequence[float], cap: float | None, planned: int, unit: str
+) -> str:
+    """Draw cumulative epsilon against rounds by both accountants, with the cap."""
+    figure, axes = _canvas("spending", 6.2, 3.1)
+    axes.plot(rounds, pld, color=BLUE, marker="o", markersize=4, label="PLD (the number that counts)")
+    axes.plot(rounds, rdp, color=VERMILION, marker="s", markersize=4, linestyle="--", label="RDP (cross-check)")
+    if cap is not None:
+        axes.axhline(cap, color=INK, linewidth=1, linestyle=":")
+        axes.annotate(f"agreed cap {cap:g}", (1, cap), xytext=(0, 3), textcoords="offset points", fontsize=9)
+    axes.set_xlim(0.5, max(planned, 1) + 0.5)
+    axes.set_ylim(0, 1.15 * max([cap or 0, *rdp, *pld, 0.1]))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("Round of this study")
+    axes.set_ylabel(f"Cumulative ε per {unit} (nats)")
+    axes.legend(loc="lower right")
+    return _svg(figure, "spending")
+
+
+def dots(name: str, rows: Sequence[str], series: dict[str, Sequence[Estimate | None]], label: str) -> str:
+    """Draw one row per name and, in it, one dot with its interval per series."""
+    figure, axes = _canvas(name, 6.2, 0.7 + 0.34 * max(len(rows), 1) * max(1.0, len(series) / 1.6))
+    count = max(len(series), 1)
+    lows: list[float] = []
+    for index, (title, estimates) in enumerate(series.items()):
+        colour, marker = SERIES[index % len(SERIES)]
+        offset = (index - (count - 1) / 2) * 0.62 / count
+        shown = [(row + offset, estimate) for row, estimate in enumerate(estimates) if estimate is not None]
+        if not shown:
+            continue
+        values = [estimate.value for _, estimate in shown]
+        below = [max(0.0, estimate.value - estimate.low) for _, estimate in shown]
+        above = [max(0.0, estimate.high - estimate.value) for _, estimate in shown]
+        axes.errorbar(
+            values,
+            [y for y, _ in shown],
+            xerr=[below, above],
+            fmt=marker,
+            color=colour,
+            markersize=6,
+            capsize=3,
+            linewidth=1.4,
+            label=title,
+        )
+        lows += [estimate.low for _, estimate in shown]
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(max(0.0, min([*lows, 0.98]) - 0.02), 1.005)
+    axes.grid(axis="x", color=INK, alpha=0.12)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(label)
+    if len(series) > 1:
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
+    return _svg(figure, name)
+
+
+def calibration(name: str, series: dict[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+    """Draw the measured against the stated quality (both Phred) per caller; the diagonal is perfect."""
+    figure, axes = _canvas(name, 5.2, 3.8)
+    top = max([quality for xs, ys in series.values() for quality in (*xs, *ys)] + [10.0]) * 1.05
+    axes.plot([0, top], [0, top], color=INK, linewidth=1, linestyle=":", label="as stated")
+    for (title, (stated, measured)), (colour, marker) in zip(series.items(), SERIES, strict=False):
+        axes.plot(stated, measured, color=colour, marker=marker, markersize=5, linewidth=1.2, label=title)
+    axes.set_xlim(0, top)
+    axes.set_ylim(0, top)
+    axes.set_xlabel("Stated genotype quality GQ (Phred)")
+    axes.set_ylabel("Measured quality (Phred)")
+    axes.legend(loc="upper left")
+    return _svg(figure, name)
+
+
+def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -> str:
+    """Draw the share of the agreed budget that is spent, as a half circle."""
+    share = 1.0 if spent is None or not cap else min(1.0, spent / cap)
+    angle = math.pi * (1 - share)
+    end_x, end_y = 110 + 90 * math.cos(angle), 105 - 90 * math.sin(angle)
+    ticks = "".join(
+        f'<line x1="{110 + 74 * math.cos(a):.2f}" y1="{105 - 74 * math.sin(a):.2f}" x2="{110 + 68 * math.cos(a):.2f}"'
+        f' y2="{105 - 68 * math.sin(a):.2f}" stroke="currentColor" stroke-width="1"/>'
+        for a in (math.pi * step / 4 for step in range(5))
+    )
+    arc = f'<path d="M20 105 A90 90 0 0 1 {end_x:.2f} {end_y:.2f}" class="spent"/>' if share > 0 else ""
+    limit = f"of {cap:g} allowed" if cap is not None else "no cap agreed"
+    ends = f'<text x="20" y="126">0</text><text x="200" y="126">{cap:g}</text>' if cap is not None else ""
+    return (
+        f'<svg class="gauge" viewBox="0 0 220 132" role="img" aria-label="{title}">'
+        f'<path d="M20 105 A90 90 0 0 1 200 105" class="whole"/>{arc}{ticks}'
+        f'<text x="110" y="88" class="big">{spent_text}</text><text x="110" y="106">{limit}</text>{ends}</svg>'
+    )
+
+
+def _canvas(name: str, width: float, height: float) -> tuple[Figure, Axes]:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """Return the figure as an SVG element whose ids are unique on the page and whose ink follows the page."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'id="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    text = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', text)
+    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r'<svg aria-hidden="true" \1', text, count=1)
+    text = re.sub(r'(<svg [^>]*?) height="[^"]*"', r"\1", text, count=1)
+    return text.replace(INK, "currentColor").replace("'DejaVu Sans', ", "")

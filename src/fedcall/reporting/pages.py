@@ -1,0 +1,120 @@
+"""Turn a report document into one self-contained HTML page and into JSON.
+
+Templates may show a number only through `show(path)`, which reads it from the document's JSON and marks it with that
+path, so that a page cannot say anything the JSON does not.
+"""
+
+import json
+import math
+from decimal import ROUND_CEILING, Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fedcall import __version__
+from fedcall.documents import Document
+from fedcall.files import write_text
+
+Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure"]
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def write_report(document: Document, template: str, html: Path, json_path: Path, figures: dict[str, str]) -> None:
+    """Write a report as HTML and as JSON, both atomically.
+
+    Parameters
+    ----------
+    document : Document
+        Every number of the report.
+    template : str
+        Name of the template beside this module.
+    html, json_path : Path
+        Where to write.
+    figures : dict of str to str
+        Inline SVG by name, drawn from `document`.
+    """
+    write_text(json_path, to_json(document))
+    write_text(html, render(document, template, figures))
+
+
+def to_json(document: Document) -> str:
+    """Return the JSON form of a report: sorted keys, indented, no NaN or infinity."""
+    content = document.model_dump(mode="json")
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def render(document: Document, template: str, figures: dict[str, str]) -> str:
+    """Return the HTML page of a report."""
+    content = document.model_dump(mode="json")
+
+    def show(path: str, style: Style = "text") -> Markup:
+        value = value_at(content, path)
+        raw = "" if value is None else str(value)
+        return Markup('<data data-path="{}" data-style="{}" value="{}">{}</data>').format(
+            path, style, raw, display(value, style)
+        )
+
+    environment = Environment(
+        loader=PackageLoader("fedcall.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    drawn = {name: Markup(svg) for name, svg in figures.items()}  # drawn by us, text escaped by matplotlib
+    page = environment.get_template(template)
+    return page.render(report=content, show=show, figures=drawn, version=__version__)
+
+
+def value_at(content: Any, path: str) -> Any:
+    """Return the value at a dotted path (`rounds.0.epsilon_pld`) of decoded JSON."""
+    for part in path.split("."):
+        content = content[int(part)] if isinstance(content, list) else content[part]
+    return content
+
+
+def display(value: Any, style: Style) -> str:
+    """Return a value as people read it; an epsilon is rounded up, so that a page never understates a loss."""
+    if value is None:
+        return {"epsilon": "unlimited", "cap": "none agreed"}.get(style, "–")
+    if style in ("epsilon", "optional"):
+        return round_up(value)
+    if style == "delta":
+        return power_of_ten(value)
+    if style == "odds":
+        return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    if style == "belief":
+        return f"{_down_to_99(100 * value)} %"
+    if style == "figure":
+        return f"{value:.3f}"
+    if style in ("number", "cap"):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    return str(value)
+
+
+def round_up(epsilon: float) -> str:
+    """Return an epsilon with two decimals (three digits below 0.01), never smaller than it is."""
+    places = Decimal("0.01")
+    if 0 < epsilon < 0.01:
+        places = Decimal(10) ** (math.floor(math.log10(epsilon)) - 2)
+    return format(Decimal(repr(float(epsilon))).quantize(places, ROUND_CEILING), "f")
+
+
+def power_of_ten(value: float) -> str:
+    """Return a small probability as `10⁻³` or `1.5 × 10⁻³`."""
+    mantissa, exponent = f"{value:.2e}".split("e")
+    power = f"10{str(int(exponent)).translate(SUPERSCRIPT)}"
+    short = mantissa.rstrip("0").rstrip(".")
+    return power if short == "1" else f"{short} × {power}"
+
+
+def _down_to_99(percent: float) -> str:
+    """Return a percentage with as many decimals as it takes to keep it apart from 100."""
+    for decimals in range(1, 12):
+        text = f"{percent:.{decimals}f}"
+        if float(text) < 100 or percent == 100:
+            break
+    return text

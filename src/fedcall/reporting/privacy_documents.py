@@ -1,0 +1,207 @@
+"""The privacy report as data: every number its page shows. Epsilons are in nats; None means no finite bound."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from fedcall.documents import Document
+from fedcall.federation.study import Digest, Name
+from fedcall.privacy.terms import PrivacyTerms, Unit
+from fedcall.reporting.membership import Membership
+
+Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+Text = Annotated[str, Field(min_length=1)]
+Outcome = Literal["update", "withheld", "charged without a claim"]
+Status = Literal["accepted", "rejected", "quarantined", "withheld", "waiting"]
+CHECKLIST_POINTS = 14
+
+
+class StudyFacts(Document):
+    """Which study the report is about."""
+
+    name: Name
+    sha256: Digest
+    coordinator: str
+    sites: tuple[Name, ...]
+    rounds_planned: int
+
+
+class Spent(Document):
+    """What one unit has lost so far in this study, by the site's own record."""
+
+    sentence: Text = Field(description="The one sentence to read.")
+    unit: Unit
+    releases: int = Field(description="Rounds charged to the ledger in this study, released or not.")
+    epsilon_pld: Epsilon
+    epsilon_rdp: Epsilon
+    delta: float
+    max_epsilon: Epsilon
+    rounds_that_fit: int | None = Field(description="Further rounds of these terms under the cap; null without a cap.")
+    rounds_left_in_plan: int
+    planned_epsilon_pld: Epsilon = Field(description="Of all planned rounds.")
+    planned_epsilon_rdp: Epsilon
+    round_epsilon_pld: Epsilon = Field(description="Of one round alone.")
+    round_epsilon_rdp: Epsilon
+    membership: Membership | None
+
+
+class CurvePoint(Document):
+    """The guarantee so far at another delta: the same releases, not further spending."""
+
+    delta: float
+    epsilon_pld: Epsilon
+    epsilon_rdp: Epsilon
+
+
+class Condition(Document):
+    """One sentence of the traffic light's rule, and whether it holds."""
+
+    statement: Text
+    holds: bool
+    otherwise: Literal["amber", "red"]
+
+
+class TrafficLight(Document):
+    """May this go on? Decided by `conditions` alone."""
+
+    colour: Literal["green", "amber", "red"]
+    verdict: Text
+    rule: Text
+    conditions: tuple[Condition, ...]
+
+
+class RoundSpend(Document):
+    """One round: charged, claimed, answered."""
+
+    round: int
+    outcome: Outcome
+    charged: bool = Field(description="Whether the ledger holds a charge for it.")
+    epsilon_pld: Epsilon = Field(description="Cumulative over this study's charges up to this round.")
+    epsilon_rdp: Epsilon
+    claimed_epsilon: Epsilon
+    aggregator_epsilon: Epsilon
+    status: Status
+    reason: str
+    sentence: str
+
+
+class LedgerSpend(Document):
+    """What stays at the site: the spend over every study in its ledger.
+
+    It depends on which patients took part in which study, so it is for the site's eyes only.
+    """
+
+    studies: int
+    charges: int = Field(description="Charged rounds over all studies.")
+    epsilon_pld: Epsilon = Field(description="Of the most exposed patient, at the largest delta below.")
+    epsilon_rdp: Epsilon
+    delta: float
+    unit: Unit
+    head: str = Field(description="Hash of the ledger's last row, to compare with `fedcall ledger verify`.")
+
+
+class Statement(Document):
+    """A topic and what is to be said about it."""
+
+    topic: Text
+    statement: Text
+
+
+class ChecklistItem(Document):
+    """One point of what an honest report states (Ponomareva et al. 2023; NIST SP 800-226, 2025)."""
+
+    number: Annotated[int, Field(ge=1, le=CHECKLIST_POINTS)]
+    point: Text
+    statement: Text
+
+
+class PrivacyReport(Document):
+    """The privacy-budget report of one site in one study."""
+
+    kind: Literal["privacy-site"] = "privacy-site"
+    format: Literal[1] = 1
+    study: StudyFacts
+    site: Name
+    patients_declared: int
+    units_declared: int
+    spent: Spent
+    light: TrafficLight
+    rounds: tuple[RoundSpend, ...]
+    curve: tuple[CurvePoint, ...]
+    terms: PrivacyTerms
+    learning_rate: float
+    iterate_averaging: float
+    site_only: LedgerSpend | None = Field(description="Left out of a report made with --shareable.")
+    trust: tuple[Statement, ...]
+    not_covered: tuple[Statement, ...]
+    checklist: tuple[ChecklistItem, ...]
+    commands: tuple[Statement, ...] = Field(description="How to check this report: what, and the command.")
+    software: tuple[Statement, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "PrivacyReport":
+        numbers = [item.number for item in self.checklist]
+        if numbers != list(range(1, CHECKLIST_POINTS + 1)):
+            raise ValueError(f"the checklist has points {numbers}, 1 to {CHECKLIST_POINTS} expected")
+        return self
+
+
+class SiteSpend(Document):
+    """One site's line in the study's report."""
+
+    site: Name
+    patients_declared: int
+    releases: int
+    epsilon_pld: Epsilon
+    epsilon_rdp: Epsilon
+    accepted: int
+    withheld: int
+    refused: int = Field(description="Rejected and quarantined updates.")
+    waiting: int
+    light: Literal["green", "amber", "red"]
+
+
+class Refusal(Document):
+    """One round without an accepted update."""
+
+    site: Name
+    round: int
+    status: Status
+    reason: Text
+    sentence: str
+
+
+class StudyPrivacyReport(Document):
+    """The privacy-budget report of a study, from the reports of its sites."""
+
+    kind: Literal["privacy-study"] = "privacy-study"
+    format: Literal[1] = 1
+    study: StudyFacts
+    sentence: Text
+    unit: Unit
+    delta: float
+    max_epsilon: Epsilon
+    largest_epsilon_pld: Epsilon
+    largest_epsilon_rdp: Epsilon
+    membership: Membership | None
+    light: TrafficLight
+    rounds_done: int
+    updates: int
+    refused: int
+    withheld: int
+    missing: tuple[Name, ...] = Field(description="Sites of the study whose report was not given.")
+    sites: tuple[SiteSpend, ...]
+    refusals: tuple[Refusal, ...]
+    terms: PrivacyTerms
+    trust: tuple[Statement, ...]
+    not_covered: tuple[Statement, ...]
+    checklist: tuple[ChecklistItem, ...]
+    commands: tuple[Statement, ...]
+    software: tuple[Statement, ...]
+
+    @model_validator(mode="after")
+    def _complete(self) -> "StudyPrivacyReport":
+        numbers = [item.number for item in self.checklist]
+        if numbers != list(range(1, CHECKLIST_POINTS + 1)):
+            raise ValueError(f"the checklist has points {numbers}, 1 to {CHECKLIST_POINTS} expected")
+        return self

@@ -1,0 +1,181 @@
+"""The privacy report of a study: the reports of its sites side by side."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fedcall.documents import describe
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Study
+from fedcall.reporting import figures
+from fedcall.reporting.checklist import checklist, not_covered, software, trust
+from fedcall.reporting.membership import membership
+from fedcall.reporting.pages import round_up
+from fedcall.reporting.privacy_documents import (
+    Condition,
+    PrivacyReport,
+    Refusal,
+    RoundSpend,
+    SiteSpend,
+    Statement,
+    StudyPrivacyReport,
+)
+from fedcall.reporting.privacy_report import example_warning, spend_sentence, study_facts
+from fedcall.reporting.traffic_light import spending_conditions, traffic_light
+
+REFUSED = ("rejected", "quarantined")
+
+
+def read_privacy_report(path: Path) -> PrivacyReport:
+    """Read a site's report; errors name the file."""
+    try:
+        return PrivacyReport.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such report; make it with 'fedcall report privacy'") from None
+    except ValidationError as error:
+        raise FedcallError(f"{path}: not a site's privacy report: {describe(error)}") from None
+
+
+def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> StudyPrivacyReport:
+    """Put the sites' reports together; of each, only what concerns this study is used.
+
+    Raises
+    ------
+    FedcallError
+        If there is no report, one is about another study, or a site is there twice or not part of the study.
+    """
+    _check(study, reports)
+    terms = study.privacy
+    by_site = {report.site: report for report in reports}
+    ordered = [by_site[site.name] for site in study.sites if site.name in by_site]
+    missing = tuple(site.name for site in study.sites if site.name not in by_site)
+    largest = _largest([report.spent.epsilon_pld for report in ordered])
+    largest_rdp = _largest([report.spent.epsilon_rdp for report in ordered])
+    fits = [report.spent.rounds_that_fit for report in ordered if report.spent.rounds_that_fit is not None]
+    left = max(report.spent.rounds_left_in_plan for report in ordered)
+    refusals = tuple(
+        Refusal(site=report.site, round=row.round, status=row.status, reason=row.reason, sentence=row.sentence)
+        for report in ordered
+        for row in report.rounds
+        if row.status in (*REFUSED, "withheld")
+    )
+    where = "" if len(ordered) == 1 else ", at the most exposed of " + f"{len(ordered)} sites"
+    sentence = spend_sentence(terms.unit, largest, terms.delta, terms.max_epsilon)
+    sentence = sentence.replace("total privacy loss so far", "privacy loss in this study so far", 1) + where + "."
+    sentence = sentence.replace("is ε", "is at most ε", 1) + example_warning(terms.unit)
+    conditions = [
+        *spending_conditions(largest, terms.max_epsilon, min(fits) if fits else None, left, terms.unit),
+        Condition(
+            statement="Every site of the study has reported"
+            + (f" (missing: {', '.join(missing)})." if missing else "."),
+            holds=not missing,
+            otherwise="amber",
+        ),
+        Condition(
+            statement="No site's own light is red.",
+            holds=all(report.light.colour != "red" for report in ordered),
+            otherwise="red",
+        ),
+        Condition(
+            statement="The aggregator refused no update.",
+            holds=not any(refusal.status in REFUSED for refusal in refusals),
+            otherwise="amber",
+        ),
+    ]
+    sites = tuple(_site_spend(report) for report in ordered)
+    return StudyPrivacyReport(
+        study=study_facts(study),
+        sentence=sentence,
+        unit=terms.unit,
+        delta=terms.delta,
+        max_epsilon=terms.max_epsilon,
+        largest_epsilon_pld=largest,
+        largest_epsilon_rdp=largest_rdp,
+        membership=membership(largest, terms.delta),
+        light=traffic_light(
+            conditions,
+            {
+                "green": "The study may go on.",
+                "amber": "Look at the conditions that fail before the study goes on.",
+                "red": "The study must not go on.",
+            },
+        ),
+        rounds_done=max((row.round for report in ordered for row in report.rounds), default=0),
+        updates=sum(site.accepted for site in sites),
+        refused=sum(site.refused for site in sites),
+        withheld=sum(site.withheld for site in sites),
+        missing=missing,
+        sites=sites,
+        refusals=refusals,
+        terms=terms,
+        trust=trust(study),
+        not_covered=not_covered(study),
+        checklist=checklist(
+            study,
+            sentence,
+            "Each site's ledger holds its patients to the cap over all studies. What patients lost in other studies"
+            " depends on who they are and stays at the site.",
+        ),
+        commands=_commands(),
+        software=software(),
+    )
+
+
+def study_privacy_figures(report: StudyPrivacyReport) -> dict[str, str]:
+    """Draw the gauge of the most exposed site."""
+    largest = report.largest_epsilon_pld
+    text = f"ε {round_up(largest)}" if largest is not None else "ε unlimited"
+    allowed = f"{report.max_epsilon:g} allowed" if report.max_epsilon is not None else "no agreed cap"
+    return {"gauge": figures.gauge(largest, report.max_epsilon, text, f"Gauge: {text} of {allowed}")}
+
+
+def _check(study: Study, reports: Sequence[PrivacyReport]) -> None:
+    if not reports:
+        raise FedcallError("no site's privacy report was given; name at least one privacy.json")
+    seen: set[str] = set()
+    for report in reports:
+        study.site(report.site)
+        if report.study.sha256 != study.digest:
+            found = f"{report.study.name} {report.study.sha256[:12]}…"
+            raise FedcallError(
+                f"the privacy report of site '{report.site}' is about study {found}, not {study.name}"
+                f" {study.digest[:12]}…; make it again with this study"
+            )
+        if report.site in seen:
+            raise FedcallError(f"site '{report.site}' has two privacy reports here; give one per site")
+        seen.add(report.site)
+
+
+def _site_spend(report: PrivacyReport) -> SiteSpend:
+    def count(*statuses: str) -> int:
+        return sum(1 for row in report.rounds if row.status in statuses)
+
+    rows: tuple[RoundSpend, ...] = report.rounds
+    return SiteSpend(
+        site=report.site,
+        patients_declared=report.patients_declared,
+        releases=report.spent.releases,
+        epsilon_pld=report.spent.epsilon_pld,
+        epsilon_rdp=report.spent.epsilon_rdp,
+        accepted=count("accepted"),
+        withheld=count("withheld"),
+        refused=count(*REFUSED),
+        waiting=sum(1 for row in rows if row.status == "waiting"),
+        light=report.light.colour,
+    )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if len(known) == len(values) else None
+
+
+def _commands() -> tuple[Statement, ...]:
+    rows = (
+        ("The study is the one all sites signed", "fedcall study check --study study.json"),
+        ("The aggregator's record of receipts and refusals", "fedcall aggregator status --state STATE"),
+        ("Refused updates, with their reasons", "fedcall quarantine list --state STATE"),
+        ("The planned spend, before anything runs", "fedcall privacy plan --study STUDY.yaml"),
+    )
+    return tuple(Statement(topic=what, statement=command) for what, command in rows)

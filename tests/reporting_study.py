@@ -1,0 +1,125 @@
+"""A real study with keys, ledger, claims and receipts, made through the library's own interfaces."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcall.documents import write_signed
+from fedcall.federation.claims import Claim, Receipt
+from fedcall.federation.study import ModelTerms, Site, Study
+from fedcall.keys import create_keys, read_secret, read_signing_key
+from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.events import round_event
+from fedcall.privacy.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.terms import PrivacyTerms
+
+ZERO = "0" * 64
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """One site's folders."""
+
+    name: str
+    keys: Path
+    ledger: Path
+    rounds: Path
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Names of the training patients."""
+        return tuple(f"{self.name}_{number}" for number in range(12))
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A study on disk and its sites."""
+
+    study: Study
+    path: Path
+    coordinator: Path
+    sites: dict[str, Hospital]
+
+
+def make_federation(
+    folder: Path, terms: PrivacyTerms | None = None, rounds: int = 6, name: str = "demo", sites: tuple[str, ...] = ()
+) -> Federation:
+    """Sign a study of two sites with twelve declared patients each."""
+    sites = sites or ("north", "south")
+    coordinator = folder / "private" / "coordinator"
+    identity = create_keys(coordinator, "coordinator")
+    hospitals, members = {}, []
+    for site in sites:
+        keys = folder / "private" / site / "keys"
+        public = create_keys(keys, site)
+        members.append(Site(name=site, public_key=public.public_key, node_key=public.node_key, patients=12))
+        results = folder / "results" / name / site / "rounds"
+        hospitals[site] = Hospital(site, keys, folder / "private" / site / "ledger.sqlite", results)
+    study = Study(
+        name=name,
+        coordinator=identity.public_key,
+        sites=tuple(members),
+        model=ModelTerms(initial_weights="ab" * 32),
+        rounds=rounds,
+        privacy=terms or PrivacyTerms(noise_multiplier=4.0, sampling_rate=1.0, steps_per_round=1, delta=1e-2),
+    )
+    path = folder / "results" / name / "study.json"
+    write_signed(path, study, read_signing_key(coordinator))
+    return Federation(study, path, coordinator, hospitals)
+
+
+def request(federation: Federation, site: str, number: int) -> ReleaseRequest:
+    """Return what the site asks its ledger for in a round."""
+    terms = federation.study.privacy
+    return ReleaseRequest(
+        study=federation.study.digest,
+        site=site,
+        round=number,
+        event=round_event(terms),
+        delta=terms.delta,
+        max_epsilon=terms.max_epsilon,
+        patients=federation.sites[site].patients,
+        inputs=f"inputs of {site} {number}",
+    )
+
+
+def play_round(
+    federation: Federation, site: str, number: int, status: str = "accepted", reason: str = "ok", answer: bool = True
+) -> None:
+    """Charge, claim and answer one round of a site, as training and aggregator would."""
+    hospital, study = federation.sites[site], federation.study
+    with Ledger.open(hospital.ledger, read_secret(hospital.keys)) as ledger:
+        asked = request(federation, site, number)
+        withheld = ledger.reserve(asked).state == "withheld"
+        if not withheld:
+            ledger.release(asked, f"{study.name} {site} {number}".encode())
+        mine = {row.round for row in ledger.rows() if row.kind == "reserve" and row.study == study.digest}
+    spent = study_epsilon(study.privacy, len(mine))
+    epsilon = spent.pld if spent.is_finite else None
+    claim = Claim(
+        study=study.digest,
+        site=site,
+        round=number,
+        outcome="withheld" if withheld else "update",
+        base=ZERO,
+        update=None if withheld else f"{number:064x}",
+        privacy=study.privacy,
+        epsilon=epsilon,
+        software="fedcall test",
+    )
+    folder = hospital.rounds / str(number)
+    write_signed(folder / "claim.json", claim, read_signing_key(hospital.keys))
+    if not answer:
+        return
+    receipt = Receipt(
+        study=study.digest,
+        site=site,
+        round=number,
+        claim=claim.digest,
+        status="withheld" if withheld else status,
+        reason="withheld" if withheld else reason,
+        sentence="The site withheld its update." if withheld else f"The update was {status}: <{reason}>.",
+        epsilon=epsilon,
+        accepted_rounds=number,
+        log_head=ZERO,
+    )
+    write_signed(folder / "receipt.json", receipt, read_signing_key(federation.coordinator))
