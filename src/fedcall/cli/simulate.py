@@ -13,9 +13,7 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    site: list[str] = typer.Option(
-        ..., "--site", metavar="NAME=PATIENTS", help="A hospital, its training patients."
-    ),
+    site: list[str] = typer.Option(..., "--site", metavar="NAME=PATIENTS", help="A hospital, its training patients."),
     output: Path = typer.Option(..., "--output", help="Folder to write to; made if missing."),
     seed: int = typer.Option(1, "--seed", min=0, help="Same seed and options, same bytes."),
     holdout: int = typer.Option(3, "--holdout", min=0, help="Held-out patients per hospital."),
