@@ -102,8 +102,8 @@ class Ledger:
         return cls(path, database, secret)
 
     @classmethod
-    def open_to_read(cls, path: Path) -> Self:
-        """Open an existing ledger to look at it; no secret is needed, nothing can be written."""
+    def open_to_read(cls, path: Path, secret: bytes | None = None) -> Self:
+        """Open an existing ledger to look at it; nothing can be written. The secret is needed only to check seals."""
         path = Path(path)
         if not path.is_file():
             raise FedcallError(f"{path}: no such ledger; 'fedcall train-round' makes it")
@@ -112,7 +112,7 @@ class Ledger:
             database.execute("SELECT 1 FROM rows, cohorts LIMIT 1")
         except sqlite3.Error as error:
             raise FedcallError(f"{path}: not a ledger of fedcall ({error})") from None
-        return cls(path, database, None)
+        return cls(path, database, secret)
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +215,11 @@ class Ledger:
         row = self._database.execute("SELECT digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
         return row[0] if row else ledger_chain.GENESIS
 
+    def cohort_sizes(self) -> dict[str, int]:
+        """Return the number of patients of each cohort that rows name."""
+        cohorts = self._database.execute("SELECT digest, json_array_length(patients) FROM cohorts")
+        return dict(cohorts.fetchall())
+
     def exposures(self, delta: float) -> list[Exposure]:
         """Return what each group of patients with the same history has been charged, the most exposed first."""
         groups = Counter(self._histories(None).values())
@@ -230,6 +235,18 @@ class Ledger:
                 )
             )
         return sorted(exposures, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
+
+    def histories(self, study: str) -> list[tuple[tuple[Event, int], ...]]:
+        """Return the distinct charged histories, over all studies, of the patients that `study` has charged.
+
+        If the study has charged nobody yet, those of all patients: any of them may be its next.
+        """
+        cohorts = {row.cohort for row in self.rows() if row.kind == "reserve" and row.study == study}
+        patients: set[str] = set()
+        for digest, names in self._database.execute("SELECT digest, patients FROM cohorts"):
+            patients |= set(json.loads(names)) if digest in cohorts else set()
+        distinct = sorted(set(self._histories(patients or None).values()))
+        return [tuple((Event.from_json(event), count) for event, count in history) for history in distinct]
 
     def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
         """Return the cumulative epsilon of the most exposed of the named patients."""

@@ -1,0 +1,61 @@
+"""`fedcall ledger`: look at the record of what was spent."""
+
+from pathlib import Path
+
+import typer
+
+from fedcall.errors import PrivacyRefusal
+
+ledger = typer.Typer(help="Look at a site's record of every release.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `fedcall ledger show|verify`."""
+    app.add_typer(ledger, name="ledger")
+
+
+@ledger.command()
+def show(
+    path: Path = typer.Option(..., "--ledger", help="The site's ledger (private/SITE/ledger.sqlite)."),
+    delta: float | None = typer.Option(
+        None, "--delta", min=0.0, max=1.0, help="Delta of the epsilons; default: the smallest of any study there."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
+) -> None:
+    """Show what was charged, released and withheld, and what it adds up to for the most exposed patients.
+
+    Patients are counted, never named. An epsilon "per patient" protects everything of one person; after releases whose
+    unit was one example it is infinite, and only the epsilon "per example" says something.
+
+    Example: fedcall ledger show --ledger private/north/ledger.sqlite
+    """
+    from fedcall.privacy.ledger import Ledger
+    from fedcall.privacy.ledger_summary import as_text, summarise
+
+    with Ledger.open_to_read(path) as opened:
+        summary = summarise(opened, delta)
+    typer.echo(summary.model_dump_json(indent=2) if as_json else as_text(summary))
+    if summary.fault:
+        raise PrivacyRefusal(f"{path}: {summary.fault}; restore the ledger from a backup")
+
+
+@ledger.command()
+def verify(
+    path: Path = typer.Option(..., "--ledger", help="The site's ledger (private/SITE/ledger.sqlite)."),
+    keys: Path | None = typer.Option(
+        None, "--keys", help="The site's key folder: also check that this site wrote every row."
+    ),
+) -> None:
+    """Check that no row was edited, deleted or cut off; name the first bad one and exit 3 otherwise.
+
+    Example: fedcall ledger verify --ledger private/north/ledger.sqlite --keys private/north/keys
+    """
+    from fedcall.keys import read_secret
+    from fedcall.privacy.ledger import Ledger
+
+    with Ledger.open_to_read(path, read_secret(keys) if keys else None) as opened:
+        fault = opened.verify()
+        if fault:
+            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore the ledger from a backup")
+        count = sum(1 for _ in opened.rows())
+        typer.echo(f"{path}: {count} rows, as they were written (head {opened.head[:16]}…)")

@@ -1,0 +1,47 @@
+"""`fedcall privacy`: what a study costs before anything is trained."""
+
+from pathlib import Path
+
+import typer
+
+from fedcall.errors import FedcallError
+
+privacy = typer.Typer(help="Plan what a study spends.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `fedcall privacy plan`."""
+    app.add_typer(privacy, name="privacy")
+
+
+@privacy.callback()
+def _group() -> None:
+    pass
+
+
+@privacy.command()
+def plan(
+    study: Path = typer.Option(..., "--study", help="Study terms (.yaml, may be incomplete) or signed study (.json)."),
+    target_epsilon: float | None = typer.Option(
+        None, "--target-epsilon", help="Also print the noise multiplier with which the whole study costs this much."
+    ),
+    family: int = typer.Option(
+        1, "--family", min=1, max=100, help="Also print the epsilon of this many units together."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Print the epsilon of a study, per round and in total, by PLD and by RDP.
+
+    The numbers follow from the terms alone: no data, no keys, no network. PLD is the tighter bound and the one that
+    caps are compared with; RDP is an independent check.
+
+    Example: fedcall privacy plan --study config/study.yaml --target-epsilon 3
+    """
+    from fedcall.federation.study import read_study, read_study_terms
+    from fedcall.privacy.plan import as_text, plan_study
+
+    terms = read_study(study) if study.suffix == ".json" else read_study_terms(study)
+    if target_epsilon is not None and not target_epsilon > 0:
+        raise FedcallError(f"--target-epsilon {target_epsilon:g}: must be above 0")
+    result = plan_study(terms.name, terms.privacy, terms.rounds, target_epsilon, family)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
