@@ -1,15 +1,6 @@
 # Genotypes of the held-out patients: by the study's model, by what it started from, and by bcftools.
 
 
-def calls_of_this_run():
-    return [
-        f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
-        for folder, patients in RUN.holdout.items()
-        for patient in patients
-        for suffix in ("", ".tbi")
-    ]
-
-
 rule call_variants:
     input:
         model="results/{study}/final.safetensors",

@@ -30,6 +30,8 @@ if CONFIG.cohort is not None:
                 for site, patients in CONFIG.cohort.sites.items()
             ),
             version=FEDCALL_VERSION,
+        message:
+            "Simulating the patients of {params.cohort.sites} in {params.folder}"
         shell:
             "fedcall simulate --seed {params.cohort.seed} {params.sites} --holdout {params.cohort.holdout}"
             " --public {params.cohort.public} --region-length {params.cohort.region_length}"

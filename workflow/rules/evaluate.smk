@@ -1,18 +1,6 @@
 # Calls against the truth of held-out patients, within their regions.
 
 
-def evaluations_of_this_run():
-    """Return the evaluation report, or nothing if no held-out patient has a truth."""
-    if not any(RUN.scored.values()):
-        return []
-    return [f"{RESULTS}/evaluation.{suffix}" for suffix in ("html", "json")]
-
-
-def calls_to_score(wildcards):
-    folder = "calls" if wildcards.caller == "final" else f"baselines/{wildcards.caller}"
-    return f"{RESULTS}/{wildcards.site}/{folder}/{wildcards.patient}.vcf.gz"
-
-
 rule evaluate_calls:
     input:
         truth="results/{study}/{site}/labels/{patient}.vcf.gz",
@@ -41,12 +29,7 @@ rule evaluate_calls:
 rule evaluation_report:
     input:
         study="results/{study}/study.json",
-        concordances=[
-            f"{RESULTS}/{folder}/concordance/{caller}/{patient}.json"
-            for folder, patients in RUN.scored.items()
-            for caller in CALLERS
-            for patient in patients
-        ],
+        concordances=concordances_of_this_run(),
     output:
         html=report(
             "results/{study}/evaluation.html",
@@ -67,6 +50,8 @@ rule evaluation_report:
         runtime=10,
     params:
         version=FEDCALL_VERSION,
+    message:
+        "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
         " {input.concordances} > {log} 2>&1"

@@ -1,22 +1,11 @@
 # What was spent, on what, and what is not covered: per site from its ledger and receipts, then for the study.
 
 
-def privacy_reports_of_this_run():
-    """Return the reports; a hospital sees its own ledger only, so the study's report is the rehearsal's."""
-    folders = [f"{RESULTS}/{site}" for site in SITES]
-    folders += [RESULTS] if RUN.is_rehearsal else []
-    return [
-        f"{folder}/privacy.{suffix}"
-        for folder in folders
-        for suffix in ("html", "json")
-    ]
-
-
 rule privacy_report:
     input:
         study="results/{study}/study.json",
-        claims=lambda wildcards: rounds_of_site(wildcards, "claim.json"),
-        receipts=lambda wildcards: rounds_of_site(wildcards, "receipt.json"),
+        claims=lambda wildcards: rounds_of_site(wildcards.site, "claim.json"),
+        receipts=lambda wildcards: rounds_of_site(wildcards.site, "receipt.json"),
     output:
         html=report(
             "results/{study}/{site}/privacy.html",
@@ -72,7 +61,3 @@ rule privacy_report_of_study:
     shell:
         "fedcall report privacy-study --study {input.study} --html {output.html} --json {output.json}"
         " {input.sites} > {log} 2>&1"
-
-
-def rounds_of_site(wildcards, name):
-    return [f"{RESULTS}/{wildcards.site}/rounds/{round}/{name}" for round in ROUNDS]

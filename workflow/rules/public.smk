@@ -1,11 +1,9 @@
 # The models that need no private data: the likelihood caller, and the first global model.
 
-MODEL_TERMS = CONFIG.study
-
 
 rule write_likelihood_model:
     input:
-        terms=MODEL_TERMS,
+        terms=CONFIG.study,
     output:
         model="results/{study}/likelihood.safetensors",
     log:
@@ -29,7 +27,7 @@ if RUN.is_rehearsal:
 
     rule train_public:
         input:
-            terms=MODEL_TERMS,
+            terms=CONFIG.study,
             examples=examples_of(PUBLIC),
         output:
             model="results/{study}/initial.safetensors",
@@ -46,6 +44,8 @@ if RUN.is_rehearsal:
         params:
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
+        message:
+            "Training the first global model of study {wildcards.study} on public people"
         shell:
             "fedcall train-public --terms {input.terms:q} --output {output.model} {input.examples} > {log} 2>&1"
 

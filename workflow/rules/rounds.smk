@@ -1,25 +1,6 @@
 # The rounds: fetch the global model, train on private examples, upload the update, keep the receipt.
 
 
-def before_round(wildcards):
-    """Return what must be there before a round's global model can be: the first model, or the last round's receipts.
-
-    In a rehearsal every site waits for the receipts of all, so that one core never waits for a job behind it.
-    """
-    if int(wildcards.round) > 1:
-        return receipts_of_round(int(wildcards.round) - 1)
-    return initial_of_rehearsal(wildcards)
-
-
-def receipts_of_round(round):
-    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
-
-
-def initial_of_rehearsal(wildcards):
-    """Return the model the embedded aggregator starts from; a hospital gets it from the consortium."""
-    return f"{RESULTS}/initial.safetensors" if RUN.is_rehearsal else []
-
-
 rule fetch_global:
     input:
         study="results/{study}/study.json",
@@ -71,6 +52,8 @@ rule train_round:
         device=CONFIG.device,
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
+    message:
+        "Round {wildcards.round} at {wildcards.site}: charging the ledger, then training"
     shell:
         "fedcall train-round --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
         " --round {wildcards.round} --model {input.model} --ledger {params.ledger:q} --device {params.device}"

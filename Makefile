@@ -1,0 +1,41 @@
+# make demo    a study of three simulated hospitals, from reads to reports, in minutes
+# make test    every test
+# make install the software alone, into .venv
+# make clean   remove what runs produced; private/ (keys, ledgers: a budget spent stays spent) is kept
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-by-make
+
+# One thread per process: Snakemake runs as many processes as there are cores.
+export OMP_NUM_THREADS := 1
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test install clean
+
+demo: $(INSTALLED)
+	$(BIN)/snakemake --cores all --quiet host reason rules
+	@echo
+	@$(BIN)/fedcall report summary --evaluation results/demo/evaluation.json --privacy results/demo/privacy.json
+	@echo
+	@echo "Reports: results/demo/privacy.html results/demo/evaluation.html results/demo/*/privacy.html"
+	@echo "Calls:   results/demo/*/calls/*.vcf.gz"
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+install: $(INSTALLED)
+
+# torch first and by itself, so that pip settles on the build its index offers for this machine before the rest.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) \
+	    || { rm -rf $(VENV); echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,cluster]'
+	@touch $@
+
+clean:
+	rm -rf results resources logs benchmarks .snakemake

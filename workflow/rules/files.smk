@@ -1,0 +1,134 @@
+# Which files belong to which: functions of wildcards, so that the rules read like a table of contents.
+
+
+def calls_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
+        for folder, patients in RUN.holdout.items()
+        for patient in patients
+        for suffix in ("", ".tbi")
+    ]
+
+
+def evaluations_of_this_run():
+    """Return the evaluation report, or nothing if no held-out patient has a truth."""
+    if not any(RUN.scored.values()):
+        return []
+    return [f"{RESULTS}/evaluation.{suffix}" for suffix in ("html", "json")]
+
+
+def privacy_reports_of_this_run():
+    """Return the reports; a hospital sees its own ledger only, so the study's report is the rehearsal's."""
+    folders = [f"{RESULTS}/{site}" for site in SITES]
+    folders += [RESULTS] if RUN.is_rehearsal else []
+    return [
+        f"{folder}/privacy.{suffix}"
+        for folder in folders
+        for suffix in ("html", "json")
+    ]
+
+
+def private_folder(template, site):
+    """Return a path outside the results, such as that of a site's keys or ledger."""
+    return template.format(site=site)
+
+
+def ledger_of(wildcards):
+    return private_folder(CONFIG.ledger, wildcards.site)
+
+
+def keys_of(wildcards):
+    if wildcards.site == COORDINATOR:
+        return f"private/{COORDINATOR}/keys"
+    return private_folder(CONFIG.site_key, wildcards.site)
+
+
+def alignments_of(wildcards):
+    return str(RUN.by_name[wildcards.patient].alignments)
+
+
+def truth_of(wildcards):
+    return str(RUN.by_name[wildcards.patient].truth)
+
+
+def regions_of(wildcards):
+    regions = RUN.by_name[wildcards.patient].regions
+    return str(regions) if regions else []
+
+
+def reference_of(wildcards):
+    if CONFIG.cohort is not None:
+        return str(COHORT_FOLDER / "reference.fa")
+    return str(RUN.by_name[wildcards.patient].reference or CONFIG.reference)
+
+
+def sample_of(wildcards):
+    """Return the name of the patient's column in the truth VCF."""
+    return RUN.by_name[wildcards.patient].sample or wildcards.patient
+
+
+def labels_of(wildcards):
+    """Return the normalised truth of a patient, or nothing for a patient without one."""
+    if RUN.by_name[wildcards.patient].truth is None:
+        return []
+    return f"{RESULTS}/{wildcards.site}/labels/{wildcards.patient}.vcf.gz"
+
+
+def examples_of(site):
+    """Return the examples of all training patients of a site, or of the public people."""
+    return [
+        f"{RESULTS}/{site}/examples/{patient}.safetensors"
+        for patient in RUN.training[site]
+    ]
+
+
+def option(name, value):
+    """Return `--name value` for the shell, or nothing if there is no value."""
+    return f"{name} {shlex.quote(str(value))}" if value else ""
+
+
+def endpoint(initial):
+    """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
+    if RUN.is_rehearsal:
+        return (
+            f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
+            f" --initial {initial}"
+        )
+    return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
+
+
+def before_round(wildcards):
+    """Return what a round's global model waits for: the first model, or the receipts of the round before.
+
+    In a rehearsal every site waits for the receipts of all, so that one core never waits for a job behind it.
+    """
+    if int(wildcards.round) > 1:
+        return receipts_of_round(int(wildcards.round) - 1)
+    return initial_of_rehearsal(wildcards)
+
+
+def initial_of_rehearsal(wildcards):
+    """Return the model the embedded aggregator starts from; a hospital gets it from the consortium."""
+    return f"{RESULTS}/initial.safetensors" if RUN.is_rehearsal else []
+
+
+def receipts_of_round(round):
+    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
+
+
+def rounds_of_site(site, name):
+    return [f"{RESULTS}/{site}/rounds/{round}/{name}" for round in ROUNDS]
+
+
+def calls_to_score(wildcards):
+    folder = "calls" if wildcards.caller == "final" else f"baselines/{wildcards.caller}"
+    return f"{RESULTS}/{wildcards.site}/{folder}/{wildcards.patient}.vcf.gz"
+
+
+def concordances_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/concordance/{caller}/{patient}.json"
+        for folder, patients in RUN.scored.items()
+        for caller in CALLERS
+        for patient in patients
+    ]
