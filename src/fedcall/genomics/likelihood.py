@@ -1,0 +1,91 @@
+"""Genotype likelihoods: how probable the reads are if the patient carries 0, 1 or 2 copies of the candidate.
+
+Reads are independent given the genotype, each comes from either haplotype with probability 1/2 (Li 2011, eq. 2).
+Beside the reference and the candidate a third allele is considered, so that two different alternative alleles at one
+place (genotype 1/2) are not taken for two copies of each.
+"""
+
+import numpy as np
+
+from fedcall.genomics.candidates import Candidates
+from fedcall.genomics.evidence import ALT, NEITHER, OTHER, REF, Evidence
+
+MAX_QUALITY = 40
+"""No read is believed beyond min(base quality, mapping quality, 40)."""
+THIRD_ALLELE = 1e-3
+"""Prior weight of a haplotype that carries the third allele, relative to the reference."""
+MISSED_INDEL = 0.03
+"""Probability that a read from a haplotype with an indel is aligned without it."""
+SHORT_ANCHOR = 10
+"""Reads aligned fewer bases beyond a repeat than this miss its indels more often: aligners prefer mismatches there."""
+
+
+def log_likelihoods(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+    """Return natural log P(reads | 0, 1, 2 copies), each row shifted to a maximum of 0.
+
+    Returns
+    -------
+    float32, shape (candidates, 3)
+    """
+    probability = _observation_probabilities(evidence, candidates)
+    rows, count = evidence.candidate, len(candidates)
+
+    def total(first: int, second: int) -> np.ndarray:
+        terms = np.log(0.5 * (probability[:, first] + probability[:, second]))
+        return np.bincount(rows, weights=terms, minlength=count)
+
+    third = np.log(THIRD_ALLELE)
+    none = _log_sum(total(REF, REF), total(REF, OTHER) + third, total(OTHER, OTHER) + third)
+    one = _log_sum(total(REF, ALT), total(ALT, OTHER) + third)
+    result = np.stack([none, one, total(ALT, ALT)], 1)
+    return (result - result.max(1, keepdims=True, initial=-np.inf)).astype(np.float32)
+
+
+def indel_error(candidates: Candidates) -> np.ndarray:
+    """Return the probability that a read of the reference haplotype shows some indel at each candidate's place.
+
+    Returns
+    -------
+    float64, shape (n,); 0 for SNPs
+
+    Notes
+    -----
+    Grows with the number of repeated motifs, faster for homopolymers; the shape of DRAGEN-GATK's default tables of gap
+    penalties (45 Phred outside repeats, falling to about 20 in long homopolymers).
+    """
+    length = np.array([abs(len(allele.ref) - len(allele.alt)) for allele in candidates.alleles], np.int64)
+    deleted = np.array([len(allele.ref) > len(allele.alt) for allele in candidates.alleles], bool)
+    period = np.maximum(candidates.period, 1)
+    tract = candidates.shift + np.where(deleted, length, 0)
+    repeats = tract / period
+    homopolymer = np.clip(42.0 - 3.4 * np.maximum(repeats - 4.0, 0.0), 12.0, 42.0)
+    longer = np.clip(42.0 - 3.0 * np.maximum(repeats - 2.0, 0.0), 15.0, 42.0)
+    phred = np.where(period == 1, homopolymer, longer)
+    return np.where(candidates.is_indel, 10.0 ** (-phred / 10.0), 0.0)
+
+
+def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+    """Return P(what the fragment shows | haplotype REF, ALT, OTHER), shape (m, 3)."""
+    shown = evidence.shown
+    is_indel = candidates.is_indel[evidence.candidate]
+    mapping_error = 10.0 ** (-np.minimum(evidence.mapping_quality, MAX_QUALITY) / 10.0)
+    quality = np.minimum(np.minimum(evidence.base_quality, evidence.mapping_quality), MAX_QUALITY)
+    base_error = np.clip(10.0 ** (-quality / 10.0), 1e-4, 0.75)
+    gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
+    anchor = np.clip(1.0 - evidence.end_distance / SHORT_ANCHOR, 0.0, 1.0)
+    missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
+    result = np.ones((len(shown), 3))
+    for haplotype in (REF, ALT, OTHER):
+        snp = np.where(shown == haplotype, 1.0 - base_error, base_error / 3.0)
+        if haplotype == REF:
+            indel = np.where(shown == REF, 1.0 - gained, gained)
+        else:
+            indel = np.where(shown == haplotype, 1.0 - missed, np.where(shown == REF, missed, gained))
+        result[:, haplotype] = np.where(is_indel, indel, snp)
+    result[shown == NEITHER] = 1.0
+    return result
+
+
+def _log_sum(*terms: np.ndarray) -> np.ndarray:
+    largest = np.maximum.reduce(terms)
+    return largest + np.log(np.add.reduce([np.exp(term - largest) for term in terms]))
