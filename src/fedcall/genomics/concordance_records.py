@@ -12,11 +12,12 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.htslib import run_bcftools
-from fedcall.genomics.reads import shared_contigs
+from fedcall.genomics.reads import reference_contigs, shared_contigs, widen_regions
 
 Region = tuple[str, int, int]
 Kind = Literal["snps", "indels"]
 _BASES = re.compile("[ACGTN]+")
+_MARGIN = 100
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def read_variants(path: Path, reference: Path, regions: Sequence[Region], sample
     column = _column(path, reference, regions, sample)
     with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
         bed, chosen, normal = (str(Path(folder) / name) for name in ("regions.bed", "chosen.bcf", "normal.bcf"))
-        Path(bed).write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in regions))
+        # Left alignment may move a variant into a region.
+        wide = widen_regions(regions, _MARGIN, reference_contigs(reference))
+        Path(bed).write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in wide))
         indexed = any(Path(f"{path}{suffix}").exists() for suffix in (".tbi", ".csi"))
         within = ["-R" if indexed else "-T", bed]
         arguments = ["--no-version", "-Ou", "-o", chosen, "-s", column, "-a", "-f", ".,PASS", *within, str(path)]
@@ -136,8 +139,8 @@ def _normalise(path: Path, reference: Path, chosen: str, normal: str) -> None:
 
 def _variants(records: pysam.VariantFile) -> Iterator[Variant]:
     for record in records:
-        ref, alts = (record.ref or "").upper(), record.alts or ()
-        if len(alts) != 1:
+        ref, alts = (record.ref or "").upper(), record.alts
+        if alts is None or len(alts) != 1:
             continue
         alt = alts[0].upper()
         if not (_BASES.fullmatch(ref) and _BASES.fullmatch(alt)):

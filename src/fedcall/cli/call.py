@@ -1,0 +1,65 @@
+"""`fedcall call` and `fedcall call-classical`: from alignments to a VCF."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands `call` and `call-classical`."""
+    app.command("call")(call)
+    app.command("call-classical")(call_classical)
+
+
+def call(
+    model: Path = typer.Option(..., "--model", help="Model weights (safetensors), for example the study's last."),
+    alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient, sorted and indexed."),
+    reference: Path = typer.Option(..., "--reference", help="Reference FASTA, indexed."),
+    regions: Path | None = typer.Option(
+        None, "--regions", help="BED of the regions to call in; else the whole genome."
+    ),
+    sample: str | None = typer.Option(
+        None, "--sample", help="Name of the genotype column; else the alignments' own sample, else the file's stem."
+    ),
+    output: Path = typer.Option(..., "--output", help="Calls to write (.vcf.gz); the index is written beside them."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Threads for reading the alignments."),
+) -> None:
+    """Call the variants of one patient with a trained model.
+
+    Writes a bgzipped VCF 4.3 with a tabix index: GT, GQ, PL, DP, AD and QUAL, and the digests of model and study.
+
+    Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --output p1.vcf.gz
+    """
+    from fedcall.genomics.calls import Provenance, sample_name, write_calls
+    from fedcall.genomics.pileup import extract_examples
+    from fedcall.training.model import model_from_weights, posteriors
+    from fedcall.weights import read_weights
+
+    weights = read_weights(model)
+    caller = model_from_weights(weights, str(model))
+    examples = extract_examples(alignments, reference, regions, None, None, threads)
+    name = sample or sample_name(alignments, reference)
+    provenance = Provenance(weights.digest, weights.metadata.get("study"))
+    records = write_calls(output, examples, posteriors(caller, examples), reference, name, provenance)
+    typer.echo(f"{output}: {records} variants of {name}")
+
+
+def call_classical(
+    alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient, sorted and indexed."),
+    reference: Path = typer.Option(..., "--reference", help="Reference FASTA, indexed."),
+    regions: Path | None = typer.Option(
+        None, "--regions", help="BED of the regions to call in; else the whole genome."
+    ),
+    sample: str | None = typer.Option(
+        None, "--sample", help="Name of the genotype column; else the alignments' own sample."
+    ),
+    output: Path = typer.Option(..., "--output", help="Calls to write (.vcf.gz); the index is written beside them."),
+) -> None:
+    """Call the variants of one patient with bcftools (mpileup and call), as a baseline.
+
+    Example: fedcall call-classical --alignments p1.bam --reference genome.fa --output p1.bcftools.vcf.gz
+    """
+    from fedcall.genomics.classical import call_classical as call
+
+    call(alignments, reference, output, regions=regions, sample=sample)
+    typer.echo(f"{output}: written")
