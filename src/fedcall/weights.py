@@ -55,8 +55,13 @@ def read_weights(path: Path) -> Weights:
         raise FedcallError(f"{path}: not a complete safetensors file ({error}); fetch or make it again") from None
 
 
-def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
+def weights_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
+    """Return a safetensors file as bytes; equal tensors and metadata give equal bytes."""
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # One entry only: safetensors writes several metadata entries in random order.
-    write_bytes(path, save(ordered, metadata={"fedcall": json.dumps(dict(metadata), sort_keys=True)}))
+    return save(ordered, metadata={"fedcall": json.dumps(dict(metadata), sort_keys=True)})
+
+
+def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file atomically; equal tensors and metadata give equal bytes."""
+    write_bytes(path, weights_bytes(tensors, metadata))

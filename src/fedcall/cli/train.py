@@ -1,0 +1,96 @@
+"""`fedcall train-public` and `fedcall train-round`."""
+
+from pathlib import Path
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    app.command("train-public")(train_public)
+    app.command("train-round")(train_round)
+
+
+def train_public(
+    terms: Path = typer.Option(..., "--terms", help="Study terms (YAML): which model to make."),
+    output: Path = typer.Option(..., "--output", help="Model file (safetensors) to write."),
+    examples: list[Path] = typer.Argument(None, help="Examples files of public patients, made by `fedcall pileup`."),
+) -> None:
+    """Make the initial model of a study from public patients; without any, the fresh model.
+
+    The fresh model is the likelihood caller: training only ever corrects it. Public training is not private and
+    charges no ledger, so give it data anyone may have.
+
+    Example: fedcall train-public --terms study.yaml --output initial.safetensors public/examples/NA12878.safetensors
+    """
+    from fedcall.federation.study import read_study_terms
+    from fedcall.training.public import train_on_public_examples
+
+    model_terms = read_study_terms(terms).model
+    with _progress("public training") as (set_total, advance):
+        train_on_public_examples(model_terms, examples or [], output, set_total, advance)
+    typer.echo(f"initial model  {output}   ({len(examples or [])} public patients)")
+
+
+def train_round(
+    study: Path = typer.Option(..., "--study", help="Signed study (study.json)."),
+    site: str = typer.Option(..., "--site", help="Name of this site in the study."),
+    keys: Path = typer.Option(..., "--keys", help="The site's key folder."),
+    round_number: int = typer.Option(..., "--round", help="Round, from 1."),
+    model: Path = typer.Option(..., "--model", help="Global model of this round, made by `fedcall fetch`."),
+    ledger: Path = typer.Option(..., "--ledger", help="The site's ledger; made if there is none."),
+    update: Path = typer.Option(..., "--update", help="Model update (safetensors) to write."),
+    claim: Path = typer.Option(..., "--claim", help="Signed claim (JSON) to write."),
+    device: str = typer.Option("cpu", "--device", help="cpu, cuda, or auto (a GPU if there is one)."),
+    examples: list[Path] = typer.Argument(..., help="Examples files, one per training patient, named after it."),
+) -> None:
+    """Train one round with differential privacy: charge the ledger, then write the update and its signed claim.
+
+    Run again with the same inputs, it returns the same bytes and charges nothing. If a patient's budget would be
+    exceeded, nothing is trained; the claim says so, and the exit code is still 0.
+
+    Example: fedcall train-round --study study.json --site north --keys private/north/keys --round 1
+    --model global.safetensors --ledger private/north/ledger.sqlite --update update.safetensors --claim claim.json
+    examples/*.safetensors
+    """
+    from fedcall.federation.study import read_study
+    from fedcall.training import rounds
+
+    signed = read_study(study)
+    with _progress("private steps") as (set_total, advance):
+        set_total(signed.privacy.steps_per_round)
+        outcome = rounds.train_round(
+            signed, site, round_number, keys, model, examples, ledger, update, claim, device, advance
+        )
+    # Public facts only: logs are shared more freely than data.
+    typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")
+    typer.echo(f"outcome  {outcome.state}: {outcome.sentence}")
+    if outcome.claim.epsilon is None:
+        typer.echo("epsilon  none: this study trains without noise")
+    else:
+        cap = signed.privacy.max_epsilon
+        limit = "no cap" if cap is None else f"cap {cap:g}"
+        typer.echo(
+            f"epsilon  {outcome.claim.epsilon:.3f} per {signed.privacy.unit} at delta {signed.privacy.delta:g},"
+            f" by this study so far ({limit})"
+        )
+
+
+def _progress(label: str):
+    """Return a context of (set_total, advance): a transient bar on a terminal, silent elsewhere."""
+    import sys
+    from contextlib import contextmanager
+
+    @contextmanager
+    def bar():
+        if not sys.stderr.isatty():
+            yield (lambda total: None), (lambda: None)
+            return
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(transient=True, console=Console(stderr=True)) as progress:
+            task = progress.add_task(label, total=None)
+            yield (lambda total: progress.update(task, total=total)), (lambda: progress.advance(task))
+
+    return bar()

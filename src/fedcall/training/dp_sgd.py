@@ -1,0 +1,223 @@
+"""Differentially private SGD: clipped unit gradients, summed exactly, hidden by keyed noise, divided by public numbers.
+
+Results are equal, bit for bit, when training is repeated on the same processor with the same versions: one thread,
+batches of a fixed shape, integer sums. They are not promised across processors; the ledger returns the stored artefact.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedcall.federation.study import Study
+from fedcall.genomics.encoding import INPUT_CHANNELS, encode
+from fedcall.genomics.examples import SCALARS, WINDOW, Examples
+from fedcall.privacy.clipping import from_grid, grid_sum, norm_of
+from fedcall.privacy.noise import StepContext, noisy_sum
+from fedcall.privacy.sampling import sample_examples, sample_patients
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.training.bags import Rows, draw_bag, label_weights, stratify
+from fedcall.training.grad_samplers import UnitGradSampleModule
+from fedcall.training.model import VariantCaller, freeze, single_threaded
+
+BATCH_ROWS = 128
+"""Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""
+
+
+class UnitDPOptimizer(DPOptimizer):
+    """Opacus' DPOptimizer with unit-level clipping on an integer grid and keyed noise.
+
+    Before each noisy step, `context` must be set: it keys the noise.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, terms: PrivacyTerms, units: int, secret: bytes) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=terms.noise_multiplier,
+            max_grad_norm=terms.clip_norm,
+            expected_batch_size=terms.sampling_rate * units,  # public numbers, never the drawn batch
+        )
+        self.mechanism = terms.mechanism
+        self.context: StepContext | None = None
+        self._secret = secret
+        self._total = np.zeros(sum(parameter.numel() for parameter in self.params), np.int64)
+
+    def clip_and_accumulate(self) -> None:
+        """Clip the gradient of each unit and add them to the exact sum of the step."""
+        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1)
+        self._total += grid_sum(gradients.double().cpu().numpy(), self.max_grad_norm, norm_of(self.mechanism))
+
+    def add_noise(self) -> None:
+        """Set `grad` of all parameters to the noisy sum of the step, and begin the next sum."""
+        if self.context is None:
+            raise RuntimeError("a noisy step needs a context; noise keys are never used twice")
+        noisy = noisy_sum(self._secret, self.context, self._total, self.mechanism, self.noise_multiplier)
+        self.context = None
+        self._total = np.zeros_like(self._total)
+        values = torch.from_numpy(from_grid(noisy, self.max_grad_norm))
+        for parameter, part in zip(self.params, values.split([p.numel() for p in self.params]), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter)
+
+    def scale_grad(self) -> None:
+        """Divide by the expected number of units."""
+        # Opacus would multiply by the accumulated iterations, which are counted in physical batches.
+        for parameter in self.params:
+            parameter.grad /= self.expected_batch_size
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One drawn unit of a step: rows of one patient, and what the loss of each counts."""
+
+    patient: str
+    rows: np.ndarray
+    weights: np.ndarray
+
+
+def train_privately(
+    model: VariantCaller,
+    study: Study,
+    site: str,
+    round_number: int,
+    patients: Mapping[str, Examples],
+    secret: bytes,
+    device: str = "cpu",
+    on_step: Callable[[], object] = lambda: None,
+) -> dict[str, np.ndarray]:
+    """Train one round and return the update.
+
+    Parameters
+    ----------
+    model : VariantCaller
+        The global model; it is changed.
+    study : Study
+    site : str
+        Name of the site in the study.
+    round_number : int
+        From 1.
+    patients : mapping of str to Examples
+        Training patients by name. Rows without a label are not used.
+    secret : bytes
+        The site's secret: keys sampling and noise.
+    device : str
+        A torch device.
+    on_step : callable
+        Called after each step, without arguments: nothing about the data gets out.
+
+    Returns
+    -------
+    dict of str to float32
+        local − global of the trainable tensors.
+    """
+    terms = study.privacy
+    strata = {name: stratify(patients[name]) for name in sorted(patients)}
+    with single_threaded():
+        private = UnitGradSampleModule(freeze(model, study.model).to(device).train(), rows_of_a_unit(terms))
+        # Frozen parameters keep requires_grad False, so that no gradient is computed for them.
+        trained = {name: p for name, p in private._module.named_parameters() if p.requires_grad}
+        before = {name: p.detach().double().cpu().clone() for name, p in trained.items()}
+        average = {name: value.clone() for name, value in before.items()}
+        sgd = torch.optim.SGD(trained.values(), lr=study.training.learning_rate)
+        optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret)
+        decay = study.training.iterate_averaging
+        for step in range(terms.steps_per_round):
+            context = StepContext(study.digest, site, round_number, step)
+            private_step(private, optimizer, draw_units(secret, context, strata, terms), patients, context, device)
+            for name, parameter in trained.items():
+                average[name].mul_(decay).add_(parameter.detach().double().cpu(), alpha=1 - decay)
+            on_step()
+        private.to_standard_module()
+    return {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
+
+
+def rows_of_a_unit(terms: PrivacyTerms) -> int:
+    """Return how many rows a unit has in a batch."""
+    return terms.rows_per_unit if terms.unit == "patient" else 1
+
+
+def draw_units(secret: bytes, context: StepContext, strata: Mapping[str, Rows], terms: PrivacyTerms) -> list[Unit]:
+    """Draw the units of one step (Poisson), and the rows of each; units without a labelled row are left out."""
+    names = list(strata)
+    units = []
+    if terms.unit == "patient":
+        drawn = sample_patients(secret, context, names, terms.sampling_rate)
+        for name in (name for name, taken in zip(names, drawn, strict=True) if taken):
+            rows, weights = draw_bag(secret, context, name, strata[name], terms.rows_per_unit)
+            if len(rows):
+                units.append(Unit(name, rows, weights))
+        return units
+    for name in names:
+        labelled = strata[name].labelled
+        rows = labelled[sample_examples(secret, context, name, len(labelled), terms.sampling_rate)]
+        weights = label_weights(strata[name].examples.labels[rows]).astype(np.float32)
+        units.extend(Unit(name, rows[i : i + 1], weights[i : i + 1]) for i in range(len(rows)))
+    return units
+
+
+def private_step(
+    model: UnitGradSampleModule,
+    optimizer: UnitDPOptimizer,
+    units: Sequence[Unit],
+    patients: Mapping[str, Examples],
+    context: StepContext,
+    device: str = "cpu",
+    batch_units: int | None = None,
+) -> None:
+    """Make one noisy step on drawn units, in batches of `batch_units` (by default, about BATCH_ROWS rows).
+
+    An empty draw is a normal step: noise only.
+    """
+    rows = model.rows_per_unit
+    size = batch_units or max(1, BATCH_ROWS // rows)
+    for start in range(0, len(units), size):
+        batch = _collate(units[start : start + size], patients, rows, size, device)
+        model.backward(unit_losses(model, batch))
+        optimizer.signal_skip_step(True)
+        optimizer.step()
+        optimizer.zero_grad()
+    for parameter in optimizer.params:
+        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
+    optimizer.signal_skip_step(False)
+    optimizer.context = context
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def unit_losses(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    """Return the sum over rows of weight · cross-entropy."""
+    windows, scalars, log_posteriors, labels, weights = batch
+    losses = functional.cross_entropy(model(windows, scalars, log_posteriors), labels, reduction="none")
+    return (losses * weights).sum()
+
+
+def _collate(
+    units: Sequence[Unit], patients: Mapping[str, Examples], rows: int, size: int, device: str
+) -> tuple[Tensor, ...]:
+    """Encode units into a batch of exactly size · rows rows; what is not used is zero and has weight zero."""
+    total = size * rows
+    windows = np.zeros((total, INPUT_CHANNELS, WINDOW), np.float32)
+    scalars = np.zeros((total, len(SCALARS)), np.float32)
+    log_posteriors = np.zeros((total, 3), np.float32)
+    labels, weights = np.zeros(total, np.int64), np.zeros(total, np.float32)
+    for patient, places, taken, weight in _by_patient(units, rows):
+        windows[places], scalars[places], log_posteriors[places] = encode(patients[patient], taken)
+        labels[places], weights[places] = patients[patient].labels[taken], weight
+    arrays = (windows, scalars, log_posteriors, labels, weights)
+    return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+
+def _by_patient(units: Sequence[Unit], rows: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield patient, places in the batch, rows of the patient and weights: one item per patient, to encode at once."""
+    for patient in dict.fromkeys(unit.patient for unit in units):
+        own = [(place, unit) for place, unit in enumerate(units) if unit.patient == patient]
+        places = np.concatenate([place * rows + np.arange(len(unit.rows)) for place, unit in own])
+        yield (
+            patient,
+            places,
+            np.concatenate([unit.rows for _, unit in own]),
+            np.concatenate([unit.weights for _, unit in own]),
+        )

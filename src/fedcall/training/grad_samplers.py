@@ -1,0 +1,105 @@
+"""Gradients per unit on Opacus' extension points: a patient's bag of rows counts as one long example.
+
+For a layer with weight W the gradient of a bag is Σ_rows B_r A_rᵀ, that is one matrix product over the fused axis of
+rows and positions. So a gradient per patient costs less than a gradient per row, and nothing per row is ever stored
+(book-keeping: Bu et al. 2022, "Differentially private optimization on large model at small cost").
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class UnitGradSampleModule(GradSampleModule):
+    """Opacus' GradSampleModule with one gradient per unit of `rows_per_unit` consecutive rows.
+
+    The batch must hold a whole number of units, and the loss must be a sum over rows. Call `backward` of this module
+    with the loss, not the loss's own: only gradients of layer outputs are computed then, which saves the summed
+    gradients that nobody uses, and everything before the first trainable layer.
+    """
+
+    def __init__(self, module: nn.Module, rows_per_unit: int) -> None:
+        self.rows_per_unit = rows_per_unit
+        super().__init__(module, loss_reduction="sum")
+
+    def add_hooks(self, **options: Any) -> None:
+        """Register forward hooks that keep inputs and outputs of all layers with trainable parameters."""
+        # Hides the class's table: bags need other samplers than rows.
+        self.GRAD_SAMPLERS = {kind: partial(sampler, self.rows_per_unit) for kind, sampler in UNIT_SAMPLERS.items()}
+        self._outputs: list[tuple[nn.Module, Tensor]] = []
+        self._module.autograd_grad_sample_hooks = []
+        self.autograd_grad_sample_hooks = self._module.autograd_grad_sample_hooks
+        for layer in self.iterate_submodules(self._module):
+            if type(layer) not in self.GRAD_SAMPLERS:
+                raise NotImplementedError(f"no per-unit gradient for a layer of type {type(layer).__name__}")
+            self.autograd_grad_sample_hooks.append(layer.register_forward_hook(self.capture_activations_hook))
+            self.autograd_grad_sample_hooks.append(layer.register_forward_hook(self._capture_output_hook))
+        self.enable_hooks()
+
+    def backward(self, loss: Tensor) -> None:
+        """Set `grad_sample`, shape (units, *parameter), of all trainable parameters."""
+        layers, outputs = zip(*self._outputs, strict=True)
+        self._outputs = []
+        for layer, gradient in zip(layers, torch.autograd.grad(loss, outputs), strict=True):
+            self.capture_backprops_hook(layer, None, (gradient,), loss_reduction="sum", batch_first=True)
+
+    def rearrange_grad_samples(self, *, module: nn.Module, backprops: Tensor, **options: Any) -> tuple[Any, Tensor]:
+        """Announce the number of units, for which Opacus allocates, and leave the rest to it."""
+        module.max_batch_len = backprops.shape[0] // self.rows_per_unit  # type: ignore[assignment]
+        return super().rearrange_grad_samples(module=module, backprops=backprops, **options)
+
+    def _capture_output_hook(self, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if self.hooks_enabled and layer.training and torch.is_grad_enabled():
+            self._outputs.append((layer, output))
+
+
+def conv1d_gradients(rows: int, layer: nn.Conv1d, activations: list[Tensor], backprops: Tensor) -> dict:
+    """Return gradients per unit of a Conv1d without groups or dilation: {parameter: (units, *shape)}."""
+    if layer.groups != 1 or layer.dilation != (1,) or isinstance(layer.padding, str):
+        raise NotImplementedError("Conv1d with groups, dilation or named padding")
+    (kernel,), (stride,), (padding,) = layer.kernel_size, layer.stride, layer.padding
+    positions = backprops.shape[2]
+    fused = backprops.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2)  # (units, out, rows · positions)
+    gradients = {}
+    if layer.weight.requires_grad:
+        patches = functional.pad(activations[0], (padding, padding)).unfold(2, kernel, stride)
+        patches = patches.unflatten(0, (-1, rows)).permute(0, 1, 3, 2, 4)  # (units, rows, positions, in, kernel)
+        patches = patches.reshape(fused.shape[0], rows * positions, -1)
+        gradients[layer.weight] = torch.bmm(fused, patches).unflatten(2, (layer.in_channels, kernel))
+    if layer.bias is not None and layer.bias.requires_grad:
+        gradients[layer.bias] = fused.sum(2)
+    return gradients
+
+
+def group_norm_gradients(rows: int, layer: nn.GroupNorm, activations: list[Tensor], backprops: Tensor) -> dict:
+    """Return gradients per unit of a GroupNorm: {parameter: (units, channels)}."""
+    gradients = {}
+    if layer.weight.requires_grad:
+        normalised = functional.group_norm(activations[0], layer.num_groups, eps=layer.eps)
+        gradients[layer.weight] = (normalised * backprops).sum(2).unflatten(0, (-1, rows)).sum(1)
+    if layer.bias.requires_grad:
+        gradients[layer.bias] = backprops.sum(2).unflatten(0, (-1, rows)).sum(1)
+    return gradients
+
+
+def linear_gradients(rows: int, layer: nn.Linear, activations: list[Tensor], backprops: Tensor) -> dict:
+    """Return gradients per unit of a Linear layer on (rows, features): {parameter: (units, *shape)}."""
+    by_unit = backprops.unflatten(0, (-1, rows))
+    gradients = {}
+    if layer.weight.requires_grad:
+        gradients[layer.weight] = torch.bmm(by_unit.transpose(1, 2), activations[0].unflatten(0, (-1, rows)))
+    if layer.bias is not None and layer.bias.requires_grad:
+        gradients[layer.bias] = by_unit.sum(1)
+    return gradients
+
+
+UNIT_SAMPLERS: dict[type[nn.Module], Callable[..., dict]] = {
+    nn.Conv1d: conv1d_gradients,
+    nn.GroupNorm: group_norm_gradients,
+    nn.Linear: linear_gradients,
+}

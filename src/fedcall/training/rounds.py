@@ -1,0 +1,238 @@
+"""One round at one site: check, charge the ledger, train, sign, release. Nothing else leaves than update and claim."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedcall import __version__
+from fedcall.documents import sign
+from fedcall.errors import FedcallError
+from fedcall.federation.claims import Claim
+from fedcall.federation.study import Study
+from fedcall.files import sha256_file, write_bytes
+from fedcall.genomics.examples import open_examples
+from fedcall.keys import read_identity, read_secret, read_signing_key
+from fedcall.privacy.accounting import round_event, study_epsilon
+from fedcall.privacy.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.noise import keyed_digest
+from fedcall.training.model import model_from_weights
+from fedcall.weights import Weights, read_weights, weights_bytes, weights_digest
+
+_LENGTH_BYTES = 8
+
+
+@dataclass(frozen=True)
+class RoundOutcome:
+    """How a round ended; free of data-dependent numbers, so it may be printed and logged."""
+
+    state: Literal["trained", "returned", "withheld"]
+    claim: Claim
+    sentence: str
+
+
+def train_round(
+    study: Study,
+    site: str,
+    round_number: int,
+    keys: Path,
+    model_path: Path,
+    example_paths: Sequence[Path],
+    ledger_path: Path,
+    update_path: Path,
+    claim_path: Path,
+    device: str = "cpu",
+    on_step: Callable[[], object] = lambda: None,
+) -> RoundOutcome:
+    """Train one round and write the update and its signed claim.
+
+    The ledger is charged before training. A round that was already released is returned from the ledger, byte for byte,
+    and costs nothing. If the budget of a patient would be exceeded, nothing is trained: the claim says "withheld" and
+    the update holds no tensors.
+
+    Parameters
+    ----------
+    study : Study
+        As `read_study` returns it.
+    site : str
+        Name of this site in the study.
+    round_number : int
+        From 1 to study.rounds.
+    keys : Path
+        The site's key folder.
+    model_path : Path
+        The global model of this round.
+    example_paths : sequence of Path
+        One examples file per training patient; the file's stem is the patient's name in the ledger.
+    ledger_path : Path
+        The site's ledger; made if there is none.
+    update_path, claim_path : Path
+        Files to write.
+    device : "cpu", "cuda" or "auto"
+    on_step : callable
+        Called after each training step, without arguments.
+
+    Raises
+    ------
+    FedcallError
+        If study, site, keys, round, model and patients do not fit together.
+    PrivacyRefusal
+        If the ledger refuses: this round was charged for other inputs, or the ledger was tampered with.
+    """
+    signing_key = _check_site(study, site, round_number, keys)
+    base = _check_model(study, round_number, model_path)
+    patients = _check_patients(study, site, example_paths)
+    # Whatever can be wrong with the inputs must show before the ledger is charged.
+    model, device = model_from_weights(base, str(model_path)), choose_device(device)
+    examples = {name: open_examples(path) for name, path in patients.items()}
+    secret = read_secret(keys)
+    request = ReleaseRequest(
+        study=study.digest,
+        site=site,
+        round=round_number,
+        event=round_event(study.privacy),
+        delta=study.privacy.delta,
+        max_epsilon=study.privacy.max_epsilon,
+        patients=tuple(patients),
+        inputs=_inputs_digest(secret, study, base, patients),
+    )
+    with Ledger.open(ledger_path, secret) as ledger:
+        reservation = ledger.reserve(request)
+        spent = _charged_rounds(ledger, request)
+        if reservation.state == "withheld":
+            claim = _claim(study, site, round_number, base, None, spent)
+            update, signed = _update_bytes(study, round_number, base, {}), sign(claim, signing_key)
+            outcome = RoundOutcome("withheld", claim, reservation.sentence)
+        elif reservation.state == "released" and reservation.artefact is not None:
+            update, signed, claim = _unpack(reservation.artefact)
+            outcome = RoundOutcome("returned", claim, reservation.sentence)
+        else:
+            # Imported here: Opacus takes seconds that a withheld or returned round does not need.
+            from fedcall.training.dp_sgd import train_privately
+
+            tensors = train_privately(model, study, site, round_number, examples, secret, device, on_step)
+            claim = _claim(study, site, round_number, base, weights_digest(tensors), spent)
+            update, signed = _update_bytes(study, round_number, base, tensors), sign(claim, signing_key)
+            ledger.release(request, _pack(update, signed))
+            outcome = RoundOutcome("trained", claim, "trained and charged")
+    write_bytes(update_path, update)
+    write_bytes(claim_path, signed)
+    return outcome
+
+
+def choose_device(wanted: str) -> str:
+    """Return the torch device for "cpu", "cuda" or "auto" (a GPU if there is one).
+
+    Raises
+    ------
+    FedcallError
+        If the name is not one of these, or "cuda" is wanted and there is none.
+    """
+    if wanted not in ("cpu", "cuda", "auto"):
+        raise FedcallError(f"--device {wanted}: one of cpu, cuda, auto expected")
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise FedcallError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def _check_site(study: Study, site: str, round_number: int, keys: Path) -> Ed25519PrivateKey:
+    registered = study.site(site)
+    identity = read_identity(keys)
+    if identity.public_key != registered.public_key:
+        raise FedcallError(
+            f"{keys}: these are the keys of site '{identity.name}', not the ones study '{study.name}' registered for"
+            f" '{site}'; give the folder whose site.json was sent to the coordinator"
+        )
+    if not 1 <= round_number <= study.rounds:
+        raise FedcallError(f"--round {round_number}: study '{study.name}' has rounds 1 to {study.rounds}")
+    return read_signing_key(keys)
+
+
+def _check_model(study: Study, round_number: int, path: Path) -> Weights:
+    weights = read_weights(path)
+    if round_number == 1 and weights.digest != study.model.initial_weights:
+        raise FedcallError(
+            f"{path}: weights {weights.digest[:12]}… are not the initial weights"
+            f" {str(study.model.initial_weights)[:12]}… of study '{study.name}'; fetch round 1's global model again"
+        )
+    return weights
+
+
+def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str, Path]:
+    patients: dict[str, Path] = {}
+    for path in paths:
+        if not path.is_file():
+            raise FedcallError(f"{path}: no such examples file; `fedcall pileup` makes it")
+        if path.stem in patients:
+            raise FedcallError(
+                f"{path}: patient '{path.stem}' is already given as {patients[path.stem]}; give each once"
+            )
+        patients[path.stem] = path
+    declared = study.site(site).patients
+    if not patients:
+        raise FedcallError(f"no examples given; site '{site}' declared {declared} training patients")
+    if len(patients) > declared:
+        raise FedcallError(
+            f"{len(patients)} patients given, but site '{site}' declared {declared} in study '{study.name}';"
+            " train on the declared number or fewer, or agree on a new study"
+        )
+    return dict(sorted(patients.items()))
+
+
+def _inputs_digest(secret: bytes, study: Study, base: Weights, patients: dict[str, Path]) -> str:
+    """Return the keyed digest of all that determines the release: study, base model, and every patient's examples.
+
+    The version of fedcall is left out on purpose: an upgrade must not turn the same release into a second one.
+    """
+    parts = [study.digest.encode(), base.digest.encode()]
+    for name, path in patients.items():
+        parts += [name.encode(), sha256_file(path).encode()]
+    return keyed_digest(secret, "inputs", *parts)
+
+
+def _charged_rounds(ledger: Ledger, request: ReleaseRequest) -> int:
+    """Return how many rounds of this study, up to this one, the ledger has charged."""
+    return len(
+        {
+            row.round
+            for row in ledger.rows()
+            if row.kind == "reserve" and (row.study, row.site) == (request.study, request.site)
+            if row.round <= request.round
+        }
+    )
+
+
+def _claim(study: Study, site: str, round_number: int, base: Weights, update: str | None, charged: int) -> Claim:
+    noisy = study.privacy.noise_multiplier > 0
+    return Claim(
+        study=study.digest,
+        site=site,
+        round=round_number,
+        outcome="withheld" if update is None else "update",
+        base=base.digest,
+        update=update,
+        privacy=study.privacy,
+        epsilon=study_epsilon(study.privacy, charged).pld if noisy else None,
+        software=f"fedcall {__version__}",
+    )
+
+
+def _update_bytes(study: Study, round_number: int, base: Weights, tensors: dict) -> bytes:
+    return weights_bytes(tensors, {"study": study.digest, "round": str(round_number), "base": base.digest})
+
+
+def _pack(update: bytes, claim: bytes) -> bytes:
+    return len(claim).to_bytes(_LENGTH_BYTES, "big") + claim + update
+
+
+def _unpack(artefact: Path) -> tuple[bytes, bytes, Claim]:
+    from fedcall.documents import read_unverified
+
+    content = artefact.read_bytes()
+    end = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "big")
+    signed = content[_LENGTH_BYTES:end]
+    return content[end:], signed, read_unverified(signed, Claim)[0]
