@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fedcall.documents import write_signed
 from fedcall.federation.claims import Claim, Receipt
 from fedcall.federation.study import ModelTerms, Site, Study
+from fedcall.files import write_text
+from fedcall.genomics.concordance import compare_variants
+from fedcall.genomics.concordance_records import Variant
 from fedcall.keys import create_keys, read_secret, read_signing_key
 from fedcall.privacy.accounting import study_epsilon
 from fedcall.privacy.events import round_event
@@ -123,3 +128,38 @@ def play_round(
         log_head=ZERO,
     )
     write_signed(folder / "receipt.json", receipt, read_signing_key(federation.coordinator))
+
+
+def write_concordances(
+    folder: Path, patients: dict[str, int], misses: dict[str, float], label_types: str = "all", seed: int = 1
+) -> list[Path]:
+    """Write …/SITE/concordance/CALLER/PATIENT.json by really comparing variants.
+
+    `misses` gives, per caller, the share of true variants it misses and of false ones it adds.
+    """
+    random = np.random.default_rng(seed)
+    bases = "".join(random.choice(list("ACGT"), 20_000))
+    regions = [("chr1", 0, len(bases))]
+
+    def variant(position: int, quality: float | None = None) -> Variant:
+        reference = bases[position]
+        alternative = "ACGT"[("ACGT".index(reference) + 1) % 4]
+        if position % 5 == 0 and label_types == "all":  # a deletion that cannot move: its base differs from the next
+            reference, alternative = bases[position : position + 2], reference
+        depth = None if quality is None else 30
+        return Variant("chr1", position, reference, alternative, 1 + position % 2, quality, quality, depth)
+
+    written = []
+    for site, count in patients.items():
+        for number in range(count):
+            places = np.unique(random.integers(100, len(bases) - 100, 120)).tolist()
+            for caller, share in misses.items():
+                found = [place for place in places if random.random() > share]
+                false = random.integers(100, len(bases) - 100, int(share * len(places))).tolist()
+                calls = [variant(place, float(random.integers(5, 60))) for place in sorted({*found, *false})]
+                truth = [variant(place) for place in places]
+                result = compare_variants(truth, calls, regions, lambda _, start, end: bases[start:end], label_types)
+                path = folder / site / "concordance" / caller / f"{site}_h{number}.json"
+                write_text(path, result.model_dump_json())
+                written.append(path)
+    return written

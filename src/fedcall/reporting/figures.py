@@ -28,7 +28,6 @@ STYLE = {
     "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "legend.frameon": False,
 }
 
 
@@ -56,7 +55,7 @@ def spending(
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("Round of this study")
     axes.set_ylabel(f"Cumulative ε per {unit} (nats)")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return _svg(figure, "spending")
 
 
@@ -94,7 +93,7 @@ def dots(name: str, rows: Sequence[str], series: dict[str, Sequence[Estimate | N
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
     if len(series) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series))
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series), frameon=False)
     return _svg(figure, name)
 
 
@@ -109,7 +108,7 @@ def calibration(name: str, series: dict[str, tuple[Sequence[float], Sequence[flo
     axes.set_ylim(0, top)
     axes.set_xlabel("Stated genotype quality GQ (Phred)")
     axes.set_ylabel("Measured quality (Phred)")
-    axes.legend(loc="upper left")
+    axes.legend(loc="upper left", frameon=False)
     return _svg(figure, name)
 
 

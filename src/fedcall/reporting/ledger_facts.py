@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
 from fedcall.privacy.ledger import Ledger
 from fedcall.reporting.privacy_report import LedgerFacts
@@ -16,10 +15,7 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
     FedcallError
         If there is no ledger at `path`; the report never makes one.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FedcallError(f"{path}: no such ledger; it is made by 'fedcall train-round', restore it from your backup")
-    with Ledger.open(path, secret) as ledger:
+    with Ledger.open_to_read(path, secret) as ledger:
         fault = ledger.verify()
         charges = [row for row in ledger.rows() if row.kind == "reserve"]
         mine = {row.round for row in charges if (row.study, row.site) == (study.digest, site)}

@@ -17,7 +17,7 @@ from fedcall import __version__
 from fedcall.documents import Document
 from fedcall.files import write_text
 
-Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure"]
+Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure", "phred"]
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -36,8 +36,9 @@ def write_report(document: Document, template: str, html: Path, json_path: Path,
     figures : dict of str to str
         Inline SVG by name, drawn from `document`.
     """
-    write_text(json_path, to_json(document))
-    write_text(html, render(document, template, figures))
+    page, numbers = render(document, template, figures), to_json(document)
+    write_text(json_path, numbers)
+    write_text(html, page)
 
 
 def to_json(document: Document) -> str:
@@ -90,9 +91,11 @@ def display(value: Any, style: Style) -> str:
         return f"{_down_to_99(100 * value)} %"
     if style == "figure":
         return f"{value:.3f}"
+    if style == "phred":
+        return f"{value:.1f}"
     if style in ("number", "cap"):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-    return str(value)
+    return str(value).replace(" = ", "\u00a0=\u00a0")  # kept on one line
 
 
 def round_up(epsilon: float) -> str:

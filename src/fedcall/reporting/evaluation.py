@@ -1,0 +1,316 @@
+"""The evaluation of a study's calls on held-out patients, and which model to use."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Study
+from fedcall.genomics.concordance import Concordance, read_concordance
+from fedcall.genomics.concordance_figures import Figures
+from fedcall.genomics.concordance_pool import Kind, interval, pool
+from fedcall.reporting import figures
+from fedcall.reporting.checklist import software
+from fedcall.reporting.evaluation_documents import (
+    CALLERS,
+    CalibrationPoint,
+    Caller,
+    CallerFigures,
+    EvaluationReport,
+    Gate,
+    Measure,
+    Scope,
+    StratumCell,
+    StratumRow,
+)
+from fedcall.reporting.privacy_documents import Statement
+from fedcall.reporting.privacy_report import study_facts
+
+ONLY_CALLS = ("depth", "quality")  # strata that the truth side does not have
+GATE_RULE = (
+    "The jointly trained model is recommended only if its F1 over all variants of the held-out patients is not below"
+    " that of the model it started from."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One patient's concordance, and where it belongs."""
+
+    site: str
+    caller: Caller
+    patient: str
+    concordance: Concordance
+
+
+def read_results(paths: Sequence[Path]) -> list[Result]:
+    """Read concordances; the path …/SITE/concordance/CALLER/PATIENT.json names them.
+
+    Raises
+    ------
+    FedcallError
+        If a path or file is not of that form, or a caller lacks a patient that another caller has.
+    """
+    results = []
+    for path in sorted(Path(path) for path in paths):
+        parts = path.absolute().parts
+        if len(parts) < 5 or parts[-3] != "concordance" or path.suffix != ".json":
+            raise FedcallError(f"{path}: expected …/SITE/concordance/CALLER/PATIENT.json, which names site and caller")
+        caller = next((known for known in CALLERS if known == parts[-2]), None)
+        if caller is None:
+            raise FedcallError(f"{path}: unknown caller '{parts[-2]}' (allowed: {', '.join(CALLERS)})")
+        results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
+    if not results:
+        raise FedcallError("no concordance was given; name at least one …/SITE/concordance/CALLER/PATIENT.json")
+    everyone = {(result.site, result.patient) for result in results}
+    for caller in _callers(results):
+        own = {(result.site, result.patient) for result in results if result.caller == caller}
+        for site, patient in sorted(everyone - own):
+            raise FedcallError(f"{site}/concordance/{caller}/{patient}.json: not given, so callers cannot be compared")
+    return results
+
+
+def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationReport:
+    """Pool the results over patients, overall and per site.
+
+    Raises
+    ------
+    FedcallError
+        If a site is not part of the study, or the final or the initial model is missing.
+    """
+    callers = _callers(results)
+    for needed in ("final", "initial"):
+        if needed not in callers:
+            raise FedcallError(f"no concordance of caller '{needed}' was given; the recommendation compares both models")
+    by_site = {site.name: [result for result in results if result.site == site.name] for site in study.sites}
+    for result in results:
+        study.site(result.site)
+    pooled = {caller: pool(_of(results, caller)) for caller in callers}
+    scopes = (
+        _scope(None, results, callers),
+        *(_scope(site, own, callers) for site, own in by_site.items() if own),
+    )
+    fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
+    gate = _gate(scopes[0])
+    return EvaluationReport(
+        study=study_facts(study),
+        sentence=_sentence(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
+        gate=gate,
+        initial_is_fresh=fresh,
+        noise_multiplier=study.privacy.noise_multiplier,
+        patients=scopes[0].patients,
+        label_types=pooled["final"].label_types,
+        callers=callers,
+        scopes=scopes,
+        strata=_strata(pooled),
+        calibration=_calibration(pooled),
+        notes=_notes(),
+        software=software(),
+    )
+
+
+def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
+    """Draw accuracy by caller, by site, and calibration."""
+    names = {caller: caller_name(caller, report.initial_is_fresh) for caller in report.callers}
+    overall, sites = report.scopes[0], report.scopes[1:]
+    types = {"snps": "SNPs", "indels": "Indels"} if report.label_types == "all" else {"snps": "SNPs"}
+    f1 = {(row.caller, row.type): _estimate(row.f1) for row in overall.figures}
+    by_caller = {title: [f1[caller, kind] for caller in report.callers] for kind, title in types.items()}
+    by_site = {
+        names[caller]: [
+            next(_estimate(row.f1) for row in site.figures if (row.caller, row.type) == (caller, "all")) for site in sites
+        ]
+        for caller in report.callers
+    }
+    quality = {
+        names[caller]: (
+            [point.low + 5.0 for point in report.calibration if point.caller == caller],
+            [point.measured for point in report.calibration if point.caller == caller],
+        )
+        for caller in report.callers
+    }
+    label = "F1 of genotypes, with 95 % interval"
+    return {
+        "callers": figures.dots("callers", list(names.values()), by_caller, label),
+        "sites": figures.dots("sites", [site.site or "" for site in sites], by_site, label),
+        "calibration": figures.calibration("calibration", {name: xy for name, xy in quality.items() if xy[0]}),
+    }
+
+
+def caller_name(caller: Caller, fresh: bool) -> str:
+    """Return a caller's name as people read it."""
+    initial = "initial (untrained)" if fresh else "public-only"
+    return {"final": "jointly trained", "initial": initial, "likelihood": "likelihood", "bcftools": "bcftools"}[caller]
+
+
+def _callers(results: Sequence[Result]) -> tuple[Caller, ...]:
+    found = {result.caller for result in results}
+    return tuple(caller for caller in CALLERS if caller in found)
+
+
+def _of(results: Sequence[Result], caller: Caller) -> list[Concordance]:
+    return [result.concordance for result in results if result.caller == caller]
+
+
+def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller]) -> Scope:
+    rows = []
+    for caller in callers:
+        concordances = _of(results, caller)
+        pooled = pool(concordances)
+        kinds: tuple[tuple[Kind, Figures | None], ...] = (
+            ("snps", pooled.snps),
+            ("indels", pooled.indels),
+            ("all", pooled.all),
+        )
+        rows += [_figures(caller, kind, found, concordances) for kind, found in kinds if found is not None]
+    return Scope(site=site, patients=len({(result.site, result.patient) for result in results}), figures=tuple(rows))
+
+
+def _figures(caller: Caller, kind: Kind, found: Figures, concordances: Sequence[Concordance]) -> CallerFigures:
+    def measure(name: str, value: float | None) -> Measure:
+        bounds = interval(concordances, kind, name) if value is not None else None  # type: ignore[arg-type]
+        low, high = bounds if bounds else (None, None)
+        return Measure(value=value, low=low, high=high)
+
+    return CallerFigures(
+        caller=caller,
+        type=kind,
+        precision=measure("precision", found.precision),
+        recall=measure("recall", found.recall),
+        f1=measure("f1", found.f1),
+        truth=found.tp + found.fn,
+        calls=found.tp_calls + found.fp,
+        genotype_errors=found.genotype_errors,
+    )
+
+
+def _gate(overall: Scope) -> Gate:
+    rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
+    final, initial = rows["final"], rows["initial"]
+    passes = (final.value or 0.0) >= (initial.value or 0.0)
+    overlap = (final.low or 0.0) <= (initial.high or 1.0) and (initial.low or 0.0) <= (final.high or 1.0)
+    return Gate(
+        passes=passes,
+        recommended="final" if passes else "initial",
+        rule=GATE_RULE,
+        final_f1=final.value,
+        initial_f1=initial.value,
+        intervals_overlap=overlap,
+    )
+
+
+def _sentence(overall: Scope, gate: Gate, fresh: bool, is_private: bool) -> str:
+    rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
+    start = f"the {'untrained' if fresh else 'public-only'} model it started from"
+    joint = f"jointly trained {'private ' if is_private else ''}model"
+    if gate.passes:
+        text = (
+            f"Use the {joint}: on {_people(overall.patients)} its F1 is {_written(rows['final'])}, not below that of"
+            f" {start}, {_written(rows['initial'])}"
+        )
+    else:
+        text = (
+            f"Do not ship the {joint}: on {_people(overall.patients)} its F1 is {_written(rows['final'])}, below that"
+            f" of {start}, {_written(rows['initial'])}; use that one"
+        )
+    if gate.intervals_overlap:
+        text += " (the intervals overlap, so this may be chance)"
+    if "bcftools" in rows:
+        text += f". bcftools on the same files: {_written(rows['bcftools'])}"
+    return text + "."
+
+
+def _people(count: int) -> str:
+    return f"{count} held-out patient{'' if count == 1 else 's'}"
+
+
+def _written(measure: Measure) -> str:
+    if measure.value is None:
+        return "unknown (no truth)"
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.3f}"
+    return f"{measure.value:.3f} ({measure.low:.3f}–{measure.high:.3f})"
+
+
+def _estimate(measure: Measure) -> figures.Estimate | None:
+    if measure.value is None:
+        return None
+    low = measure.value if measure.low is None else measure.low
+    return figures.Estimate(measure.value, low, measure.value if measure.high is None else measure.high)
+
+
+def _same_calls(one: Concordance, other: Concordance) -> bool:
+    return (one.snps, one.indels) == (other.snps, other.indels)
+
+
+def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
+    found = {
+        caller: {(row.type, row.stratum, row.value): row.figures for row in concordance.strata}
+        for caller, concordance in pooled.items()
+    }
+    rows = []
+    for kind, stratum, value in sorted({key for rows in found.values() for key in rows}, key=_stratum_order):
+        own = {caller: groups[kind, stratum, value] for caller, groups in found.items() if (kind, stratum, value) in groups}
+        truth = None if stratum in ONLY_CALLS else max(group.tp + group.fn for group in own.values())
+        cells = tuple(
+            StratumCell(
+                caller=caller,
+                precision=group.precision,
+                recall=None if truth is None else group.recall,
+                f1=None if truth is None else group.f1,
+            )
+            for caller, group in own.items()
+        )
+        rows.append(StratumRow(type=kind, stratum=stratum, value=value, truth=truth, cells=cells))
+    return tuple(rows)
+
+
+def _stratum_order(key: tuple[str, str, str]) -> tuple[bool, str, float, str]:
+    kind, stratum, value = key
+    digits = value.split("-")[0].strip("+<")
+    return kind != "snps", stratum, float(digits) if digits.isdigit() else 0.0, value
+
+
+def _calibration(pooled: dict[Caller, Concordance]) -> tuple[CalibrationPoint, ...]:
+    return tuple(
+        CalibrationPoint(
+            caller=caller,
+            low=point.low,
+            high=point.high,
+            calls=point.calls,
+            errors=point.errors,
+            measured=-10 * math.log10((point.errors + 0.5) / (point.calls + 1)),
+        )
+        for caller, concordance in pooled.items()
+        for point in concordance.calibration
+        if point.calls
+    )
+
+
+def _notes() -> tuple[Statement, ...]:
+    return (
+        Statement(
+            topic="Not private",
+            statement="These figures are computed from the data of held-out patients, without noise: they are"
+            " data-dependent and not differentially private. At a hospital they stay at the hospital; sharing them is a"
+            " decision of its own, outside every epsilon.",
+        ),
+        Statement(
+            topic="Held-out",
+            statement="Patients scored here took part in no training round. They may still be relatives of those who did.",
+        ),
+        Statement(
+            topic="What counts",
+            statement="Genotypes: a call counts as right if truth has the same allele in the same number of copies, or if"
+            " both spell the same local haplotypes. Only variants inside the confident regions count.",
+        ),
+        Statement(
+            topic="Intervals",
+            statement="95 % by a bootstrap over patients and over blocks of the regions (Owen 2007); conservative.",
+        ),
+        Statement(
+            topic="Choosing by this report",
+            statement="Picking the better of several models on these patients makes its figure here slightly too good.",
+        ),
+    )

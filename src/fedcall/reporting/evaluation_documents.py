@@ -1,0 +1,103 @@
+"""The evaluation report as data: every number its page shows."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedcall.documents import Document
+from fedcall.federation.study import Name
+from fedcall.reporting.privacy_documents import Statement, StudyFacts, Text
+
+Caller = Literal["final", "initial", "likelihood", "bcftools"]
+Share = Annotated[float, Field(ge=0, le=1)] | None
+CALLERS: tuple[Caller, ...] = ("final", "initial", "likelihood", "bcftools")
+
+
+class Measure(Document):
+    """A pooled figure with its 95 % bootstrap interval; None where nothing can be said."""
+
+    value: Share
+    low: Share
+    high: Share
+
+
+class CallerFigures(Document):
+    """One caller's accuracy for one type of variant, by genotype."""
+
+    caller: Caller
+    type: Literal["snps", "indels", "all"]
+    precision: Measure
+    recall: Measure
+    f1: Measure
+    truth: int = Field(description="Variants in the truth.")
+    calls: int
+    genotype_errors: int = Field(description="Calls of a true allele with the wrong number of copies.")
+
+
+class Scope(Document):
+    """Figures of one site's held-out patients, or of all."""
+
+    site: Name | None = Field(description="null: all sites together.")
+    patients: int
+    figures: tuple[CallerFigures, ...]
+
+
+class StratumCell(Document):
+    """One caller in one stratum."""
+
+    caller: Caller
+    precision: Share
+    recall: Share
+    f1: Share
+
+
+class StratumRow(Document):
+    """One group of variants. Truth is None for groups that only calls have (depth, quality): precision only."""
+
+    type: Literal["snps", "indels"]
+    stratum: str
+    value: str
+    truth: int | None
+    cells: tuple[StratumCell, ...]
+
+
+class CalibrationPoint(Document):
+    """Calls of one caller with a stated genotype quality in [low, high)."""
+
+    caller: Caller
+    low: int
+    high: int
+    calls: int
+    errors: int
+    measured: float = Field(description="Phred of the measured error, (errors + 1/2) / (calls + 1).")
+
+
+class Gate(Document):
+    """Whether the jointly trained model may ship."""
+
+    passes: bool
+    recommended: Caller
+    rule: Text
+    final_f1: Share
+    initial_f1: Share
+    intervals_overlap: bool
+
+
+class EvaluationReport(Document):
+    """Calls of held-out patients against truth, caller by caller."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    format: Literal[1] = 1
+    study: StudyFacts
+    sentence: Text
+    gate: Gate
+    initial_is_fresh: bool = Field(description="The initial model calls as the likelihood does: nothing public trained.")
+    noise_multiplier: float
+    patients: int
+    label_types: Literal["all", "snps"]
+    callers: tuple[Caller, ...]
+    scopes: tuple[Scope, ...] = Field(description="All sites first, then site by site.")
+    strata: tuple[StratumRow, ...]
+    calibration: tuple[CalibrationPoint, ...]
+    notes: tuple[Statement, ...]
+    software: tuple[Statement, ...]
