@@ -72,6 +72,16 @@ def test_clip_units__short_rows_are_unchanged_and_the_input_is_not_touched():
     np.testing.assert_array_equal(gradients, before)
 
 
+@pytest.mark.parametrize("excess", [1 + 1e-9, 1.001, 1.5, 1.99, 1000.0])
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_clip_units__rows_a_little_too_long_are_shortened_too(norm, excess):
+    row = np.random.default_rng(3).normal(size=(1, 30))
+    row *= excess * 0.7 / row_norms(row, norm)
+    clipped = clip_units(row, 0.7, norm)
+    assert row_norms(clipped, norm)[0] == pytest.approx(0.7, rel=1e-12)
+    np.testing.assert_allclose(clipped * excess, row, rtol=1e-12)
+
+
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_clip_units__huge_finite_gradients_keep_their_direction(norm):
     clipped = clip_units(np.array([[3e307, -4e307, 0.0]]), 2.0, norm)
