@@ -1,5 +1,6 @@
 """List what every fragment says about every candidate."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ class Evidence:
     reverse : bool
     orientation : int8, +1 F1R2, -1 F2R1, 0 unpaired
     end_distance : int64, bases to the nearer end of the aligned part of the read
+    departures : int64, further mismatches (each 1), indels (2) and clips (1) of the read nearby; 0 for indels
     """
 
     candidate: np.ndarray
@@ -35,12 +37,18 @@ class Evidence:
     reverse: np.ndarray
     orientation: np.ndarray
     end_distance: np.ndarray
+    departures: np.ndarray
 
 
-def collect_evidence(records: Records, candidates: Candidates) -> Evidence:
-    """Look at every read that covers a candidate; of overlapping mates the better one speaks."""
+def collect_evidence(records: Records, candidates: Candidates, reference: np.ndarray, start: int) -> Evidence:
+    """Look at every read that covers a candidate; of overlapping mates the better one speaks.
+
+    Parameters
+    ----------
+    reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
+    """
     snps, indels = np.flatnonzero(~candidates.is_indel), np.flatnonzero(candidates.is_indel)
-    parts = [_snp_evidence(records, candidates, snps), _indel_evidence(records, candidates, indels)]
+    parts = [_snp_evidence(records, candidates, snps, reference, start), _indel_evidence(records, candidates, indels)]
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     record = seen[order, 1]
@@ -52,14 +60,15 @@ def collect_evidence(records: Records, candidates: Candidates) -> Evidence:
         records.reverse[record],
         records.orientation[record],
         seen[order, 4].astype(np.int64),
+        seen[order, 5].astype(np.int64),
     )
 
 
 def _snp_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray
+    records: Records, candidates: Candidates, rows: np.ndarray, reference: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions, place = np.unique(candidates.position[rows], return_inverse=True)
-    seen = _observe(kernels.observe_positions, records, positions)
+    seen = _observe(kernels.observe_positions, records, reference, start, positions.astype(np.int64))
     seen = _one_per_fragment(records, seen, better=seen[:, 3])
     # Every candidate of a position gets that position's observations.
     first = np.searchsorted(seen[:, 0], np.arange(len(positions)))
@@ -94,10 +103,9 @@ def _indel_evidence(
     return rows[seen[:, 0]], seen[:, 2].astype(np.int64), seen
 
 
-def _observe(kernel, records: Records, *places: np.ndarray) -> np.ndarray:
-    places = tuple(np.ascontiguousarray(place, np.int64) for place in places)
-    count = kernel(records.buffer, records.table, *places, np.empty((0, 5), np.int32))
-    seen = np.empty((count, 5), np.int32)
+def _observe(kernel: Callable[..., int], records: Records, *places: np.ndarray | int) -> np.ndarray:
+    count = kernel(records.buffer, records.table, *places, np.empty((0, 6), np.int32))
+    seen = np.empty((count, 6), np.int32)
     kernel(records.buffer, records.table, *places, seen)
     return seen
 

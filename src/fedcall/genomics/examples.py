@@ -47,6 +47,8 @@ SCALARS: tuple[str, ...] = (
     "alt_low_mapping_quality",
     "ref_read_end",
     "alt_read_end",
+    "ref_departures",
+    "alt_departures",
     "ref_strand",
     "alt_strand",
     "strand_bias",

@@ -14,6 +14,11 @@ MAX_QUALITY = 40
 """No read is believed beyond min(base quality, mapping quality, 40)."""
 THIRD_ALLELE = 1e-3
 """Prior weight of a haplotype that carries the third allele, relative to the reference."""
+_DEPARTED_QUALITY = np.array([40, 25, 15, 10, 6])
+"""The same cap for a mismatch in a read that departs from the reference nearby 0, 1, 2, … times: misaligned reads bring
+their mismatches in clusters."""
+DEPENDENCE = 0.85
+"""Each further equal error on the same strand says only this share of the one before (Li, Ruan, Durbin 2008, theta)."""
 MISSED_INDEL = 0.03
 """Probability that a read from a haplotype with an indel is aligned without it."""
 SHORT_ANCHOR = 10
@@ -70,13 +75,16 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
     is_indel = candidates.is_indel[evidence.candidate]
     mapping_error = 10.0 ** (-np.minimum(evidence.mapping_quality, MAX_QUALITY) / 10.0)
     quality = np.minimum(np.minimum(evidence.base_quality, evidence.mapping_quality), MAX_QUALITY)
+    cap = _DEPARTED_QUALITY[np.minimum(evidence.departures, len(_DEPARTED_QUALITY) - 1)]
+    quality = np.where(shown == REF, quality, np.minimum(quality, cap))
     base_error = np.clip(10.0 ** (-quality / 10.0), 1e-4, 0.75)
     gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
     anchor = np.clip(1.0 - evidence.end_distance / SHORT_ANCHOR, 0.0, 1.0)
     missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
+    base_mismatch = (base_error / 3.0) ** (DEPENDENCE ** _rank(evidence, quality))
     result = np.ones((len(shown), 3))
     for haplotype in (REF, ALT, OTHER):
-        snp = np.where(shown == haplotype, 1.0 - base_error, base_error / 3.0)
+        snp = np.where(shown == haplotype, 1.0 - base_error, base_mismatch)
         if haplotype == REF:
             indel = np.where(shown == REF, 1.0 - gained, gained)
         else:
@@ -84,6 +92,17 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
         result[:, haplotype] = np.where(is_indel, indel, snp)
     result[shown == NEITHER] = 1.0
     return result
+
+
+def _rank(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
+    """Return how many better fragments of the same strand show the same at the same candidate (int64, shape (m,))."""
+    group = (evidence.candidate * 4 + evidence.shown) * 2 + evidence.reverse
+    order = np.lexsort((-quality, group))
+    ordered = group[order]
+    first = np.searchsorted(ordered, ordered)
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - first
+    return rank
 
 
 def _log_sum(*terms: np.ndarray) -> np.ndarray:

@@ -200,13 +200,14 @@ def _encode(
     others: np.ndarray,
     contig: str,
 ) -> Examples:
-    evidence = collect_evidence(records, candidates)
+    reference = base_codes(sequence)[: len(counts)]
+    evidence = collect_evidence(records, candidates, reference, start)
     likelihoods = log_likelihoods(evidence, candidates)
     count = len(candidates)
     depths = [np.bincount(evidence.candidate[evidence.shown == kind], minlength=count) for kind in (REF, ALT)]
     columns = (candidates.position - start)[:, None] + np.arange(-CENTRE, CENTRE + 1)
     padded = np.pad(np.minimum(counts, 65_535).astype(np.uint16), ((CENTRE, CENTRE), (0, 0)))
-    codes = np.pad(base_codes(sequence)[: len(counts)], CENTRE, constant_values=4)
+    codes = np.pad(reference, CENTRE, constant_values=4)
     return make_examples(
         [(allele.ref, allele.alt) for allele in candidates.alleles],
         {"contigs": json.dumps([contig])},

@@ -32,6 +32,9 @@ ERRORS = (
 _BASE = np.full(16, 15, np.uint8)
 _BASE[[1, 2, 4, 8]] = [0, 1, 2, 3]
 _DELETED = 4
+NEARBY = 10
+# What an operation next to a base adds to the read's departures: I and D 2, S 1.
+_DEPARTURE = np.array([0, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.int64)
 _INSERTION_AFTER, _DELETION_AFTER = 1, 2
 
 
@@ -368,14 +371,16 @@ def inserted_bases(buffer, records, event, out):
 
 
 @njit(cache=True, nogil=True)
-def observe_positions(buffer, records, positions, out):
+def observe_positions(buffer, records, reference, start, positions, out):
     """List what every read shows at some positions.
 
     Parameters
     ----------
+    reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
     positions : int64, sorted
-    out : int32, shape (capacity, 5), written up to its capacity: index of the position, record, base (0..3 = ACGT,
-        4 = deleted), base quality, distance to the nearer end of the aligned part of the read in bases
+    out : int32, shape (capacity, 6), written up to its capacity: index of the position, record, base (0..3 = ACGT,
+        4 = deleted), base quality, distance to the nearer end of the aligned part of the read in bases, and how much
+        the read departs from the reference within `NEARBY` bases: mismatches, plus 2 for an indel, plus 1 for clipping
 
     Returns
     -------
@@ -388,6 +393,7 @@ def observe_positions(buffer, records, positions, out):
         if c == len(positions) or positions[c] >= records[row, END]:
             continue
         last = records[row, LENGTH] - records[row, TAIL] - 1
+        before = 0
         for k in range(records[row, CIGAR_OPS]):
             value = _u32(buffer, records[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
@@ -403,6 +409,14 @@ def observe_positions(buffer, records, positions, out):
                             out[found, 2] = base
                             out[found, 3] = quality
                             out[found, 4] = min(at - records[row, HEAD], last - at)
+                            departures = _mismatches_nearby(
+                                buffer, records, row, reference, start, r, q, size, positions[c]
+                            )
+                            if positions[c] - r < NEARBY:
+                                departures += before
+                            if r + size - 1 - positions[c] < NEARBY and k + 1 < records[row, CIGAR_OPS]:
+                                departures += _DEPARTURE[_u32(buffer, records[row, CIGAR] + 4 * (k + 1)) & 15]
+                            out[found, 5] = departures
                         found += 1
                     c += 1
                 r += size
@@ -416,12 +430,26 @@ def observe_positions(buffer, records, positions, out):
                             out[found, 2] = _DELETED
                             out[found, 3] = MISSING_QUALITY
                             out[found, 4] = min(q - records[row, HEAD], last - q + 1)
+                            out[found, 5] = 0
                         found += 1
                     c += 1
                 r += size
             elif operation == 1 or operation == 4:
                 q += size
+            before = _DEPARTURE[operation]
     return found
+
+
+@njit(cache=True, nogil=True)
+def _mismatches_nearby(buffer, records, row, reference, start, r, q, size, position):
+    """Count usable mismatches within `NEARBY` bases of a position, inside one aligned stretch of the read."""
+    count = 0
+    for at in range(max(r, position - NEARBY, start), min(r + size, position + NEARBY + 1, start + len(reference))):
+        if at != position and reference[at - start] < 4:
+            base = _base(buffer, records, row, q + at - r)
+            differs = base < 4 and base != reference[at - start]
+            count += differs and _quality(buffer, records, row, q + at - r) >= MIN_BASE_QUALITY
+    return count
 
 
 @njit(cache=True, nogil=True)
@@ -431,9 +459,9 @@ def observe_spans(buffer, records, lefts, rights, out):
     Parameters
     ----------
     lefts, rights : int64, `lefts` sorted; first and last position (inclusive) a read must cover with aligned bases
-    out : int32, shape (capacity, 5), written up to its capacity: index of the stretch, record, 1 if the read has an
+    out : int32, shape (capacity, 6), written up to its capacity: index of the stretch, record, 1 if the read has an
         insertion, deletion or skip inside the stretch else 0, mean base quality at the two ends, smaller number of
-        bases the read is aligned beyond the two ends
+        bases the read is aligned beyond the two ends, 0
 
     Returns
     -------
@@ -478,5 +506,6 @@ def observe_spans(buffer, records, lefts, rights, out):
                     out[found, 2] = changed
                     out[found, 3] = quality // covered
                     out[found, 4] = min(left - start, end - 1 - right)
+                    out[found, 5] = 0
                 found += 1
     return found

@@ -45,6 +45,7 @@ def summarise(
         columns[f"{name}_mapping_quality"] = total(np.minimum(evidence.mapping_quality, 60)) / divisor / 60.0
         columns[f"{name}_low_mapping_quality"] = total(evidence.mapping_quality < LOW_MAPPING_QUALITY) / divisor
         columns[f"{name}_read_end"] = total(np.clip(evidence.end_distance, 0, _FAR_FROM_END)) / divisor / _FAR_FROM_END
+        columns[f"{name}_departures"] = total(np.minimum(evidence.departures, 6)) / divisor / 2.0
         # One pseudo-read keeps a single read from looking like a certain bias.
         mean[name] = total(1 - 2 * evidence.reverse.astype(np.int64)) / (reads[name] + 1.0)
         columns[f"{name}_strand"] = mean[name]
