@@ -24,7 +24,7 @@ from fedcall.genomics.reads import (
 # Reads are kept this far outside the regions, bases: mates must meet for duplicates to be found.
 REGION_MARGIN = 1_000
 # Programs that mark duplicates, as they name themselves in @PG lines.
-DUPLICATE_MARKERS = ("markduplicates", "markdup", "samblaster", "bamsormadup", "dedup", "markilluminaadapters-dup")
+DUPLICATE_MARKERS = ("markduplicates", "markdup", "samblaster", "bamsormadup")
 # Above this size of the input, intermediate files are compressed lightly: disk, not time, is short then.
 LARGE_FILE_BYTES = 2_000_000_000
 
@@ -159,7 +159,8 @@ class _Work:
         run_samtools(self.path, command, ["--no-PG", "-@", self.threads, *arguments])
 
     def _reference(self) -> list[str]:
-        return ["--reference", str(self.reference)]
+        # CRAM spells out MD and NM tags that were never stored unless told otherwise; BAM ignores the option.
+        return ["--reference", str(self.reference), "--input-fmt-option", "decode_md=0"]
 
     def _scratch(self) -> list[str]:
         return ["-T", str(self.folder / "sort")]
@@ -167,8 +168,8 @@ class _Work:
 
 def _duplicates_are_marked(alignments: pysam.AlignmentFile) -> bool:
     programs = alignments.header.to_dict().get("PG", [])
-    names = [f"{program.get('ID', '')} {program.get('PN', '')} {program.get('CL', '')}".lower() for program in programs]
-    return any(marker in name for marker in DUPLICATE_MARKERS for name in names)
+    lines = [" ".join(str(value) for value in program.values()).lower() for program in programs]
+    return any(marker in line for marker in DUPLICATE_MARKERS for line in lines)
 
 
 def _count(bam: Path) -> tuple[int, int]:

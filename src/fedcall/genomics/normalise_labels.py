@@ -110,7 +110,8 @@ def _header(path: Path) -> tuple[dict[str, int | None], list[str]]:
 
 def _contigs_of_records(path: Path) -> Iterator[str]:
     """Yield the contigs of a VCF whose header lists none."""
-    compressed = path.read_bytes()[:2] == b"\x1f\x8b"
+    with open(path, "rb") as raw:
+        compressed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rt") if compressed else open(path) as handle:
         yield from {line.split("\t", 1)[0] for line in handle if not line.startswith("#")}
 
@@ -169,14 +170,14 @@ def _carried(normalised: Path, spans: list[tuple[str, int, int]], dropped: Count
             genotype = call.get("GT", ())
             if not inside(record.chrom, record.start):
                 continue
-            if filters:
-                dropped["filtered"] += 1
-            elif len(alleles) != 2 or not all(re.fullmatch("[ACGTacgt]+", allele) for allele in alleles):
-                dropped["without an allele spelled in bases"] += 1
-            elif not genotype or all(allele is None for allele in genotype):
+            if not genotype or all(allele is None for allele in genotype):
                 dropped["without genotype"] += 1
             elif not any(genotype):
                 dropped["not carried"] += 1
+            elif filters:
+                dropped["filtered"] += 1
+            elif len(alleles) != 2 or not all(re.fullmatch("[ACGTacgt]+", allele) for allele in alleles):
+                dropped["not spelled in bases"] += 1
             else:
                 separator = "|" if call.phased else "/"
                 spelled = separator.join("." if allele is None else str(allele) for allele in genotype)

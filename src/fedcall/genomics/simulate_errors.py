@@ -12,7 +12,7 @@ from fedcall.genomics.simulate_genome import Genome
 
 MAX_QUALITY = 41
 RECURRENT_PER_BASE = 1 / 700
-OXIDISED_PER_BASE = 1 / 850
+OXIDISED_PER_BASE = 1 / 1_100
 # Kinds of recurrent false sites: all three tell themselves by something else than the allele's share.
 LOW_QUALITY, NEAR_END, ONE_STRAND = range(3)
 

@@ -10,7 +10,7 @@ import numpy as np
 BASES = "ACGT"
 TRANSITION = np.array([2, 3, 0, 1], dtype=np.uint8)  # A<->G, C<->T
 FOUNDERS = 100
-SITES_PER_BASE = 1 / 250
+SITES_PER_BASE = 1 / 180
 INDEL_SHARE = 0.12
 MIN_SPACING = 20  # bases between variants, so that every one keeps its own left-aligned record
 SEGMENT_LENGTH = 8_000  # mean length inherited from one founder, bases
@@ -115,8 +115,10 @@ def make_population(rng: np.random.Generator, genome: Genome) -> Population:
             sites.append((start, ref, alt))
             free_from = start + len(ref) + MIN_SPACING
             position = max(position, start)
-    carriers = np.arange(1, FOUNDERS)
-    counts = rng.choice(carriers, size=len(sites), p=(1 / carriers) / (1 / carriers).sum())
+    # Stratified draws: cohorts of any seed have about equally many variants per person.
+    spectrum = np.cumsum(1 / np.arange(1, FOUNDERS))
+    draws = (np.arange(len(sites)) + rng.random(len(sites))) / max(1, len(sites))
+    counts = 1 + np.searchsorted(spectrum / spectrum[-1], rng.permutation(draws), side="right")
     ranks = rng.random((FOUNDERS, len(sites))).argsort(axis=0)
     return Population(
         np.array([start for start, _, _ in sites], dtype=np.int64),

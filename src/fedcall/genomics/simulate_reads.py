@@ -20,8 +20,8 @@ READ_LENGTH = 125
 FRAGMENT_MEAN, FRAGMENT_SD = 330, 50
 DUPLICATE_SHARE = 0.07
 CHUNK_FRAGMENTS = 20_000  # bounds memory: about 100 MB at a time
-HIDDEN_DRIFT = 0.015
-HIDDEN_DEPTH = 0.4  # of the mean depth: reads of copies the reference lacks
+HIDDEN_DRIFT = 0.01
+HIDDEN_DEPTH = 0.3  # of the mean depth: reads of copies the reference lacks
 EDGE = 8  # an aligner does not open a gap for fewer bases than this at the end of a read
 
 
@@ -191,7 +191,7 @@ class _Alignments:
         quality = np.where(rng.random(self.pairs) < 0.03, rng.integers(20, 60, size=self.pairs), 60)
         shift = np.zeros(self.pairs, dtype=np.int64)
         if is_hidden:
-            return np.clip(np.rint(rng.normal(18, 7, size=self.pairs)), 1, 40).astype(int), shift
+            return np.clip(np.rint(rng.normal(14, 6, size=self.pairs)), 1, 40).astype(int), shift
         left = self.reads.positions[: self.pairs].max(axis=1) - READ_LENGTH + 1
         right = self.reads.positions[self.pairs :].max(axis=1)
         for copy in self.genome.duplications:
