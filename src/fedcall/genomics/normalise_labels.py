@@ -64,7 +64,7 @@ def normalise_labels(
     """
     path, reference, output = Path(path), Path(reference), Path(output)
     spans = None if regions is None else read_regions(regions, reference)
-    contigs, samples = _header(path)
+    contigs, samples, has_contig_lines = _header(path)
     name = _choose_sample(path, samples, sample)
     used = shared_contigs(path, contigs, reference, None if spans is None else {contig for contig, _, _ in spans})
     lengths = reference_contigs(reference)
@@ -79,7 +79,8 @@ def normalise_labels(
         atomic_path(output) as vcf,
         atomic_path(Path(f"{output}.tbi")) as tbi,
     ):
-        normalised = _bcftools_norm(path, reference, name, spans, Path(folder))
+        source = path if has_contig_lines else _with_contig_lines(path, reference, Path(folder))
+        normalised = _bcftools_norm(path, source, reference, name, spans, Path(folder))
         dropped: Counter[str] = Counter()
         variants = _ordered(_carried(normalised, spans, dropped), lengths, dropped)
         header = _output_header(name, {contig: lengths[contig] for contig in used}, types)
@@ -94,18 +95,20 @@ def normalise_labels(
 Variant = tuple[str, int, str, str, str]  # contig, 1-based position, REF, ALT, GT
 
 
-def _header(path: Path) -> tuple[dict[str, int | None], list[str]]:
+def _header(path: Path) -> tuple[dict[str, int | None], list[str], bool]:
+    """Return contigs with their lengths (None: not said), samples, and whether the header lists its contigs."""
     if not path.is_file():
         raise FedcallError(f"{path}: no such truth VCF")
     try:
         with pysam.VariantFile(str(path)) as variants:
             contigs = {contig: variants.header.contigs[contig].length for contig in variants.header.contigs}
             samples = list(variants.header.samples)
-            if not contigs and not variants.is_bcf:
-                contigs = dict.fromkeys(_contigs_of_records(path))
+        listed = bool(contigs)
+        if not listed:
+            contigs = dict.fromkeys(_contigs_of_records(path))
     except (OSError, ValueError, EOFError) as error:
         raise FedcallError(f"{path}: not a readable VCF or BCF file ({error})") from None
-    return contigs, samples
+    return contigs, samples, listed
 
 
 def _contigs_of_records(path: Path) -> Iterator[str]:
@@ -127,16 +130,25 @@ def _choose_sample(path: Path, samples: list[str], wanted: str | None) -> str:
     return wanted or samples[0]
 
 
-def _bcftools_norm(path: Path, reference: Path, sample: str, spans: list[tuple[str, int, int]], folder: Path) -> Path:
-    """Return BCF with the sample's records near the spans, split, left-aligned and checked."""
+def _with_contig_lines(path: Path, reference: Path, folder: Path) -> Path:
+    """Return a copy whose header lists the reference's contigs, which bcftools needs."""
+    target = folder / "reheadered.vcf.gz"
+    run_bcftools(path, "reheader", ["--fai", f"{reference}.fai", "-o", str(target), str(path)])
+    return target
+
+
+def _bcftools_norm(
+    path: Path, source: Path, reference: Path, sample: str, spans: list[tuple[str, int, int]], folder: Path
+) -> Path:
+    """Return BCF with the sample's records near the spans, split, left-aligned and checked; `path` is for messages."""
     bed, selected, plain, normalised = (folder / name for name in ("near.bed", "1.bcf", "2.bcf", "3.bcf"))
     near = widen_regions(spans, REGION_MARGIN, reference_contigs(reference))
     bed.write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in near))
-    indexed = any(Path(f"{path}{suffix}").is_file() for suffix in (".tbi", ".csi"))
+    indexed = any(Path(f"{source}{suffix}").is_file() for suffix in (".tbi", ".csi"))
     access = ["-R", str(bed), "--regions-overlap", "1"] if indexed else ["-T", str(bed), "--targets-overlap", "1"]
     # Trimming to the alleles of this patient comes first: what others carry need not be spelled out.
     run_bcftools(
-        path, "view", ["--no-version", "-I", "-a", "-s", sample, *access, "-Ou", "-o", str(selected), str(path)]
+        path, "view", ["--no-version", "-I", "-a", "-s", sample, *access, "-Ou", "-o", str(selected), str(source)]
     )
     run_bcftools(path, "annotate", ["--no-version", "-x", "INFO,^FORMAT/GT", "-Ou", "-o", str(plain), str(selected)])
     options = ["--no-version", "-f", str(reference), "-m", "-any", "-c", "e", "-Ou", "-o", str(normalised)]
@@ -149,7 +161,7 @@ def _bcftools_norm(path: Path, reference: Path, sample: str, spans: list[tuple[s
 
 def _explain(path: Path, reference: Path, message: str) -> FedcallError:
     """Return the error of a record that contradicts the reference, in our words."""
-    found = re.search(r"mismatch at (\S+):(\d+)\D.*?REF_SEQ:'(\w*)' vs VCF:'(\w*)'", message)
+    found = re.search(r"mismatch at (\S+):(\d+)\D.*?REF_SEQ:'(\w*)' vs VCF:'(\w*)", message)
     if found is None:
         return FedcallError(message)
     contig, position, expected, ref = found.groups()
