@@ -1,5 +1,6 @@
 """Design §6.5 and §6.6: reserve before release; the budget is per patient, cumulative, and never passed."""
 
+import errno
 import json
 import os
 import signal
@@ -7,10 +8,14 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.privacy.accounting import compose
@@ -143,6 +148,56 @@ def test_reserve__the_budget_is_of_the_most_exposed_patient_over_all_studies(led
     others = ledger.reserve(replace(REQUEST, max_epsilon=4.0, patients=("Bob", "Cyd")))
     assert others.state == "reserved"
     assert others.epsilon == compose([(EVENT, 1)], 1e-3)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),  # study
+            st.integers(1, 3),  # round
+            st.lists(st.sampled_from(("Ann", "Bob", "Cyd")), min_size=1, unique=True).map(sorted).map(tuple),
+            st.sampled_from([2.0, 5.0]),  # noise multiplier
+        ),
+        max_size=10,
+    )
+)
+def test_reserve__no_history_of_requests_passes_the_cap_of_any_patient(requests):
+    """Design §6.6, against a bookkeeping of our own."""
+    charged = {name: [] for name in REQUEST.patients}
+    seen = {}
+    with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger", SECRET) as ledger:
+        for study, round_, patients, multiplier in requests:
+            event = EVENT.model_copy(update={"noise_multiplier": multiplier})
+            request = replace(REQUEST, study=study * 64, round=round_, patients=patients, event=event, max_epsilon=6.0)
+            if seen.get((study, round_), request) != request:
+                with pytest.raises(PrivacyRefusal):
+                    ledger.reserve(request)
+                continue
+            state = ledger.reserve(request).state
+            assert state == "reserved" or (study, round_) not in seen
+            if state == "reserved" and (study, round_) not in seen:
+                seen[study, round_] = request
+                for patient in patients:
+                    charged[patient].append((event, 1))
+            for patient, events in charged.items():
+                epsilon = compose(events, 1e-3)
+                assert epsilon.pld <= 6.0
+                assert ledger.epsilon([patient], 1e-3, "patient").pld == pytest.approx(epsilon.pld)
+        assert ledger.verify() is None
+
+
+def test_release__a_full_disk_is_one_line_and_loses_nothing(ledger, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "artefact")
+
+    ledger.reserve(REQUEST)
+    monkeypatch.setattr("fedcall.privacy.ledger.write_bytes", full)
+    with pytest.raises(FedcallError, match="artefact: No space left on device; make room"):
+        ledger.release(REQUEST, b"update")
+    monkeypatch.undo()
+    assert run_round(ledger, REQUEST).state == "reserved"
+    assert ledger.reserve(REQUEST).artefact.read_bytes() == b"update"
 
 
 def test_reserve__different_mechanisms_are_composed_event_by_event(ledger):

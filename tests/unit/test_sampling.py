@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from fedcall.privacy.noise import StepContext
-from fedcall.privacy.sampling import draw_rows, sample_examples, sample_patients
+from fedcall.privacy.sampling import sample_examples, sample_patients
 
 SECRET = bytes(range(32))
 PATIENTS = [f"P{number}" for number in range(400)]
@@ -53,19 +53,3 @@ def test_sample_examples__is_poisson_at_the_rate_and_stable_when_examples_are_ad
     np.testing.assert_array_equal(drawn[:100], sample_examples(SECRET, context(1), "P1", 100, 0.02))
     other = sample_examples(SECRET, context(1), "P2", 50_000, 0.02)
     assert stats.binomtest(int((drawn & other).sum()), len(drawn), 0.02**2).pvalue > 0.01
-
-
-def test_draw_rows__draws_without_replacement_and_uniformly():
-    counts = np.zeros(40, int)
-    for step in range(500):
-        rows = draw_rows(SECRET, context(step), "P1", 40, 10)
-        assert len(set(rows.tolist())) == 10
-        assert (np.diff(rows) > 0).all()
-        counts[rows] += 1
-    # Under uniform drawing each row's count is binomial(500, 1/4); Bonferroni over 40 rows.
-    assert all(stats.binomtest(int(count), 500, 0.25).pvalue > 0.001 / 40 for count in counts)
-
-
-def test_draw_rows__takes_all_rows_of_a_patient_with_few():
-    np.testing.assert_array_equal(draw_rows(SECRET, context(1), "P1", 3, 64), [0, 1, 2])
-    assert draw_rows(SECRET, context(1), "P1", 0, 64).shape == (0,)

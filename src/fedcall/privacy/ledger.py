@@ -4,8 +4,11 @@ Order of events, each durable before the next (design §6.5): `reserve` charges 
 (update and claim) is stored beside the ledger; the release row is written; only then does anything leave the site.
 A crash anywhere leaves the round charged, and the same request again costs nothing.
 
-The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode needs a local file system or
-one with working POSIX locks; see `ledger_chain` for how rows are protected.
+The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode shares memory between
+processes, so all that use one ledger must run on one machine at a time, on a file system with working POSIX locks.
+`ledger_chain` says how rows are protected, `accounting` how they add up: composition takes the events as fixed in
+advance, which a study's rounds are; a study whose terms were chosen after seeing another's results on the same
+patients is an adaptive choice, for which RDP filters (Feldman and Zrnic 2021) are the proven tool: look at RDP then.
 """
 
 import hashlib
@@ -314,7 +317,7 @@ class Ledger:
 
     def _write_head(self) -> None:
         row = self._database.execute("SELECT number, digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
-        if row:
+        if row and row != ledger_chain.read_head(self._head):
             ledger_chain.write_head(self._head, *row)
 
     def _pseudonyms(self, patients: Iterable[str]) -> list[str]:
@@ -363,6 +366,10 @@ class Ledger:
                 raise
         except sqlite3.DatabaseError as error:
             raise PrivacyRefusal(f"{self.path}: the ledger cannot be used now ({error})") from None
+        except OSError as error:
+            raise FedcallError(
+                f"{error.filename or self.path}: {error.strerror}; make room and run again, nothing is charged twice"
+            ) from None
 
 
 _FACTS = ("event", "delta", "max_epsilon", "cohort", "inputs")

@@ -113,7 +113,7 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
     """
     expected = GENESIS
     cohorts = dict(database.execute("SELECT digest, patients FROM cohorts"))
-    written_number, written_digest = _read_head(head)
+    written_number, written_digest = read_head(head)
     number = 0
     for number, row in enumerate(read_rows(database), start=1):
         if row.number != number:
@@ -138,6 +138,17 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
     return None
 
 
+def read_head(head: Path) -> tuple[int, str]:
+    """Return number and digest of the newest row that was recorded; (0, 64 zeros) if none was."""
+    try:
+        content = json.loads(head.read_text())
+        return int(content["number"]), str(content["digest"])
+    except FileNotFoundError:
+        return 0, GENESIS
+    except (ValueError, KeyError, TypeError):
+        return 0, "unreadable"
+
+
 def write_head(head: Path, number: int, digest: str) -> None:
     """Record the newest row beside the ledger."""
     write_text(head, json.dumps({"number": number, "digest": digest}) + "\n")
@@ -146,13 +157,3 @@ def write_head(head: Path, number: int, digest: str) -> None:
 def cohort_digest(patients: str) -> str:
     """Return the digest of a cohort from its JSON list of pseudonyms."""
     return hashlib.sha256(patients.encode()).hexdigest()
-
-
-def _read_head(head: Path) -> tuple[int, str]:
-    try:
-        content = json.loads(head.read_text())
-        return int(content["number"]), str(content["digest"])
-    except FileNotFoundError:
-        return 0, GENESIS
-    except (ValueError, KeyError, TypeError):
-        return 0, "unreadable"

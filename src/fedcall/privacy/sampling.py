@@ -33,25 +33,13 @@ def sample_patients(secret: bytes, context: StepContext, patients: Sequence[str]
     """
     if len(set(patients)) != len(patients):
         raise ValueError("a patient is listed twice; a patient is one unit.")
-    coins = [_stream(secret, context, "sampling", patient).integers(1)[0] for patient in patients]
+    coins = [_coins(secret, context, patient).integers(1)[0] for patient in patients]
     return _heads(np.array(coins, dtype=np.uint64), rate)
 
 
 def sample_examples(secret: bytes, context: StepContext, patient: str, examples: int, rate: float) -> np.ndarray:
     """Draw the examples of one patient for one step, when the unit is one example: bool, shape (examples,)."""
-    return _heads(_stream(secret, context, "sampling", patient).integers(examples), rate)
-
-
-def draw_rows(secret: bytes, context: StepContext, patient: str, rows: int, count: int) -> np.ndarray:
-    """Draw up to `count` of a sampled patient's rows, without replacement: int64, sorted, shape (min(rows, count),).
-
-    What happens inside one unit is before its clipping, so this draw needs no accounting; it is keyed so that a rerun
-    repeats it.
-    """
-    if rows <= count:
-        return np.arange(rows, dtype=np.int64)
-    order = np.argsort(_stream(secret, context, "rows", patient).integers(rows), kind="stable")
-    return np.sort(order[:count]).astype(np.int64)
+    return _heads(_coins(secret, context, patient).integers(examples), rate)
 
 
 def _heads(coins: np.ndarray, rate: float) -> np.ndarray:
@@ -63,5 +51,5 @@ def _heads(coins: np.ndarray, rate: float) -> np.ndarray:
     return coins < np.uint64(int(rate * 2.0**64))
 
 
-def _stream(secret: bytes, context: StepContext, purpose: str, patient: str) -> Stream:
-    return Stream(step_key(secret, context, purpose, patient.encode()))
+def _coins(secret: bytes, context: StepContext, patient: str) -> Stream:
+    return Stream(step_key(secret, context, "sampling", patient.encode()))
