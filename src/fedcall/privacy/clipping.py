@@ -43,14 +43,19 @@ def clip_units(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np
     """
     _check(gradients, clip_norm)
     clipped = np.array(gradients, dtype=np.float64)
-    clipped[~np.isfinite(clipped).all(axis=1)] = 0.0
-    # Divide by the largest value first, so that huge finite gradients do not overflow to an infinite norm.
-    largest = np.abs(clipped).max(axis=1, initial=0.0)
-    directions = clipped / np.where(largest > 0, largest, 1.0)[:, None]
-    with np.errstate(over="ignore"):
-        norms = row_norms(directions, norm) * largest
-    long = norms > clip_norm
-    clipped[long] = directions[long] * (clip_norm / row_norms(directions[long], norm))[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = row_norms(clipped, norm)
+    for row in np.flatnonzero(~np.isfinite(norms)):
+        if not np.isfinite(clipped[row]).all():
+            clipped[row] = 0.0
+        else:  # finite, but its norm overflows: only the direction matters
+            clipped[row] /= np.abs(clipped[row]).max()
+        norms[row] = row_norms(clipped[row : row + 1], norm)[0]
+        if norms[row] > 0:
+            clipped[row] *= clip_norm / norms[row]
+            norms[row] = clip_norm
+    long = np.flatnonzero(norms > clip_norm)
+    clipped[long] *= (clip_norm / norms[long])[:, None]
     return clipped
 
 
@@ -85,13 +90,13 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
     scaled = clipped.astype(np.float64) * (GRID / clip_norm)
     if not (row_norms(scaled, norm) <= GRID * (1 + 1e-6)).all():
         raise ValueError("to_grid: a row is longer than the clip norm; clip first")
-    grid = np.trunc(scaled).astype(np.int64)
-    for row in np.flatnonzero(~_fits(grid, norm)):
+    points = np.trunc(scaled)
+    for row in np.flatnonzero(~_fits(points, norm)):
         shrink = 1.0
-        while not _fits(grid[row : row + 1], norm)[0]:
+        while not _fits(points[row : row + 1], norm)[0]:
             shrink -= 1e-12
-            grid[row] = np.trunc(scaled[row] * (shrink * GRID / max(GRID, float(row_norms(scaled[row], norm)))))
-    return grid
+            points[row] = np.trunc(scaled[row] * (shrink * GRID / max(GRID, row_norms(scaled[row : row + 1], norm)[0])))
+    return points.astype(np.int64)
 
 
 def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
@@ -109,17 +114,19 @@ def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:
 
 
 def row_norms(rows: np.ndarray, norm: Norm) -> np.ndarray:
-    """Return the L1 or L2 norm along the last axis, in floating point."""
-    return np.abs(rows).sum(axis=-1) if norm == "l1" else np.sqrt((rows * rows).sum(axis=-1))
+    """Return the L1 or L2 norm of each row of a matrix, in floating point."""
+    return np.abs(rows).sum(axis=1) if norm == "l1" else np.sqrt(np.einsum("ij,ij->i", rows, rows))
 
 
-def _fits(grid: np.ndarray, norm: Norm) -> np.ndarray:
-    """Say of each int64 row, exactly, whether its norm is at most 2^24.
+def _fits(points: np.ndarray, norm: Norm) -> np.ndarray:
+    """Say of each row of whole numbers (float64), exactly, whether its norm is at most 2^24.
 
-    Values are at most 2^24 (1 + 10^-6), so squares stay below 2^49 and a sum of 2^14 of them below 2^63;
-    a row whose floating-point norm is at most 2^24 (1 + 10^-6) has an exact sum of squares near 2^48. No overflow.
+    Exactly: all terms and partial sums are whole and, as norms are at most 2^24 (1 + 10^-6), below 2^49, where float64
+    holds every whole number.
     """
-    return np.abs(grid).sum(axis=1) <= GRID if norm == "l1" else (grid * grid).sum(axis=1) <= GRID * GRID
+    if norm == "l1":
+        return np.abs(points).sum(axis=1) <= GRID
+    return np.einsum("ij,ij->i", points, points) <= float(GRID) ** 2
 
 
 def _check(gradients: np.ndarray, clip_norm: float) -> None:
