@@ -27,6 +27,8 @@ REGION_MARGIN = 1_000
 DUPLICATE_MARKERS = ("markduplicates", "markdup", "samblaster", "bamsormadup")
 # Above this size of the input, intermediate files are compressed lightly: disk, not time, is short then.
 LARGE_FILE_BYTES = 2_000_000_000
+# Reads are collated by name in buckets of about this size, compressed.
+BUCKET_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,10 @@ class _Work:
 
     def mark_duplicates(self, source: Path, bam: Path) -> None:
         """Write `source` sorted by coordinate with duplicates marked (samtools markdup's documented chain)."""
-        collated = self._step(
-            "collated.bam", "collate", [*self._reference(), "-T", str(self.folder / "collate")], source
-        )
+        # Collating makes its temporary files even for a few reads, and holds one of them in memory at a time.
+        buckets = min(1_024, 1 + source.stat().st_size // BUCKET_BYTES)
+        options = [*self._reference(), "-n", str(buckets), "-T", str(self.folder / "collate")]
+        collated = self._step("collated.bam", "collate", options, source)
         mated = self._step("mated.bam", "fixmate", ["-m"], collated, write_to_last=True)
         # Sort and index in one go would not help: marking duplicates changes the records once more.
         ordered = self._step("ordered.bam", "sort", self._scratch(), mated)
