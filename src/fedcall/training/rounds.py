@@ -168,9 +168,7 @@ def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str,
         if not path.is_file():
             raise FedcallError(f"{path}: no such examples file; `fedcall pileup` makes it")
         if path.stem in patients:
-            raise FedcallError(
-                f"{path}: patient '{path.stem}' is already given as {patients[path.stem]}; give each once"
-            )
+            raise FedcallError(f"{path}: patient '{path.stem}' is given twice; a patient is one file")
         patients[path.stem] = path
     declared = study.site(site).patients
     if not patients:

@@ -1,0 +1,244 @@
+"""Private training: the invariants of the design (§6.1 to §6.4), at both units and with both mechanisms."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
+from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
+from fedcall.privacy.clipping import GRID, from_grid
+from fedcall.privacy.noise import StepContext
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.training.bags import draw_bag, stratify
+from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
+from fedcall.training.grad_samplers import UnitGradSampleModule
+from fedcall.training.model import build_model, single_threaded
+
+SECRET = bytes(range(32))
+CONTEXT = StepContext("study", "north", 1, 0)
+SITES = (Site(name="north", public_key="A" * 43 + "=", node_key="ssh", patients=10),)
+
+
+def patient(seed: int, rows: int = 60) -> Examples:
+    generator = np.random.default_rng(seed)
+    likelihoods = -generator.exponential(5.0, (rows, 3))
+    return make_examples(
+        [("G", "T")] * rows,
+        {"contigs": '["chr1"]'},
+        counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
+        reference=generator.integers(0, 4, (rows, WINDOW)),
+        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
+        log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True, initial=-np.inf),
+        labels=generator.integers(-1, 3, rows),
+        contig=np.zeros(rows),
+        position=np.arange(rows) * 100,
+        allele_depths=np.ones((rows, 2)),
+        depth=np.full(rows, 20),
+    )
+
+
+def terms(**changes) -> PrivacyTerms:
+    values = {"clip_norm": 0.5, "rows_per_unit": 16, "sampling_rate": 0.5, "steps_per_round": 3, "delta": 1e-3}
+    return PrivacyTerms(**values | changes)
+
+
+def study(privacy: PrivacyTerms, trainable: str = "all", averaging: float = 0.0) -> Study:
+    return Study(
+        name="s",
+        sites=SITES,
+        model=ModelTerms(trainable=trainable),
+        training=TrainingTerms(learning_rate=0.5, iterate_averaging=averaging),
+        privacy=privacy,
+    )
+
+
+def step_sum(patients: dict[str, Examples], units: list[Unit], privacy: PrivacyTerms, batch=None) -> np.ndarray:
+    """Return the exact sum of one step, in grid points."""
+    with single_threaded():
+        model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit if privacy.unit == "patient" else 1)
+        quiet = privacy.model_copy(update={"noise_multiplier": 0.0, "sampling_rate": 1.0})
+        sgd = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimizer = UnitDPOptimizer(sgd, quiet, 1, SECRET)
+        sums = []
+        optimizer.attach_step_hook(lambda o: sums.append(torch.cat([p.grad.flatten().double() for p in o.params])))
+        # Gradients return as float32, which holds up to 24 bits: enough to compare sums exactly after scaling.
+        keep = []
+        add_noise = optimizer.add_noise
+
+        def remember():
+            keep.append(optimizer._total.copy())
+            add_noise()
+
+        optimizer.add_noise = remember
+        private_step(model, optimizer, units, patients, CONTEXT, batch_units=batch)
+    np.testing.assert_allclose(sums[0].numpy(), from_grid(keep[0], privacy.clip_norm), rtol=1e-6)
+    return keep[0]
+
+
+def all_units(patients: dict[str, Examples], privacy: PrivacyTerms) -> list[Unit]:
+    everyone = privacy.model_copy(update={"sampling_rate": 1.0})
+    return draw_units(SECRET, CONTEXT, {name: stratify(one) for name, one in sorted(patients.items())}, everyone)
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
+@pytest.mark.parametrize("spoiled", [None, np.nan, np.inf, 1e30, -1e4])
+def test_private_step__removing_a_patient_moves_the_sum_by_at_most_the_clip_norm(mechanism, spoiled):
+    privacy = terms(mechanism=mechanism)
+    patients = {f"p{index}": patient(index) for index in range(5)}
+    if spoiled is not None:
+        patients["p2"].scalars[::3] = spoiled
+        patients["p2"].log_likelihoods[::4] = spoiled
+    whole = step_sum(patients, all_units(patients, privacy), privacy)
+    for name in patients:
+        rest = {other: one for other, one in patients.items() if other != name}
+        moved = [int(x) for x in whole - step_sum(rest, all_units(rest, privacy), privacy)]
+        size = sum(map(abs, moved)) if mechanism == "laplace" else sum(x * x for x in moved)
+        assert size <= (GRID if mechanism == "laplace" else GRID**2)
+        if name != "p2" or spoiled is None:
+            assert size > 0
+
+
+def test_private_step__a_patient_with_non_finite_rows_counts_as_zero():
+    privacy = terms()
+    patients = {f"p{index}": patient(index) for index in range(3)}
+    patients["p1"].scalars[:] = np.nan
+    rest = {name: patients[name] for name in ("p0", "p2")}
+    whole = step_sum(patients, all_units(patients, privacy), privacy)
+    assert (whole == step_sum(rest, all_units(rest, privacy), privacy)).all()
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.permutations(range(9)), st.integers(8, 40))
+def test_private_step__sum_depends_neither_on_order_nor_on_physical_batches(order, batch):
+    privacy = terms()
+    patients = {f"p{index}": patient(index) for index in range(9)}
+    units = all_units(patients, privacy)
+    reference = step_sum(patients, units, privacy)
+    assert (reference == step_sum(patients, [units[index] for index in order], privacy, batch)).all()
+
+
+def test_private_step__example_unit_does_not_depend_on_its_neighbours():
+    privacy = terms(unit="example", examples_per_patient=50)
+    patients = {f"p{index}": patient(index) for index in range(4)}
+    units = all_units(patients, privacy)
+    assert len(units) == sum((one.labels >= 0).sum() for one in patients.values())
+    whole = step_sum(patients, units, privacy)
+    for left_out in (0, 7, len(units) - 1):
+        moved = whole - step_sum(patients, units[:left_out] + units[left_out + 1 :], privacy)
+        alone = step_sum(patients, [units[left_out]], privacy)
+        assert (moved == alone).all()
+        assert 0 < sum(int(x) ** 2 for x in moved) <= GRID**2
+
+
+def test_private_step__divides_by_public_numbers_and_an_empty_draw_is_a_step():
+    privacy = terms(sampling_rate=0.25, noise_multiplier=1.0)
+    model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit)
+    gradients = []
+    for units in (10, 40):
+        optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, units, SECRET)
+        optimizer.attach_step_hook(lambda o: gradients.append(torch.cat([p.grad.flatten() for p in o.params])))
+        private_step(model, optimizer, [], {}, CONTEXT)
+    torch.testing.assert_close(gradients[0], 4 * gradients[1])
+    # Nothing but noise: standard deviation σ · clip / (q N)
+    assert gradients[0].std().item() == pytest.approx(1.0 * 0.5 / (0.25 * 10), rel=0.05)
+
+
+def test_private_step__refuses_a_step_without_context():
+    privacy = terms()
+    model = UnitGradSampleModule(build_model().train(), 1)
+    optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, 10, SECRET)
+    for parameter in model.parameters():
+        parameter.grad_sample = torch.zeros(0, *parameter.shape)
+    with pytest.raises(RuntimeError, match="context"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize("changes", [{}, {"mechanism": "laplace"}, {"unit": "example", "examples_per_patient": 60}])
+def test_train_privately__repeats_itself_and_uses_every_input(changes):
+    agreed = study(terms(**changes))
+    patients = {f"p{index}": patient(index) for index in range(6)}
+
+    def update(data=patients, site_secret=SECRET, round_number=1):
+        tensors = train_privately(build_model(), agreed, "north", round_number, data, site_secret)
+        return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
+
+    first = update()
+    assert (first == update(dict(reversed(patients.items())))).all()
+    assert (first == update(round_number=2)).mean() < 0.001
+    assert (first == update(site_secret=bytes(32))).mean() < 0.001
+    changed = {**patients, "p0": patient(99)}
+    if not np.array_equal(first, update(changed)):  # p0 may not be drawn; then nothing may change at all
+        assert (first != update(changed)).mean() > 0.9  # fresh noise everywhere
+
+
+@pytest.mark.parametrize(
+    ("trainable", "layers"), [("head", {"head"}), ("norm_and_head", {"head", "norm0", "norm1", "norm2"})]
+)
+def test_train_privately__changes_only_what_the_terms_train(trainable, layers):
+    model = build_model()
+    frozen = model.stem.weight.clone()
+    tensors = train_privately(model, study(terms(), trainable), "north", 1, {"a": patient(1)}, SECRET)
+    assert {name.split(".")[0] for name in tensors} == layers
+    assert all(tensor.dtype == np.float32 for tensor in tensors.values())
+    assert torch.equal(model.stem.weight, frozen)
+    assert model.stem.weight.grad is None
+
+
+def test_train_privately__update_is_the_agreed_linear_map_of_noise():
+    # Without labelled rows an update is noise alone: one step of it has standard deviation lr · σ · C / (q N).
+    agreed = study(terms(noise_multiplier=2.0, steps_per_round=1))
+    tensors = train_privately(build_model(), agreed, "north", 1, {"a": empty_examples()}, SECRET)
+    values = np.concatenate([tensor.ravel() for tensor in tensors.values()])
+    assert values.std() == pytest.approx(0.5 * 2.0 * 0.5 / (0.5 * 10), rel=0.03)
+    averaged = train_privately(
+        build_model(), agreed.model_copy(update={"training": TrainingTerms(learning_rate=0.5, iterate_averaging=0.9)}),
+        "north", 1, {"a": empty_examples()}, SECRET,
+    )  # fmt: skip
+    values = np.concatenate([tensor.ravel() for tensor in averaged.values()])
+    assert values.std() == pytest.approx(0.1 * 0.5 * 2.0 * 0.5 / (0.5 * 10), rel=0.03)
+
+
+def test_train_privately__learns_without_noise():
+    privacy = terms(noise_multiplier=0.0, max_epsilon=None, sampling_rate=1.0, steps_per_round=40, rows_per_unit=64)
+    patients = {}
+    for index in range(4):
+        one = patient(index, 150)
+        one.log_likelihoods[:] /= 5
+        one.labels[:] = (one.scalars[:, 0] > 0).astype(np.int8)  # something the likelihood does not know
+        patients[f"p{index}"] = one
+    agreed = study(privacy.model_copy(update={"clip_norm": 10.0}))
+    tensors = train_privately(model := build_model(), agreed, "north", 1, patients, SECRET)
+    assert set(tensors) == {name for name, _ in model.named_parameters()}
+    from fedcall.training.model import posteriors
+
+    test = patient(77, 300)
+    right = (posteriors(model, test)[:, 1:].sum(1) > 0.5) == (test.scalars[:, 0] > 0)
+    fresh = (posteriors(build_model(), test)[:, 1:].sum(1) > 0.5) == (test.scalars[:, 0] > 0)
+    assert right.mean() > fresh.mean() + 0.1
+
+
+def test_draw_bag__expected_weights_stand_for_all_rows():
+    rows = stratify(patient(3, 400))
+    assert len(rows.hard) + len(rows.easy) == (rows.examples.labels >= 0).sum()
+    sums = np.zeros(400)
+    for step in range(400):
+        drawn, weights = draw_bag(SECRET, StepContext("s", "n", 1, step), "p", rows, 32)
+        assert len(drawn) == len(set(drawn.tolist())) == 32
+        np.add.at(sums, drawn, weights / 400)
+    variant = rows.hard[rows.examples.labels[rows.hard] > 0]
+    reference = rows.hard[rows.examples.labels[rows.hard] == 0]
+    from fedcall.training.bags import VARIANT_WEIGHT
+
+    assert sums[reference].mean() * len(rows.hard) == pytest.approx(1.0, rel=0.15)
+    assert sums[variant].mean() * len(rows.hard) == pytest.approx(VARIANT_WEIGHT, rel=0.15)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_draw_bag__few_rows_are_taken_whole(rows):
+    one = patient(1, rows)
+    one.labels[:] = 1
+    drawn, weights = draw_bag(SECRET, CONTEXT, "p", stratify(one), 16)
+    assert sorted(drawn) == list(range(rows))
+    assert len(weights) == rows
