@@ -55,20 +55,20 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
         " per patient and stay at the site. Learning rate, clip norm and noise are agreed in the study before training;"
         " choosing them on private data would not be covered. Public data train the initial model without privacy; a"
         " patient who is also in the public data has no protection there.",
-        "Epsilon and delta": f"{spent} Delta is below one over the declared {unit}s of every site. The guarantee at other"
-        " deltas stands in the table 'The same guarantee at other deltas'.",
+        "Epsilon and delta": f"{spent} Delta is below one over the declared {unit}s of every site. The guarantee at"
+        " other deltas stands in the table 'The same guarantee at other deltas'.",
         "Accountant": f"dp-accounting {_version('dp-accounting')}: privacy loss distributions (PLD, pessimistic"
         " rounding) give the number that counts; Rényi accounting (RDP) is the cross-check beside it.",
-        "Sampler": f"Poisson: each {unit} joins a step with chance {terms.sampling_rate:g}, drawn from a keyed stream of"
-        " the site. The accountant assumes the same sampler.",
+        "Sampler": f"Poisson: each {unit} joins a step with chance {terms.sampling_rate:g}, drawn from a keyed stream"
+        " of the site. The accountant assumes the same sampler.",
         "Mechanism and its numbers": f"{terms.mechanism.capitalize()} noise on the clipped sum; {spread} / clip norm"
         f" = {terms.noise_multiplier:g}, clip norm {terms.clip_norm:g} ({norm}), sampling rate {terms.sampling_rate:g},"
         f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping}. Declared:"
         f" {', '.join(f'{study.units(site.name)} {unit}s at {site.name}' for site in study.sites)}.",
-        "Noise source, floating point, keys": "Noise comes from ChaCha20 keyed by the site's secret and bound to the sum"
-        " it hides, so a rerun repeats a release and other inputs get independent noise. Sums are exact on an integer"
-        " grid and the noise is rounded to it, against floating-point attacks. The secret never leaves the site; whoever"
-        " holds it can remove the noise.",
+        "Noise source, floating point, keys": "Noise comes from ChaCha20 keyed by the site's secret and bound to the"
+        " sum it hides, so a rerun repeats a release and other inputs get independent noise. Sums are exact on an"
+        " integer grid and the noise is rounded to it, against floating-point attacks. The secret never leaves"
+        " the site; whoever holds it can remove the noise.",
         "Cumulative spend": ledger,
         "Audit": "No empirical audit is part of this report: no lower bound on the loss was measured. The figures are"
         " proven upper bounds that rely on the code doing what it says.",
@@ -95,8 +95,8 @@ def trust(study: Study) -> tuple[Statement, ...]:
         Statement(
             topic="The aggregator",
             statement="receives updates over TLS and sees every site's noisy update. It need not be trusted for this"
-            f" bound: the noise of each update protects every {unit} of that site from the aggregator too. It is trusted"
-            " to average honestly.",
+            f" bound: the noise of each update protects every {unit} of that site from the aggregator too. It is"
+            " trusted to average honestly.",
         ),
         Statement(
             topic="The other sites",
@@ -129,8 +129,8 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Timing and side channels",
-            statement="when a site answers, how long it computes, that it withholds a round, and anyone who can read the"
-            " site's disks or memory.",
+            statement="when a site answers, how long it computes, that it withholds a round, and anyone who can read"
+            " the site's disks or memory.",
         ),
         Statement(
             topic="What is not released by training",

@@ -9,7 +9,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
 from fedcall.genomics.concordance import Concordance, read_concordance
 from fedcall.genomics.concordance_figures import Figures
-from fedcall.genomics.concordance_pool import Kind, interval, pool
+from fedcall.genomics.concordance_pool import Figure, interval, pool
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
 from fedcall.reporting.evaluation_documents import (
@@ -23,6 +23,7 @@ from fedcall.reporting.evaluation_documents import (
     Scope,
     StratumCell,
     StratumRow,
+    Type,
 )
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
@@ -82,7 +83,9 @@ def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationRepo
     callers = _callers(results)
     for needed in ("final", "initial"):
         if needed not in callers:
-            raise FedcallError(f"no concordance of caller '{needed}' was given; the recommendation compares both models")
+            raise FedcallError(
+                f"no concordance of caller '{needed}' was given; the recommendation compares both models"
+            )
     by_site = {site.name: [result for result in results if result.site == site.name] for site in study.sites}
     for result in results:
         study.site(result.site)
@@ -114,12 +117,13 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
     """Draw accuracy by caller, by site, and calibration."""
     names = {caller: caller_name(caller, report.initial_is_fresh) for caller in report.callers}
     overall, sites = report.scopes[0], report.scopes[1:]
-    types = {"snps": "SNPs", "indels": "Indels"} if report.label_types == "all" else {"snps": "SNPs"}
+    types: dict[Type, str] = {"snps": "SNPs", "indels": "Indels"} if report.label_types == "all" else {"snps": "SNPs"}
     f1 = {(row.caller, row.type): _estimate(row.f1) for row in overall.figures}
     by_caller = {title: [f1[caller, kind] for caller in report.callers] for kind, title in types.items()}
     by_site = {
         names[caller]: [
-            next(_estimate(row.f1) for row in site.figures if (row.caller, row.type) == (caller, "all")) for site in sites
+            next(_estimate(row.f1) for row in site.figures if (row.caller, row.type) == (caller, "all"))
+            for site in sites
         ]
         for caller in report.callers
     }
@@ -158,7 +162,7 @@ def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller
     for caller in callers:
         concordances = _of(results, caller)
         pooled = pool(concordances)
-        kinds: tuple[tuple[Kind, Figures | None], ...] = (
+        kinds: tuple[tuple[Type, Figures | None], ...] = (
             ("snps", pooled.snps),
             ("indels", pooled.indels),
             ("all", pooled.all),
@@ -167,9 +171,9 @@ def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller
     return Scope(site=site, patients=len({(result.site, result.patient) for result in results}), figures=tuple(rows))
 
 
-def _figures(caller: Caller, kind: Kind, found: Figures, concordances: Sequence[Concordance]) -> CallerFigures:
-    def measure(name: str, value: float | None) -> Measure:
-        bounds = interval(concordances, kind, name) if value is not None else None  # type: ignore[arg-type]
+def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[Concordance]) -> CallerFigures:
+    def measure(name: Figure, value: float | None) -> Measure:
+        bounds = interval(concordances, kind, name) if value is not None else None
         low, high = bounds if bounds else (None, None)
         return Measure(value=value, low=low, high=high)
 
@@ -251,7 +255,9 @@ def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
     }
     rows = []
     for kind, stratum, value in sorted({key for rows in found.values() for key in rows}, key=_stratum_order):
-        own = {caller: groups[kind, stratum, value] for caller, groups in found.items() if (kind, stratum, value) in groups}
+        own = {
+            caller: groups[kind, stratum, value] for caller, groups in found.items() if (kind, stratum, value) in groups
+        }
         truth = None if stratum in ONLY_CALLS else max(group.tp + group.fn for group in own.values())
         cells = tuple(
             StratumCell(
@@ -298,12 +304,12 @@ def _notes() -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Held-out",
-            statement="Patients scored here took part in no training round. They may still be relatives of those who did.",
+            statement="Patients scored here took part in no training round; they may be relatives of those who did.",
         ),
         Statement(
             topic="What counts",
-            statement="Genotypes: a call counts as right if truth has the same allele in the same number of copies, or if"
-            " both spell the same local haplotypes. Only variants inside the confident regions count.",
+            statement="Genotypes: a call counts as right if truth has the same allele in the same number of copies, or"
+            " if both spell the same local haplotypes. Only variants inside the confident regions count.",
         ),
         Statement(
             topic="Intervals",

@@ -10,6 +10,7 @@ from fedcall.reporting.privacy_documents import Statement, StudyFacts, Text
 
 Caller = Literal["final", "initial", "likelihood", "bcftools"]
 Share = Annotated[float, Field(ge=0, le=1)] | None
+Type = Literal["snps", "indels", "all"]
 CALLERS: tuple[Caller, ...] = ("final", "initial", "likelihood", "bcftools")
 
 
@@ -25,7 +26,7 @@ class CallerFigures(Document):
     """One caller's accuracy for one type of variant, by genotype."""
 
     caller: Caller
-    type: Literal["snps", "indels", "all"]
+    type: Type
     precision: Measure
     recall: Measure
     f1: Measure
@@ -91,7 +92,9 @@ class EvaluationReport(Document):
     study: StudyFacts
     sentence: Text
     gate: Gate
-    initial_is_fresh: bool = Field(description="The initial model calls as the likelihood does: nothing public trained.")
+    initial_is_fresh: bool = Field(
+        description="The initial model calls as the likelihood does: nothing public trained."
+    )
     noise_multiplier: float
     patients: int
     label_types: Literal["all", "snps"]

@@ -3,8 +3,9 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 
@@ -13,12 +14,13 @@ matplotlib.use("svg")
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
 SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
 INK = "#010203"  # stands for the page's text colour, so that a figure follows light and dark
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
     "text.color": INK,
@@ -52,14 +54,14 @@ def spending(
         axes.annotate(f"agreed cap {cap:g}", (1, cap), xytext=(0, 3), textcoords="offset points", fontsize=9)
     axes.set_xlim(0.5, max(planned, 1) + 0.5)
     axes.set_ylim(0, 1.15 * max([cap or 0, *rdp, *pld, 0.1]))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round of this study")
     axes.set_ylabel(f"Cumulative ε per {unit} (nats)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return _svg(figure, "spending")
 
 
-def dots(name: str, rows: Sequence[str], series: dict[str, Sequence[Estimate | None]], label: str) -> str:
+def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], label: str) -> str:
     """Draw one row per name and, in it, one dot with its interval per series."""
     figure, axes = _canvas(name, 6.2, 0.7 + 0.34 * max(len(rows), 1) * max(1.0, len(series) / 1.6))
     count = max(len(series), 1)
@@ -97,7 +99,7 @@ def dots(name: str, rows: Sequence[str], series: dict[str, Sequence[Estimate | N
     return _svg(figure, name)
 
 
-def calibration(name: str, series: dict[str, tuple[Sequence[float], Sequence[float]]]) -> str:
+def calibration(name: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
     """Draw the measured against the stated quality (both Phred) per caller; the diagonal is perfect."""
     figure, axes = _canvas(name, 5.2, 3.8)
     top = max([quality for xs, ys in series.values() for quality in (*xs, *ys)] + [10.0]) * 1.05

@@ -13,6 +13,7 @@ Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 Text = Annotated[str, Field(min_length=1)]
 Outcome = Literal["update", "withheld", "charged without a claim"]
 Status = Literal["accepted", "rejected", "quarantined", "withheld", "waiting"]
+Colour = Literal["green", "amber", "red"]
 CHECKLIST_POINTS = 14
 
 
@@ -59,12 +60,15 @@ class Condition(Document):
     statement: Text
     holds: bool
     otherwise: Literal["amber", "red"]
+    about: Literal["spending", "records"] = Field(
+        description="'spending' follows the site's whole ledger in a site's report; only 'records' reach the study's."
+    )
 
 
 class TrafficLight(Document):
     """May this go on? Decided by `conditions` alone."""
 
-    colour: Literal["green", "amber", "red"]
+    colour: Colour
     verdict: Text
     rule: Text
     conditions: tuple[Condition, ...]
@@ -158,7 +162,7 @@ class SiteSpend(Document):
     withheld: int
     refused: int = Field(description="Rejected and quarantined updates.")
     waiting: int
-    light: Literal["green", "amber", "red"]
+    light: Colour
 
 
 class Refusal(Document):

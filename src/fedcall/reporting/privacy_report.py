@@ -161,12 +161,39 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def study_history(study: Study, releases: int) -> tuple[History, ...]:
+    """Return the history of patients who were in no other study."""
+    return (((round_event(study.privacy), releases),),)
+
+
+def rounds_that_fit(study: Study, histories: Sequence[History]) -> int | None:
+    """Return how many further rounds of these terms the most exposed group of patients can afford."""
+    terms = study.privacy
+    if terms.max_epsilon is None:
+        return None
+    event = round_event(terms)
+
+    def fit(count: int) -> bool:
+        bounds = (compose([*past, (event, count)], terms.delta, terms.unit) for past in histories or ((),))
+        return not any(bound.exceeds(terms.max_epsilon) for bound in bounds)
+
+    if not fit(1):
+        return 0
+    low, high = 1, 2
+    while high < MOST_ROUNDS and fit(high):
+        low, high = high, 2 * high
+    high = min(high, MOST_ROUNDS + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fit(middle) else (low, middle)
+    return low
+
+
 def _spent(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpend], only: LedgerSpend | None) -> Spent:
     terms, releases = study.privacy, len(ledger.charged)
     now, one, planned = (study_epsilon(terms, count) for count in (releases, 1, study.rounds))
-    # Without the ledger's other studies, what fits is what this study alone leaves under the cap.
-    histories = ledger.histories if only else (((round_event(terms), releases),),)
-    fits = _rounds_that_fit(study, histories)
+    histories = ledger.histories if only else study_history(study, releases)
+    fits = rounds_that_fit(study, histories)
     left = study.rounds - len(rounds)
     epsilon = finite(now.pld)
     sentence = spend_sentence(terms.unit, epsilon, terms.delta, terms.max_epsilon)
@@ -198,29 +225,6 @@ def _rounds_word(fits: int) -> str:
     if fits >= MOST_ROUNDS:
         return f"more than {MOST_ROUNDS} further rounds"
     return f"{fits or 'no'} more round{'' if fits == 1 else 's'}"
-
-
-def _rounds_that_fit(study: Study, histories: Sequence[History]) -> int | None:
-    """Return how many further rounds of these terms the most exposed group of patients can afford."""
-    terms = study.privacy
-    if terms.max_epsilon is None:
-        return None
-    event = round_event(terms)
-
-    def fit(count: int) -> bool:
-        bounds = (compose([*past, (event, count)], terms.delta, terms.unit) for past in histories or ((),))
-        return not any(bound.exceeds(terms.max_epsilon) for bound in bounds)
-
-    if not fit(1):
-        return 0
-    low, high = 1, 2
-    while high < MOST_ROUNDS and fit(high):
-        low, high = high, 2 * high
-    high = min(high, MOST_ROUNDS + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fit(middle) else (low, middle)
-    return low
 
 
 def _rounds(study: Study, records: Sequence[RoundRecord], charged: Sequence[int]) -> tuple[RoundSpend, ...]:
@@ -264,19 +268,25 @@ def _record_conditions(rounds: Sequence[RoundSpend], problem: str | None) -> lis
             statement="The ledger's chain of rows is unbroken" + (f" ({problem})." if problem else "."),
             holds=problem is None,
             otherwise="red",
+            about="records",
         ),
         Condition(
             statement="Every update that was sent is charged to the ledger.",
             holds=all(row.charged for row in sent),
             otherwise="red",
+            about="records",
         ),
         Condition(
-            statement="Every claim states the epsilon that this report computes again.", holds=agree, otherwise="red"
+            statement="Every claim states the epsilon that this report computes again.",
+            holds=agree,
+            otherwise="red",
+            about="records",
         ),
         Condition(
             statement="The aggregator refused no update.",
             holds=not any(row.status in ("rejected", "quarantined") for row in rounds),
             otherwise="amber",
+            about="records",
         ),
     ]
 
@@ -314,8 +324,8 @@ def _ledger_sentence(only: LedgerSpend | None, cap: float | None) -> str:
     allowed = f", of {cap:g} allowed" if cap is not None else ""
     return (
         f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged rounds in"
-        f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}{allowed}."
-        " A rerun of the same release is charged once; a round that crashed stays charged."
+        f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}"
+        f"{allowed}. A rerun of the same release is charged once; a round that crashed stays charged."
     )
 
 

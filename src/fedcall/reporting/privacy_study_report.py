@@ -16,13 +16,18 @@ from fedcall.reporting.privacy_documents import (
     Condition,
     PrivacyReport,
     Refusal,
-    RoundSpend,
     SiteSpend,
     Statement,
     StudyPrivacyReport,
 )
-from fedcall.reporting.privacy_report import example_warning, spend_sentence, study_facts
-from fedcall.reporting.traffic_light import spending_conditions, traffic_light
+from fedcall.reporting.privacy_report import (
+    example_warning,
+    rounds_that_fit,
+    spend_sentence,
+    study_facts,
+    study_history,
+)
+from fedcall.reporting.traffic_light import colour, spending_conditions, traffic_light
 
 REFUSED = ("rejected", "quarantined")
 
@@ -52,7 +57,7 @@ def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> Stud
     missing = tuple(site.name for site in study.sites if site.name not in by_site)
     largest = _largest([report.spent.epsilon_pld for report in ordered])
     largest_rdp = _largest([report.spent.epsilon_rdp for report in ordered])
-    fits = [report.spent.rounds_that_fit for report in ordered if report.spent.rounds_that_fit is not None]
+    fits = rounds_that_fit(study, study_history(study, max(report.spent.releases for report in ordered)))
     left = max(report.spent.rounds_left_in_plan for report in ordered)
     refusals = tuple(
         Refusal(site=report.site, round=row.round, status=row.status, reason=row.reason, sentence=row.sentence)
@@ -60,30 +65,33 @@ def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> Stud
         for row in report.rounds
         if row.status in (*REFUSED, "withheld")
     )
+    sites = tuple(_site_spend(study, report) for report in ordered)
     where = "" if len(ordered) == 1 else ", at the most exposed of " + f"{len(ordered)} sites"
     sentence = spend_sentence(terms.unit, largest, terms.delta, terms.max_epsilon)
     sentence = sentence.replace("total privacy loss so far", "privacy loss in this study so far", 1) + where + "."
     sentence = sentence.replace("is ε", "is at most ε", 1) + example_warning(terms.unit)
     conditions = [
-        *spending_conditions(largest, terms.max_epsilon, min(fits) if fits else None, left, terms.unit),
+        *spending_conditions(largest, terms.max_epsilon, fits, left, terms.unit),
         Condition(
             statement="Every site of the study has reported"
             + (f" (missing: {', '.join(missing)})." if missing else "."),
             holds=not missing,
             otherwise="amber",
+            about="records",
         ),
         Condition(
             statement="No site's own light is red.",
-            holds=all(report.light.colour != "red" for report in ordered),
+            holds=all(site.light != "red" for site in sites),
             otherwise="red",
+            about="records",
         ),
         Condition(
             statement="The aggregator refused no update.",
             holds=not any(refusal.status in REFUSED for refusal in refusals),
             otherwise="amber",
+            about="records",
         ),
     ]
-    sites = tuple(_site_spend(report) for report in ordered)
     return StudyPrivacyReport(
         study=study_facts(study),
         sentence=sentence,
@@ -147,22 +155,27 @@ def _check(study: Study, reports: Sequence[PrivacyReport]) -> None:
         seen.add(report.site)
 
 
-def _site_spend(report: PrivacyReport) -> SiteSpend:
+def _site_spend(study: Study, report: PrivacyReport) -> SiteSpend:
     def count(*statuses: str) -> int:
         return sum(1 for row in report.rounds if row.status in statuses)
 
-    rows: tuple[RoundSpend, ...] = report.rounds
+    # The site's own light may know of other studies; here its spending is judged by this study alone.
+    spent = report.spent
+    fits = rounds_that_fit(study, study_history(study, spent.releases))
+    cap, left = study.privacy.max_epsilon, spent.rounds_left_in_plan
+    conditions = spending_conditions(spent.epsilon_pld, cap, fits, left, spent.unit)
+    conditions += [condition for condition in report.light.conditions if condition.about == "records"]
     return SiteSpend(
         site=report.site,
         patients_declared=report.patients_declared,
-        releases=report.spent.releases,
-        epsilon_pld=report.spent.epsilon_pld,
-        epsilon_rdp=report.spent.epsilon_rdp,
+        releases=spent.releases,
+        epsilon_pld=spent.epsilon_pld,
+        epsilon_rdp=spent.epsilon_rdp,
         accepted=count("accepted"),
         withheld=count("withheld"),
         refused=count(*REFUSED),
-        waiting=sum(1 for row in rows if row.status == "waiting"),
-        light=report.light.colour,
+        waiting=count("waiting"),
+        light=colour(conditions),
     )
 
 

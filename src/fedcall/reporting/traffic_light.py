@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fedcall.reporting.privacy_documents import Condition, TrafficLight
+from fedcall.reporting.privacy_documents import Colour, Condition, TrafficLight
 
 RULE = (
     "Red: a condition marked 'red' fails. Amber: none of those fails, but one marked 'amber' does. Green: all hold."
@@ -22,14 +22,19 @@ def traffic_light(conditions: Sequence[Condition], verdicts: dict[str, str]) -> 
     verdicts : dict of str to str
         A sentence for each of green, amber and red.
     """
-    failed = {condition.otherwise for condition in conditions if not condition.holds}
-    colour = "red" if "red" in failed else "amber" if "amber" in failed else "green"
+    shown = colour(conditions)
     return TrafficLight(
-        colour=colour,  # type: ignore[arg-type]
-        verdict=verdicts[colour],
+        colour=shown,
+        verdict=verdicts[shown],
         rule=RULE,
         conditions=tuple(conditions),
     )
+
+
+def colour(conditions: Sequence[Condition]) -> Colour:
+    """Return the colour that `conditions` give."""
+    failed = {condition.otherwise for condition in conditions if not condition.holds}
+    return "red" if "red" in failed else "amber" if "amber" in failed else "green"
 
 
 def spending_conditions(
@@ -42,26 +47,30 @@ def spending_conditions(
             statement="The loss is bounded: noise was added in every round.",
             holds=epsilon is not None,
             otherwise="red",
+            about="spending",
         ),
         Condition(
             statement=f"The loss is within the agreed cap{allowed}.",
             holds=max_epsilon is not None and epsilon is not None and epsilon <= max_epsilon,
             otherwise="red",
+            about="spending",
         ),
         Condition(
-            statement="A bound that still means something in practice: epsilon is at most"
-            f" {WEAK_EPSILON:g} (Ponomareva et al. 2023 call more than that weak).",
+            statement=f"Epsilon is at most {WEAK_EPSILON:g}; Ponomareva et al. 2023 call more than that weak.",
             holds=epsilon is not None and epsilon <= WEAK_EPSILON,
             otherwise="amber",
+            about="spending",
         ),
         Condition(
             statement="The bound protects a patient, not a single example.",
             holds=unit == "patient",
             otherwise="amber",
+            about="spending",
         ),
         Condition(
             statement="The rounds still planned fit under the cap.",
             holds=left == 0 or (fits is not None and fits >= left),
             otherwise="amber",
+            about="spending",
         ),
     ]

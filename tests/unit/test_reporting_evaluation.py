@@ -1,0 +1,162 @@
+"""The evaluation of calls: pooled figures, the ship gate, calibration, and the page."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Study
+from fedcall.genomics.concordance import read_concordance
+from fedcall.genomics.concordance_pool import interval, pool
+from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_results
+from fedcall.reporting.evaluation_documents import EvaluationReport
+from fedcall.reporting.pages import render, to_json
+from reporting_page import shown_values
+from reporting_study import make_federation, write_concordances
+
+PATIENTS = {"north": 3, "south": 2}
+MISSES = {"final": 0.05, "initial": 0.2, "likelihood": 0.25, "bcftools": 0.1}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_federation(tmp_path_factory.mktemp("study")).study
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_concordances(tmp_path_factory.mktemp("results"), PATIENTS, MISSES)
+
+
+@pytest.fixture(scope="module")
+def report(study: Study, paths: list[Path]) -> EvaluationReport:
+    return evaluation_report(study, read_results(paths))
+
+
+def test_evaluation_report__figures_are_those_of_the_pooled_concordances(
+    report: EvaluationReport, paths: list[Path]
+) -> None:
+    for scope in report.scopes:
+        for row in scope.figures:
+            own = [path for path in paths if path.parts[-2] == row.caller and scope.site in (None, path.parts[-4])]
+            concordances = [read_concordance(path) for path in sorted(own)]
+            expected = getattr(pool(concordances), row.type)
+            assert (row.precision.value, row.recall.value, row.f1.value) == (
+                expected.precision,
+                expected.recall,
+                expected.f1,
+            )
+            assert (row.f1.low, row.f1.high) == interval(concordances, row.type, "f1")
+            assert row.truth == expected.tp + expected.fn
+    assert [(scope.site, scope.patients) for scope in report.scopes] == [(None, 5), ("north", 3), ("south", 2)]
+
+
+def test_evaluation_report__better_than_public_only_may_ship(report: EvaluationReport) -> None:
+    assert report.gate.passes
+    assert report.gate.recommended == "final"
+    assert report.sentence.startswith("Use the jointly trained private model: on 5 held-out patients")
+    assert "bcftools on the same files: 0." in report.sentence
+
+
+def test_evaluation_report__worse_than_public_only_must_not_ship(study: Study, tmp_path: Path) -> None:
+    paths = write_concordances(tmp_path, {"north": 2}, {"final": 0.3, "initial": 0.05})
+    report = evaluation_report(study, read_results(paths))
+    assert not report.gate.passes
+    assert report.gate.recommended == "initial"
+    assert report.sentence.startswith("Do not ship the jointly trained private model")
+    assert "must not ship" in render(report, "evaluation.html", evaluation_figures(report))
+
+
+def test_evaluation_report__equal_to_public_only_is_not_worse(study: Study, tmp_path: Path) -> None:
+    for path in write_concordances(tmp_path, {"north": 2}, {"final": 0.1}):
+        copy = tmp_path / "north" / "concordance" / "initial" / path.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
+    assert report.gate.passes
+    assert report.gate.intervals_overlap
+
+
+def test_evaluation_report__untrained_initial_model_is_named_so(study: Study, tmp_path: Path) -> None:
+    for path in write_concordances(tmp_path, {"north": 2}, {"final": 0.05, "likelihood": 0.1}):
+        if path.parent.name == "likelihood":
+            copy = tmp_path / "north" / "concordance" / "initial" / path.name
+            copy.parent.mkdir(exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
+    assert report.initial_is_fresh
+    assert "the untrained model it started from" in report.sentence
+
+
+def test_evaluation_report__snp_truth_scores_no_indels(study: Study, tmp_path: Path) -> None:
+    paths = write_concordances(tmp_path, {"north": 2}, {"final": 0.05, "initial": 0.1}, label_types="snps")
+    report = evaluation_report(study, read_results(paths))
+    assert report.label_types == "snps"
+    assert "indels" not in {row.type for row in report.scopes[0].figures}
+    shown_values(render(report, "evaluation.html", evaluation_figures(report)), json.loads(to_json(report)))
+
+
+def test_evaluation_report__says_that_it_is_not_private(report: EvaluationReport) -> None:
+    page = render(report, "evaluation.html", evaluation_figures(report))
+    assert "These figures are not differentially private." in page
+    assert "data-dependent and not differentially private" in report.notes[0].statement
+
+
+def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationReport) -> None:
+    page = render(report, "evaluation.html", evaluation_figures(report))
+    shown = shown_values(page, json.loads(to_json(report)))
+    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured"} <= shown
+
+
+def test_evaluation_report__calibration_counts_every_call_once(report: EvaluationReport) -> None:
+    total = next(row.calls for row in report.scopes[0].figures if (row.caller, row.type) == ("final", "all"))
+    points = [point for point in report.calibration if point.caller == "final"]
+    assert sum(point.calls for point in points) == total
+    for point in points:
+        assert math.isclose(10 ** (-point.measured / 10), (point.errors + 0.5) / (point.calls + 1))
+
+
+def test_evaluation_report__strata_of_calls_only_have_precision_only(report: EvaluationReport) -> None:
+    depth = [row for row in report.strata if row.stratum == "depth"]
+    assert depth
+    assert all(row.truth is None and cell.f1 is None for row in depth for cell in row.cells)
+    zygosity = [row for row in report.strata if row.stratum == "zygosity"]
+    snps = next(row for row in report.scopes[0].figures if (row.caller, row.type) == ("final", "snps"))
+    assert sum(row.truth or 0 for row in zygosity if row.type == "snps") == snps.truth
+
+
+def test_read_results__patient_without_a_caller_is_named(paths: list[Path]) -> None:
+    some = [path for path in paths if path.parts[-4:] != ("south", "concordance", "initial", "south_h1.json")]
+    with pytest.raises(FedcallError, match=r"south/concordance/initial/south_h1\.json: not given"):
+        read_results(some)
+
+
+def test_read_results__path_that_names_no_site_is_refused(tmp_path: Path, paths: list[Path]) -> None:
+    stray = tmp_path / "north_h0.json"
+    stray.write_bytes(paths[0].read_bytes())
+    with pytest.raises(FedcallError, match=r"expected …/SITE/concordance/CALLER/PATIENT\.json"):
+        read_results([stray])
+
+
+def test_read_results__unknown_caller_is_refused(tmp_path: Path, paths: list[Path]) -> None:
+    stray = tmp_path / "north" / "concordance" / "gatk" / "north_h0.json"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(paths[0].read_bytes())
+    with pytest.raises(FedcallError, match="unknown caller 'gatk'"):
+        read_results([stray])
+
+
+def test_evaluation_report__without_the_initial_model_there_is_no_recommendation(
+    study: Study, paths: list[Path]
+) -> None:
+    final = [path for path in paths if path.parent.name == "final"]
+    with pytest.raises(FedcallError, match="no concordance of caller 'initial'"):
+        evaluation_report(study, read_results(final))
+
+
+def test_evaluation_report__site_outside_the_study_is_refused(study: Study, tmp_path: Path) -> None:
+    paths = write_concordances(tmp_path, {"east": 1}, {"final": 0.1, "initial": 0.1})
+    with pytest.raises(FedcallError, match="'east' is not part"):
+        evaluation_report(study, read_results(paths))
