@@ -44,7 +44,7 @@ def test_to_grid__rows_at_the_clip_norm_stay_within_it_exactly(seed, parameters,
 
 
 def test_to_grid__shrinks_a_row_that_rounding_left_too_long():
-    row = np.full((1, 4), 0.5 * (1 + 4e-8))  # norm 1 + 4·10⁻⁸, as a sloppy clip in float32 leaves it
+    row = np.full((1, 4), 0.5 * (1 + 4e-7))  # norm 1 + 4·10⁻⁷, as a sloppy clip in float32 leaves it
     grid = to_grid(row, 1.0)
     assert exact_norm_is_within_grid(grid[0], "l2")
     np.testing.assert_allclose(grid[0], GRID / 2, atol=2)
