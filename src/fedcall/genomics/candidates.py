@@ -13,6 +13,7 @@ MIN_FRACTION = 0.08
 """Smallest share of the reads at a position that shows the allele."""
 MIN_SNP_READS = 1
 MIN_INDEL_READS = 2
+MIN_INDEL_FRACTION = 0.12
 MAX_INDEL_LENGTH = 50
 """Longer ones are structural variants, which short windows cannot judge."""
 _CODE = np.full(256, 4, np.uint8)
@@ -140,7 +141,7 @@ def _indels(
         allele
         for allele, rows in sorted(reads.items())
         if len({int(fragment[row]) for row in rows})
-        >= max(MIN_INDEL_READS, MIN_FRACTION * depth[allele.position - start])
+        >= max(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth[allele.position - start])
     ]
     return kept, [sorted(reads[allele]) for allele in kept]
 

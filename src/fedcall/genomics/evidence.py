@@ -27,7 +27,7 @@ class Evidence:
     reverse : bool
     orientation : int8, +1 F1R2, -1 F2R1, 0 unpaired
     end_distance : int64, bases to the nearer end of the aligned part of the read
-    departures : int64, further mismatches (each 1), indels (2) and clips (1) of the read nearby; 0 for indels
+    departures : int64, the read's further mismatches (1 each), indels (2) and clips (1) nearby
     """
 
     candidate: np.ndarray
@@ -48,7 +48,10 @@ def collect_evidence(records: Records, candidates: Candidates, reference: np.nda
     reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
     """
     snps, indels = np.flatnonzero(~candidates.is_indel), np.flatnonzero(candidates.is_indel)
-    parts = [_snp_evidence(records, candidates, snps, reference, start), _indel_evidence(records, candidates, indels)]
+    parts = [
+        _snp_evidence(records, candidates, snps, reference, start),
+        _indel_evidence(records, candidates, indels, reference, start),
+    ]
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     record = seen[order, 1]
@@ -89,12 +92,12 @@ def _snp_evidence(
 
 
 def _indel_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray
+    records: Records, candidates: Candidates, rows: np.ndarray, reference: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lefts = candidates.position[rows]
     lengths = np.array([len(candidates.alleles[row].ref) for row in rows], np.int64)
     rights = lefts + candidates.shift[rows] + lengths
-    seen = _observe(kernels.observe_spans, records, lefts, rights)
+    seen = _observe(kernels.observe_spans, records, reference, start, lefts, rights)
     keys = rows[seen[:, 0]] * max(len(records), 1) + seen[:, 1]
     carriers = candidates.support[:, 0] * max(len(records), 1) + candidates.support[:, 1]
     shown = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))

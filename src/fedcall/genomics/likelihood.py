@@ -81,7 +81,9 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
     gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
     anchor = np.clip(1.0 - evidence.end_distance / SHORT_ANCHOR, 0.0, 1.0)
     missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
-    base_mismatch = (base_error / 3.0) ** (DEPENDENCE ** _rank(evidence, quality))
+    # Misaligned reads are wrong together, more than others.
+    exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
+    base_mismatch = (base_error / 3.0) ** exponent
     result = np.ones((len(shown), 3))
     for haplotype in (REF, ALT, OTHER):
         snp = np.where(shown == haplotype, 1.0 - base_error, base_mismatch)

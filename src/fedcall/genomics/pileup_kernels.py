@@ -409,12 +409,21 @@ def observe_positions(buffer, records, reference, start, positions, out):
                             out[found, 2] = base
                             out[found, 3] = quality
                             out[found, 4] = min(at - records[row, HEAD], last - at)
-                            departures = _mismatches_nearby(
-                                buffer, records, row, reference, start, r, q, size, positions[c]
+                            here = positions[c]
+                            departures = _mismatches_between(
+                                buffer,
+                                records,
+                                row,
+                                reference,
+                                start,
+                                q - r,
+                                max(r, here - NEARBY),
+                                min(r + size, here + NEARBY + 1),
+                                here,
                             )
-                            if positions[c] - r < NEARBY:
+                            if here - r < NEARBY:
                                 departures += before
-                            if r + size - 1 - positions[c] < NEARBY and k + 1 < records[row, CIGAR_OPS]:
+                            if r + size - 1 - here < NEARBY and k + 1 < records[row, CIGAR_OPS]:
                                 departures += _DEPARTURE[_u32(buffer, records[row, CIGAR] + 4 * (k + 1)) & 15]
                             out[found, 5] = departures
                         found += 1
@@ -441,27 +450,28 @@ def observe_positions(buffer, records, reference, start, positions, out):
 
 
 @njit(cache=True, nogil=True)
-def _mismatches_nearby(buffer, records, row, reference, start, r, q, size, position):
-    """Count usable mismatches within `NEARBY` bases of a position, inside one aligned stretch of the read."""
+def _mismatches_between(buffer, records, row, reference, start, offset, first, last, position):
+    """Count usable mismatches in [first, last), save at `position`; read offset = reference position + `offset`."""
     count = 0
-    for at in range(max(r, position - NEARBY, start), min(r + size, position + NEARBY + 1, start + len(reference))):
+    for at in range(max(first, start), min(last, start + len(reference))):
         if at != position and reference[at - start] < 4:
-            base = _base(buffer, records, row, q + at - r)
+            base = _base(buffer, records, row, at + offset)
             differs = base < 4 and base != reference[at - start]
-            count += differs and _quality(buffer, records, row, q + at - r) >= MIN_BASE_QUALITY
+            count += differs and _quality(buffer, records, row, at + offset) >= MIN_BASE_QUALITY
     return count
 
 
 @njit(cache=True, nogil=True)
-def observe_spans(buffer, records, lefts, rights, out):
+def observe_spans(buffer, records, reference, start, lefts, rights, out):
     """List the reads that span some stretches of the reference.
 
     Parameters
     ----------
+    reference, start : as for `observe_positions`
     lefts, rights : int64, `lefts` sorted; first and last position (inclusive) a read must cover with aligned bases
     out : int32, shape (capacity, 6), written up to its capacity: index of the stretch, record, 1 if the read has an
         insertion, deletion or skip inside the stretch else 0, mean base quality at the two ends, smaller number of
-        bases the read is aligned beyond the two ends, 0
+        bases the read is aligned beyond the two ends, departures in and around the stretch as for `observe_positions`
 
     Returns
     -------
@@ -469,14 +479,14 @@ def observe_spans(buffer, records, lefts, rights, out):
     """
     found = 0
     for row in range(len(records)):
-        start, end = records[row, POSITION], records[row, END]
-        for c in range(np.searchsorted(lefts, start), len(lefts)):
+        first, end = records[row, POSITION], records[row, END]
+        for c in range(np.searchsorted(lefts, first), len(lefts)):
             left, right = lefts[c], rights[c]
             if left >= end:
                 break
             if right >= end:
                 continue
-            r, q, changed, covered, quality = start, 0, 0, 0, 0
+            r, q, changed, covered, quality, before, departures = first, 0, 0, 0, 0, 0, 0
             for k in range(records[row, CIGAR_OPS]):
                 value = _u32(buffer, records[row, CIGAR] + 4 * k)
                 operation, size = value & 15, value >> 4
@@ -487,6 +497,21 @@ def observe_spans(buffer, records, lefts, rights, out):
                     if r <= right < r + size:
                         covered += 1
                         quality += _quality(buffer, records, row, q + right - r)
+                    if r <= left and right < r + size:
+                        departures = before if left - r < NEARBY else 0
+                        if r + size - 1 - right < NEARBY and k + 1 < records[row, CIGAR_OPS]:
+                            departures += _DEPARTURE[_u32(buffer, records[row, CIGAR] + 4 * (k + 1)) & 15]
+                        departures += _mismatches_between(
+                            buffer,
+                            records,
+                            row,
+                            reference,
+                            start,
+                            q - r,
+                            max(r, left - NEARBY),
+                            min(r + size, right + NEARBY + 1),
+                            -1,
+                        )
                     r += size
                     q += size
                 elif operation == 1:
@@ -499,13 +524,14 @@ def observe_spans(buffer, records, lefts, rights, out):
                     r += size
                 elif operation == 4:
                     q += size
+                before = _DEPARTURE[operation]
             if covered == 2 or (covered > 0 and changed == 1):
                 if found < len(out):
                     out[found, 0] = c
                     out[found, 1] = row
                     out[found, 2] = changed
                     out[found, 3] = quality // covered
-                    out[found, 4] = min(left - start, end - 1 - right)
-                    out[found, 5] = 0
+                    out[found, 4] = min(left - first, end - 1 - right)
+                    out[found, 5] = departures
                 found += 1
     return found
