@@ -13,7 +13,7 @@ from fedcall.genomics.bgzip import write_vcf
 from fedcall.genomics.classical import call_classical
 from fedcall.genomics.concordance import BLOCKS, Concordance, compare, compare_variants, read_concordance
 from fedcall.genomics.concordance_haplotypes import Verdict, match
-from fedcall.genomics.concordance_pool import interval, pool
+from fedcall.genomics.concordance_pool import difference_interval, interval, pool
 from fedcall.genomics.concordance_records import Variant, read_variants
 
 #           0         10        20        30        40        50        60        70        80        90
@@ -236,6 +236,17 @@ def test_pool__counts_add_up_and_intervals_hold_the_figure(compared, tmp_path):
     path = tmp_path / "pooled.json"
     path.write_text(pooled.model_dump_json())
     assert read_concordance(path) == pooled
+
+
+def test_difference_interval__is_paired(compared):
+    truth = [(5, "T", "C", "0/1"), (80, "G", "A", "0/1"), (101, "G", "A", "0/1")]
+    good, bad = compared(truth, truth), compared(truth, truth[:1])
+    assert difference_interval([bad, good], [bad, good]) == (0.0, 0.0)
+    found = difference_interval([good, good], [bad, bad])
+    assert found is not None
+    assert 0 <= found[0] < 0.5 < found[1] <= 1
+    with pytest.raises(ValueError, match="same patients"):
+        difference_interval([good], [bad, bad])
 
 
 def test_pool__nothing():

@@ -31,14 +31,17 @@ def call(
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --output p1.vcf.gz
     """
     from fedcall.genomics.calls import Provenance, sample_name, write_calls
-    from fedcall.genomics.pileup import extract_examples
-    from fedcall.training.model import model_from_weights, posteriors
     from fedcall.weights import read_weights
 
     weights = read_weights(model)
+    name = sample or sample_name(alignments, reference)
+
+    # Seconds to import: not before the cheap mistakes are found.
+    from fedcall.genomics.pileup import extract_examples
+    from fedcall.training.model import model_from_weights, posteriors
+
     caller = model_from_weights(weights, str(model))
     examples = extract_examples(alignments, reference, regions, None, None, threads)
-    name = sample or sample_name(alignments, reference)
     provenance = Provenance(weights.digest, weights.metadata.get("study"))
     records = write_calls(output, examples, posteriors(caller, examples), reference, name, provenance)
     typer.echo(f"{output}: {records} variants of {name}")

@@ -92,8 +92,7 @@ def read_variants(path: Path, reference: Path, regions: Sequence[Region], sample
         # Left alignment may move a variant into a region.
         wide = widen_regions(regions, _MARGIN, reference_contigs(reference))
         Path(bed).write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in wide))
-        indexed = any(Path(f"{path}{suffix}").exists() for suffix in (".tbi", ".csi"))
-        within = ["-R" if indexed else "-T", bed]
+        within = ["-R" if _is_indexed(path) else "-T", bed]
         arguments = ["--no-version", "-Ou", "-o", chosen, "-s", column, "-a", "-f", ".,PASS", *within, str(path)]
         run_bcftools(path, "view", arguments)
         _normalise(path, reference, chosen, normal)
@@ -109,6 +108,9 @@ def _column(path: Path, reference: Path, regions: Sequence[Region], sample: str 
         with pysam.VariantFile(str(path)) as file:
             samples = list(file.header.samples)
             contigs = {name: contig.length or None for name, contig in file.header.contigs.items()}
+        if not contigs and _is_indexed(path):
+            with pysam.TabixFile(str(path)) as index:
+                contigs = dict.fromkeys(index.contigs)
     except (ValueError, OSError) as error:
         raise FedcallError(f"{path}: not a readable VCF file ({error})") from None
     shared_contigs(path, contigs, reference, {contig for contig, _, _ in regions})
@@ -121,6 +123,10 @@ def _column(path: Path, reference: Path, regions: Sequence[Region], sample: str 
     if sample not in samples:
         raise FedcallError(f"{path}: no sample '{sample}' (there: {', '.join(samples[:5])}); choose one with --sample")
     return sample
+
+
+def _is_indexed(path: Path) -> bool:
+    return any(Path(f"{path}{suffix}").is_file() for suffix in (".tbi", ".csi"))
 
 
 def _normalise(path: Path, reference: Path, chosen: str, normal: str) -> None:
