@@ -53,7 +53,7 @@ def draw_recurrent(rng: np.random.Generator, genome: Genome) -> FalseSites:
         positions,
         ((genome.bases[positions] + rng.integers(1, 4, size=count)) % 4).astype(np.uint8),
         rng.uniform(0.15, 0.45, size=count),
-        rng.choice(3, size=count, p=[0.45, 0.35, 0.2]).astype(np.int8),
+        rng.choice(3, size=count, p=[0.52, 0.4, 0.08]).astype(np.int8),
         rng.random(count) < 0.5,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -256,20 +257,18 @@ def align_row(positions: np.ndarray, bases: np.ndarray, reference: np.ndarray) -
             first -= 1
         _settle_edge(positions, operations, slice(first + 1, size), positions[first] - first, bases, reference)
     operations[(positions < 0) & (operations == "M")] = "I"
-    parts: list[tuple[int, str]] = []
-    previous = -1
-    for column in range(size):
-        operation = str(operations[column])
-        if operation == "M":
-            if previous >= 0 and positions[column] > previous + 1:
-                parts.append((int(positions[column]) - previous - 1, "D"))
-            previous = int(positions[column])
-        if parts and parts[-1][1] == operation:
-            parts[-1] = (parts[-1][0] + 1, operation)
-        else:
-            parts.append((1, operation))
+    aligned = operations == "M"
+    breaks = (operations[1:] != operations[:-1]) | (aligned[1:] & aligned[:-1] & (np.diff(positions) != 1))
+    bounds = [0, *(np.flatnonzero(breaks) + 1).tolist(), size]
+    cigar, previous = "", -1
+    for begin, end in pairwise(bounds):
+        if aligned[begin]:
+            if previous >= 0 and positions[begin] > previous + 1:
+                cigar += f"{positions[begin] - previous - 1}D"
+            previous = int(positions[end - 1])
+        cigar += f"{end - begin}{operations[begin]}"
     start = int(positions[operations == "M"][0])
-    return start, previous + 1, "".join(f"{length}{operation}" for length, operation in parts)
+    return start, previous + 1, cigar
 
 
 def _settle_edge(
