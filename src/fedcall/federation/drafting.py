@@ -9,6 +9,7 @@ from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study, read_study_terms
 from fedcall.keys import SiteIdentity, read_signing_key
+from fedcall.privacy.events import round_event
 from fedcall.weights import read_weights
 
 # Averages that one call of flwr.serverapp.strategy gives without state between rounds.
@@ -75,6 +76,7 @@ def check_supported(study: Study) -> None:
             f"aggregation.strategy '{study.aggregation.strategy}' is not supported by this version"
             f" (supported: {', '.join(SUPPORTED_STRATEGIES)})"
         )
+    round_event(study.privacy)  # refuses a mechanism that cannot be accounted for
 
 
 def review_yaml(study: Study) -> str:

@@ -1,0 +1,5 @@
+"""`python -m fedcall` is `fedcall`."""
+
+from fedcall.cli import main
+
+main()

@@ -1,0 +1,138 @@
+"""`fedcall fetch` and `fedcall upload`: a site's short exchanges with the aggregator."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from fedcall.errors import FedcallError
+
+if TYPE_CHECKING:
+    from fedcall.federation.exchange import Visitor
+
+_STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
+_SITE = typer.Option(..., "--site", help="Name of this site.")
+_KEYS = typer.Option(..., "--keys", help="Folder of this site's keys.")
+_AGGREGATOR = typer.Option(None, "--aggregator", metavar="HOST:PORT", help="Address of the consortium's aggregator.")
+_CA = typer.Option(None, "--ca", help="Certificate of the authority that signed the aggregator's certificate.")
+_REHEARSAL = typer.Option(
+    None, "--rehearsal", metavar="STATE_DIR", help="Rehearse: start an aggregator on this machine if none is alive."
+)
+_COORDINATOR_KEYS = typer.Option(None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys.")
+_INITIAL = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
+_DEADLINE = typer.Option(10.0, "--deadline-minutes", min=0.1, help="Give up after this long; rerunning resumes.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the `fetch` and `upload` commands."""
+    app.command()(fetch)
+    app.command()(upload)
+
+
+def fetch(
+    study: Path = _STUDY,
+    site: str = _SITE,
+    keys: Path = _KEYS,
+    number: int = typer.Option(..., "--round", min=1, help="Round to train next; the study's rounds + 1: final model."),
+    aggregator: str | None = _AGGREGATOR,
+    ca: Path | None = _CA,
+    rehearsal: Path | None = _REHEARSAL,
+    coordinator_keys: Path | None = _COORDINATOR_KEYS,
+    initial: Path | None = _INITIAL,
+    deadline_minutes: float = _DEADLINE,
+    output: Path = typer.Option(..., "--output", help="The global model (safetensors)."),
+) -> None:
+    """Fetch the global model going into a round; wait until the round is open.
+
+    The model is written only if the coordinator signed its digest.
+
+    Example: fedcall fetch --study study.json --site north --keys private/north/keys --round 1
+    --aggregator fedcall.example.org:443 --ca ca.crt --output global.safetensors
+    """
+    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+
+    from fedcall.federation.exchange import fetch_global
+
+    fetch_global(visitor, number, output)
+    typer.echo(f"round {number}: {output}")
+
+
+def upload(
+    study: Path = _STUDY,
+    site: str = _SITE,
+    keys: Path = _KEYS,
+    number: int = typer.Option(..., "--round", min=1, help="Round the update belongs to."),
+    update: Path = typer.Option(..., "--update", help="The update (safetensors); without tensors when withheld."),
+    claim: Path = typer.Option(..., "--claim", help="The signed claim that travels with it."),
+    aggregator: str | None = _AGGREGATOR,
+    ca: Path | None = _CA,
+    rehearsal: Path | None = _REHEARSAL,
+    coordinator_keys: Path | None = _COORDINATOR_KEYS,
+    initial: Path | None = _INITIAL,
+    deadline_minutes: float = _DEADLINE,
+    receipt: Path = typer.Option(..., "--receipt", help="The aggregator's signed receipt (JSON)."),
+) -> None:
+    """Upload one update and its claim; leave with the signed receipt.
+
+    Uploading the same files again gives the same receipt. A refusal is no error: the receipt says why.
+
+    Example: fedcall upload --study study.json --site north --keys private/north/keys --round 1
+    --update update.safetensors --claim claim.json --aggregator fedcall.example.org:443 --ca ca.crt
+    --receipt receipt.json
+    """
+    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+
+    from fedcall.federation.exchange import upload_update
+
+    answer = upload_update(visitor, number, update, claim, receipt)
+    typer.echo(f"round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
+
+
+def _visitor(
+    study_path: Path,
+    site: str,
+    keys: Path,
+    aggregator: str | None,
+    ca: Path | None,
+    rehearsal: Path | None,
+    coordinator_keys: Path | None,
+    initial: Path | None,
+    deadline_minutes: float,
+) -> "Visitor":
+    import signal
+    import sys
+
+    from fedcall.federation.study import read_study
+
+    # A Python exit, so that the node is deactivated; else the aggregator would take it for online for a minute.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    study = read_study(study_path)
+    study.site(site)
+    if (aggregator is None) == (rehearsal is None):
+        raise FedcallError("give either --aggregator HOST:PORT with --ca, or --rehearsal STATE_DIR")
+
+    from fedcall.federation.exchange import Place, Visitor
+
+    if rehearsal is not None:
+        if coordinator_keys is None or initial is None:
+            raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
+
+        from fedcall.federation.rehearsal import Rehearsal, ensure_aggregator
+
+        plan = Rehearsal(study_path, rehearsal, coordinator_keys, initial)
+
+        def locate() -> Place:
+            endpoint = ensure_aggregator(plan)
+            return Place(endpoint.address, plan.state / endpoint.ca)
+
+    else:
+        if ca is None or not ca.is_file():
+            raise FedcallError(f"--ca {ca}: no such file; --aggregator needs the certificate of its authority")
+        if not aggregator or not aggregator.rpartition(":")[2].isdecimal():
+            raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
+        place = Place(aggregator, ca)
+
+        def locate() -> Place:
+            return place
+
+    return Visitor(study, site, keys, locate, 60 * deadline_minutes)

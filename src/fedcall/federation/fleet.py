@@ -1,0 +1,208 @@
+"""A site's side of Flower's Fleet API: come online, answer one question, get one answer, leave.
+
+This is the only file of a site that imports Flower's internals (pinned to flwr 1.41; a contract test guards it).
+It never downloads or runs code: it knows no message but fedcall's own, and ignores every other.
+A stock SuperNode, by contrast, runs whatever Python the aggregator sends.
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.error import FlowerError
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects, push_objects
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from fedcall.errors import FedcallError
+from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_request, unpack_answer
+
+# The aggregator takes a silent node for offline after this long; we write half as often.
+_HEARTBEAT_SECONDS = 30.0
+_POLL_SECONDS = 0.1
+# Flower: the key is unknown, or a killed client of the same key is still taken for online (up to 60 s).
+_NODE_NOT_ACTIVATED = 2004
+
+
+class Unreachable(Exception):  # noqa: N818  (an outcome the caller retries)
+    """The aggregator did not answer, or does not know this site's node right now; trying again may help."""
+
+
+@dataclass(frozen=True)
+class NodeRefused(Exception):  # noqa: N818
+    """The aggregator refused the node key: unregistered, or still held online by a killed client."""
+
+    reason: str
+
+
+def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, request: Request, deadline: float) -> Answer:
+    """Send one request over one connection and return the answer.
+
+    Parameters
+    ----------
+    address : str
+        HOST:PORT of the aggregator's Fleet API.
+    ca : Path
+        Certificate of the authority that signed the aggregator's certificate.
+    deadline : float
+        `time.monotonic()` after which to give up.
+
+    Returns
+    -------
+    Answer
+        A final answer, or the last "wait" when the deadline passed.
+
+    Raises
+    ------
+    Unreachable
+        If the connection fails or breaks; the request may or may not have arrived, so send it again.
+    NodeRefused
+        If the aggregator does not let this node key in.
+    FedcallError
+        If the aggregator's certificate is not signed by `ca`.
+    """
+    with _translated_errors(address, ca), _Node(address, ca, node_key) as node:
+        waiting = Answer("wait", sentence="the aggregator has not asked yet")
+        while time.monotonic() < deadline:
+            message = node.receive()
+            if message is None:
+                time.sleep(_POLL_SECONDS)
+            elif message.metadata.message_type == ASK:
+                node.reply(message, request)
+            elif message.metadata.message_type == ANSWER:
+                answer = unpack_answer(message.content)
+                if answer.kind != "wait":
+                    return answer
+                waiting = answer
+        return waiting
+
+
+class _Node:
+    """One activated node: pulls and pushes messages; deactivated on leaving, whatever happened."""
+
+    def __init__(self, address: str, ca: Path, key: ec.EllipticCurvePrivateKey) -> None:
+        public = key.public_key()
+        interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperNode"), NodeAuthHttpInterceptor(key, public)]
+        self._client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors)
+        self._public = public_key_to_bytes(public)
+        self._node = Node()
+        self._stop = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "_Node":
+        try:
+            activated = self._client.ActivateNode(
+                ActivateNodeRequest(public_key=self._public, heartbeat_interval=_HEARTBEAT_SECONDS)
+            )
+        except BaseException:
+            self._client.close()
+            raise
+        self._node = Node(node_id=activated.node_id)
+        self._heart.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        with suppress(httpx.HTTPError, ValueError):
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
+        self._client.close()
+
+    def receive(self) -> Message | None:
+        pulled = self._client.PullMessages(PullMessagesRequest(node=self._node))
+        if not pulled.messages_list:
+            return None
+        stub, tree = message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0]
+        run, identifier = stub.metadata.run_id, stub.metadata.message_id
+        contents = pull_objects(
+            [branch.object_id for branch in iterate_object_tree(tree)],
+            pull_object_fn=make_pull_object_fn_protobuf(self._client.PullObject, self._node, run),
+        )
+        make_confirm_message_received_fn_protobuf(self._client.ConfirmMessageReceived, self._node, run)(identifier)
+        message = inflate_object_from_contents(identifier, contents)
+        message.metadata.__dict__["_message_id"] = identifier
+        return message
+
+    def reply(self, message: Message, request: Request) -> None:
+        answer = Message(pack_request(request), reply_to=message)
+        answer.metadata.__dict__["_message_id"] = answer.object_id
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(answer), get_all_nested_objects(answer)
+            stub = message_to_proto(remove_content_from_message(answer))
+            pushed = self._client.PushMessages(
+                PushMessagesRequest(
+                    node=self._node, messages_list=[stub], message_object_trees=[tree], clientapp_runtime_list=[0.01]
+                )
+            )
+            push_objects(
+                objects,
+                push_object_fn=make_push_object_fn_protobuf(
+                    self._client.PushObject, self._node, message.metadata.run_id, pushed.session_id
+                ),
+                object_ids_to_push=set(pushed.objects_to_push),
+            )
+
+    def _beat(self) -> None:
+        while not self._stop.wait(_HEARTBEAT_SECONDS / 2):
+            with suppress(httpx.HTTPError, ValueError):
+                self._client.SendNodeHeartbeat(
+                    SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=_HEARTBEAT_SECONDS)
+                )
+
+
+@contextmanager
+def _translated_errors(address: str, ca: Path) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        details = FlowerError.from_json(error.response.text)
+        if details is not None and details.code == _NODE_NOT_ACTIVATED:
+            raise NodeRefused(details.message) from None
+        raise Unreachable(f"{address} answered HTTP {error.response.status_code}") from None
+    except httpx.TransportError as error:
+        if _is_certificate_error(error):
+            raise FedcallError(
+                f"{address}: the aggregator's certificate is not signed by {ca} ({error});"
+                " ask the coordinator for the right ca.crt and address"
+            ) from None
+        raise Unreachable(f"{address}: {error or type(error).__name__}") from None
+    except (ValueError, RuntimeError) as error:
+        # Flower's object transfer reports a vanished session or object this way.
+        raise Unreachable(f"{address}: {error}") from None
+
+
+def _is_certificate_error(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

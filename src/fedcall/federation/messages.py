@@ -1,0 +1,119 @@
+"""What a site and the aggregator say to each other: one request, one answer, carried in Flower messages.
+
+An exchange is always the same: the site's node comes online, the aggregator asks what it wants (`ASK`), the site
+replies with a `Request`, the aggregator sends an `Answer` in a message of its own. A file travels as one Flower
+array of raw bytes, which Flower splits into chunks; it is never unpacked by Flower.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from pydantic import Field
+
+from fedcall.documents import Document
+from fedcall.errors import FedcallError
+from fedcall.federation.study import Digest
+
+ASK = "query.ask"
+ANSWER = "query.answer"
+
+_FIELDS = "fedcall"
+_FILE = "file"
+
+
+class RoundOpening(Document):
+    """The coordinator's signed statement that a round is open, and from which global model.
+
+    Round `rounds + 1` of a study never collects updates: its base is the final model.
+    """
+
+    study: Digest
+    round: Annotated[int, Field(ge=1)]
+    base: Digest = Field(description="Content digest of the global model going into the round.")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a site wants: the global model of a round, or an answer to its claim."""
+
+    kind: Literal["fetch", "upload"]
+    study: str
+    round: int
+    claim: bytes = b""
+    update: bytes = b""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a site gets: a model with its opening, a receipt, or the reason why not (yet)."""
+
+    kind: Literal["model", "receipt", "wait", "refused"]
+    document: bytes = b""
+    model: bytes = b""
+    sentence: str = ""
+
+
+def pack_request(request: Request) -> RecordDict:
+    """Return the Flower records of a request."""
+    fields: dict[str, object] = {
+        "kind": request.kind,
+        "study": request.study,
+        "round": request.round,
+        "claim": request.claim,
+    }
+    return _pack(fields, request.update)
+
+
+def unpack_request(content: RecordDict) -> Request:
+    """Return the request in Flower records that come from anywhere.
+
+    Raises
+    ------
+    FedcallError
+        If the records are not a request.
+    """
+    fields, update = _unpack(content)
+    kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
+    if kind not in ("fetch", "upload") or not isinstance(study, str) or not isinstance(claim, bytes):
+        raise FedcallError("not a request of fedcall")
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
+        raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")
+    return Request(kind, study, number, claim, update)
+
+
+def pack_answer(answer: Answer) -> RecordDict:
+    """Return the Flower records of an answer."""
+    fields = {"kind": answer.kind, "document": answer.document, "sentence": answer.sentence}
+    return _pack(fields, answer.model)
+
+
+def unpack_answer(content: RecordDict) -> Answer:
+    """Return the answer in Flower records that come from anywhere; FedcallError if there is none."""
+    fields, model = _unpack(content)
+    kind, document, sentence = (fields.get(name) for name in ("kind", "document", "sentence"))
+    if kind not in ("model", "receipt", "wait", "refused") or not isinstance(document, bytes):
+        raise FedcallError(
+            "the aggregator's answer is not one of fedcall; is this the address of a fedcall aggregator?"
+        )
+    return Answer(kind, document, model, str(sentence))
+
+
+def _pack(fields: Mapping[str, object], file: bytes) -> RecordDict:
+    content = RecordDict({_FIELDS: ConfigRecord(cast(Any, dict(fields)))})
+    if file:
+        content[_FILE] = ArrayRecord({_FILE: Array(dtype="uint8", shape=(len(file),), stype="raw", data=file)})
+    return content
+
+
+def _unpack(content: RecordDict) -> tuple[dict[str, object], bytes]:
+    record = content.get(_FIELDS)
+    if not isinstance(record, ConfigRecord):
+        raise FedcallError("not a message of fedcall")
+    arrays = content.get(_FILE)
+    if arrays is None:
+        return dict(record), b""
+    if not isinstance(arrays, ArrayRecord) or set(arrays) != {_FILE}:
+        raise FedcallError("not a message of fedcall: one file expected")
+    return dict(record), bytes(arrays[_FILE].data)

@@ -1,0 +1,96 @@
+"""What the coordinator's operator sees and does: status, refused updates, release of a site."""
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from fedcall.errors import FedcallError
+from fedcall.federation.admission_log import AdmissionLog, Released
+from fedcall.federation.aggregator import is_held, read_endpoint
+from fedcall.federation.study import Study, read_study
+from fedcall.federation.study_log import Decision, StudyLog
+
+
+def study_status(state: Path) -> dict[str, Any]:
+    """Return round, sites' answers and whether an aggregator is alive, ready for JSON."""
+    study, log = _open(state)
+    endpoint = read_endpoint(state)
+    alive = is_held(state)
+    return {
+        "study": study.name,
+        "digest": study.digest,
+        "rounds": study.rounds,
+        "open_round": log.open_round,
+        "done": log.open_round > study.rounds,
+        "alive": alive,
+        "address": endpoint.address if alive and endpoint else None,
+        "log_head": log.log.head,
+        "sites": [_site_status(log, site.name) for site in study.sites],
+    }
+
+
+def refusals(state: Path) -> list[dict[str, Any]]:
+    """Return every refused upload, oldest first, ready for JSON."""
+    _, log = _open(state)
+    return [_row(decision) for decision in _refused(log)]
+
+
+def refusal(state: Path, identifier: str) -> dict[str, Any]:
+    """Return one refused upload with its claim and files; FedcallError if there is none of that name."""
+    _, log = _open(state)
+    rows = {row["id"]: row for row in map(_row, _refused(log))}
+    if identifier not in rows:
+        raise FedcallError(f"{state}: no refused update '{identifier}'; see 'fedcall quarantine list'")
+    folder = Path(state) / "quarantine" / identifier
+    try:
+        claim = json.loads((folder / "claim.json").read_bytes())["body"]
+    except (OSError, ValueError, KeyError, TypeError):
+        claim = None
+    files = sorted(str(path) for path in folder.glob("*"))
+    return {**rows[identifier], "claim": claim, "files": files}
+
+
+def release_site(state: Path, site: str, reason: str) -> None:
+    """Let a quarantined site back in; the log keeps the reason."""
+    study, log = _open(state)
+    study.site(site)
+    if not log.site(site).is_quarantined:
+        raise FedcallError(f"site '{site}' is not quarantined")
+    log.append(Released(site=site, reason=reason))
+
+
+def _open(state: Path) -> tuple[Study, StudyLog]:
+    path = Path(state) / "admission.jsonl"
+    if not path.exists():
+        raise FedcallError(f"{state}: no aggregator has kept its state here; see 'fedcall aggregator serve'")
+    return read_study(Path(state) / "study.json"), StudyLog(AdmissionLog(path))
+
+
+def _refused(log: StudyLog) -> list[Decision]:
+    return [decision for decision in log.decisions if decision.entry.status in ("rejected", "quarantined")]
+
+
+def _row(decision: Decision) -> dict[str, Any]:
+    entry = decision.entry
+    return {
+        "id": f"{entry.site}-{entry.round}-{entry.claim[:12]}",
+        "time": datetime.datetime.fromtimestamp(decision.seconds, datetime.UTC).isoformat(),
+        "site": entry.site,
+        "round": entry.round,
+        "status": entry.status,
+        "reason": entry.reason,
+        "sentence": entry.sentence,
+    }
+
+
+def _site_status(log: StudyLog, name: str) -> dict[str, Any]:
+    history = log.site(name)
+    answer = history.settled.get(log.open_round)
+    return {
+        "site": name,
+        "answer": answer.status if answer else None,
+        "accepted_rounds": history.accepted_rounds,
+        "refusals": sum(decision.entry.site == name for decision in _refused(log)),
+        "quarantined": history.is_quarantined,
+    }

@@ -1,0 +1,153 @@
+"""Our ServerApp: asks every node that comes online what it wants, and answers from the study's state.
+
+The round loop is ours (`study_state`), not `Strategy.start()`, which always begins at round 1 and lets one bad site
+break the round. There is no redelivery in Flower, so nothing here relies on it: a node that comes back is asked again.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flwr.app import Context, Message
+from flwr.serverapp import Grid, ServerApp
+
+from fedcall.errors import FedcallError
+from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
+from fedcall.federation.study_state import StudyState
+
+_BUSY_SECONDS = 0.1  # between looks at the grid while somebody is online, or was a moment ago
+_QUIET_SECONDS = 0.5
+_QUIET_AFTER_SECONDS = 60.0
+_ASK_AGAIN_SECONDS = 60.0
+_MESSAGE_SECONDS = 3600.0
+_LINGER_SECONDS = 15.0  # for a lost answer to be asked for again, once the study is done
+
+log = logging.getLogger("fedcall.aggregator")
+
+
+@dataclass
+class _Session:
+    """One visit of a node: from coming online to leaving."""
+
+    site: str
+    node: int
+    asked: str = ""
+    asked_at: float = 0.0
+    waiting: Request | None = None
+    got_final: bool = False
+
+
+def make_app(state: StudyState, idle_seconds: float | None, should_stop: Callable[[], bool]) -> ServerApp:
+    """Return a ServerApp that serves `state` until its work is done, nobody talks any more, or it should stop."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, _: Context) -> None:
+        desk = _Desk(grid, state)
+        last_visit = time.monotonic()
+        while not should_stop():
+            if desk.look():
+                last_visit = time.monotonic()
+            silence = time.monotonic() - last_visit
+            if _is_over(state, silence, idle_seconds):
+                return
+            time.sleep(_BUSY_SECONDS if silence < _QUIET_AFTER_SECONDS else _QUIET_SECONDS)
+
+    return app
+
+
+def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> bool:
+    if state.is_done and state.all_fetched and silence > min(_LINGER_SECONDS, idle_seconds or _LINGER_SECONDS):
+        log.info("study '%s' is done and every site has the final model", state.study.name)
+        return True
+    if idle_seconds is not None and silence > idle_seconds:
+        log.info("nobody has talked for %.0f s; the state is kept and can be taken up again", silence)
+        return True
+    return False
+
+
+class _Desk:
+    """Holds the sessions of the nodes that are online."""
+
+    def __init__(self, grid: Grid, state: StudyState) -> None:
+        self._grid, self._state = grid, state
+        self._sessions: dict[tuple[int, str], _Session] = {}
+
+    def look(self) -> bool:
+        """Greet who came, forget who left, answer who asked; say whether anybody is here."""
+        online = {(node.node_id, node.last_activated_at): node.name for node in self._grid.get_nodes()}
+        for visit in [visit for visit in self._sessions if visit not in online]:
+            self._leave(self._sessions.pop(visit))
+        for visit, name in online.items():
+            session = self._sessions.setdefault(visit, _Session(name, visit[0]))
+            is_new = session.asked_at == 0
+            if is_new or (session.asked and time.monotonic() - session.asked_at > _ASK_AGAIN_SECONDS):
+                self._ask(session)
+        self._read_replies()
+        if self._state.close_round_if_due():
+            log.info("round %d is open", self._state.log.open_round)
+        for session in self._sessions.values():
+            if session.waiting is not None and self._state.opening(session.waiting.round) is not None:
+                self._give_model(session, session.waiting.round)
+        return bool(online)
+
+    def _ask(self, session: _Session) -> None:
+        session.asked = self._send(session, ASK, Answer("wait"))
+        session.asked_at = time.monotonic()
+
+    def _read_replies(self) -> None:
+        asked = {session.asked: session for session in self._sessions.values() if session.asked}
+        for reply in self._grid.pull_messages(list(asked)) if asked else ():
+            session = asked.get(reply.metadata.reply_to_message_id)
+            if session is None:
+                continue
+            session.asked = ""
+            if reply.has_error():
+                log.info("site %s: no reply (%s)", session.site, reply.error.reason)
+                continue
+            try:
+                self._handle(session, unpack_request(reply.content))
+            except FedcallError as error:
+                log.warning("site %s: %s", session.site, error)
+                self._send(session, ANSWER, Answer("refused", sentence=str(error)))
+
+    def _handle(self, session: _Session, request: Request) -> None:
+        study = self._state.study
+        if request.study != study.digest:
+            raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
+        if request.kind == "upload":
+            if request.round > study.rounds:
+                raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
+            start = time.monotonic()
+            receipt = self._state.answer(session.site, request.round, request.claim, request.update)
+            self._send(session, ANSWER, Answer("receipt", document=receipt))
+            log.info("site %s: answered round %d in %.2f s", session.site, request.round, time.monotonic() - start)
+        elif request.round > study.rounds + 1:
+            raise FedcallError(
+                f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
+            )
+        elif self._state.opening(request.round) is not None:
+            self._give_model(session, request.round)
+        else:
+            session.waiting = request
+            self._send(session, ANSWER, Answer("wait", sentence=self._why_wait(request.round)))
+
+    def _why_wait(self, number: int) -> str:
+        missing = ", ".join(self._state.waiting_for()) or "nobody"
+        return f"round {number} is not open: round {self._state.log.open_round} waits for {missing}"
+
+    def _give_model(self, session: _Session, number: int) -> None:
+        session.waiting = None
+        model = self._state.model_path(number).read_bytes()
+        self._send(session, ANSWER, Answer("model", self._state.opening(number) or b"", model))
+        session.got_final = number == self._state.study.rounds + 1
+        log.info("site %s: given the model of round %d", session.site, number)
+
+    def _leave(self, session: _Session) -> None:
+        if session.got_final:
+            self._state.mark_fetched(session.site)
+
+    def _send(self, session: _Session, kind: str, answer: Answer) -> str:
+        message = Message(pack_answer(answer), session.node, kind, ttl=_MESSAGE_SECONDS)
+        return str(next(iter(self._grid.push_messages([message])), "") or "")
