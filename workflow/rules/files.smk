@@ -10,6 +10,16 @@ def calls_of_this_run():
     ]
 
 
+def releases_of_this_run():
+    """Return what left the sites, with the answers: asked for by name, so that a deleted one is made again."""
+    return [
+        f"{RESULTS}/{site}/rounds/{round}/{name}"
+        for site in SITES
+        for round in ROUNDS
+        for name in ("update.safetensors", "claim.json", "receipt.json")
+    ]
+
+
 def evaluations_of_this_run():
     """Return the evaluation report, or nothing if no held-out patient has a truth."""
     if not any(RUN.scored.values()):

@@ -1,0 +1,58 @@
+"""A working directory in which the workflow of this checkout runs a small rehearsal."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+
+COHORT = {"seed": 7, "sites": {"north": 3, "south": 3}, "holdout": 1, "public": 2, "region_length": 4000, "depth": 20}
+STUDY = {
+    "name": "tiny",
+    "rounds": 2,
+    "privacy": {
+        "noise_multiplier": 2.0,
+        "sampling_rate": 0.5,
+        "steps_per_round": 3,
+        "rows_per_unit": 16,
+        "delta": 0.01,
+        "max_epsilon": 20.0,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder with a configuration, and the workflow to run in it."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, cohort: dict, study: dict) -> "Workspace":
+        (path / "config").mkdir(parents=True)
+        (path / "config/study.yaml").write_text(yaml.safe_dump(study))
+        (path / "config/config.yaml").write_text(yaml.safe_dump({"study": "config/study.yaml", "cohort": cohort}))
+        return cls(path)
+
+    def snakemake(self, *options: object, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+        """Run the workflow; its two streams together are the result's `stdout`."""
+        return subprocess.run(
+            [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *map(str, options)],
+            cwd=self.path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+
+    def fedcall(self, *arguments: object) -> str:
+        """Run a command of fedcall that must succeed; return what it prints."""
+        return subprocess.run(
+            [BIN / "fedcall", *map(str, arguments)], cwd=self.path, check=True, capture_output=True, text=True
+        ).stdout

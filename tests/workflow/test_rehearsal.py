@@ -1,0 +1,92 @@
+"""A whole federation on one machine: two sites, three patients each, two rounds, an aggregator of its own."""
+
+import json
+from pathlib import Path
+
+import pysam
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SITES = ("north", "south")
+ROUNDS = (1, 2)
+
+
+def ledger_rows(workspace, site: str) -> object:
+    return json.loads(workspace.fedcall("ledger", "show", "--ledger", f"private/{site}/ledger.sqlite", "--json"))
+
+
+def releases(workspace) -> dict[str, bytes]:
+    folder = workspace.path / "results/tiny"
+    names = ("update.safetensors", "claim.json", "receipt.json")
+    paths = [folder / site / f"rounds/{round}" / name for site in SITES for round in ROUNDS for name in names]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in [*paths, folder / "final.safetensors"]}
+
+
+def test_rehearsal__every_update_is_accepted(rehearsal):
+    for site in SITES:
+        for round in ROUNDS:
+            receipt = json.loads((rehearsal.path / f"results/tiny/{site}/rounds/{round}/receipt.json").read_text())
+            assert receipt["body"]["status"] == "accepted", receipt
+
+
+def test_rehearsal__calls_are_indexed_vcf(rehearsal):
+    for site in SITES:
+        path = rehearsal.path / f"results/tiny/{site}/calls/{site}-h01.vcf.gz"
+        with pysam.VariantFile(str(path)) as calls:
+            assert list(calls.header.samples) == [f"{site}-h01"]
+            assert {"GT", "GQ", "PL", "DP", "AD"} <= set(calls.header.formats)
+            list(calls.fetch(next(iter(calls.header.contigs))))
+
+
+def test_rehearsal__reports(rehearsal):
+    for report in ("privacy", "evaluation", "north/privacy", "south/privacy"):
+        page = (rehearsal.path / f"results/tiny/{report}.html").read_text()
+        assert "</html>" in page
+        json.loads((rehearsal.path / f"results/tiny/{report}.json").read_text())
+    summary = rehearsal.fedcall(
+        "report", "summary", "--evaluation", "results/tiny/evaluation.json", "--privacy", "results/tiny/privacy.json"
+    )
+    assert len(summary.splitlines()) == 5
+
+
+def test_rehearsal__baselines_are_scored_beside_the_model(rehearsal):
+    folder = rehearsal.path / "results/tiny/north/concordance"
+    assert {path.parent.name for path in folder.glob("*/*.json")} == {"final", "likelihood", "initial", "bcftools"}
+
+
+def test_rehearsal__ledgers_verify(rehearsal):
+    for site in SITES:
+        rehearsal.fedcall("ledger", "verify", "--ledger", f"private/{site}/ledger.sqlite")
+
+
+def test_rehearsal__second_run_does_nothing(rehearsal):
+    result = rehearsal.snakemake()
+    assert result.returncode == 0, result.stdout
+    assert "Nothing to be done" in result.stdout
+
+
+def test_rehearsal__deleted_update_comes_back_and_costs_nothing(rehearsal):
+    before, spent = releases(rehearsal), {site: ledger_rows(rehearsal, site) for site in SITES}
+    (rehearsal.path / "results/tiny/south/rounds/2/update.safetensors").unlink()
+    result = rehearsal.snakemake("--quiet", "rules", "reason")
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert releases(rehearsal) == before
+    assert {site: ledger_rows(rehearsal, site) for site in SITES} == spent
+    assert "Nothing to be done" in rehearsal.snakemake().stdout
+
+
+def test_rehearsal__private_files_stay_outside_the_results(rehearsal):
+    results = [path.name for path in (rehearsal.path / "results").rglob("*")]
+    assert not {"secret", "signing.key", "node.key", "ledger.sqlite"} & set(results)
+    for site in SITES:
+        secret = rehearsal.path / f"private/{site}/keys/secret"
+        assert secret.stat().st_mode & 0o077 == 0
+
+
+def test_rehearsal__logs_and_benchmarks_match_rules(rehearsal):
+    def folders(name: str) -> set[str]:
+        return {path.name for path in Path(rehearsal.path / name).iterdir()}
+
+    assert folders("logs") == folders("benchmarks")
+    assert {"train_round", "fetch_global", "extract_pileup"} <= folders("logs")
