@@ -42,7 +42,7 @@ def shown_values(page: str, content: Any) -> set[str]:
         assert attributes["value"] == ("" if value is None else str(value)), path
         assert text == display(value, style), path  # type: ignore[arg-type]
         if isinstance(value, float) and style not in ("delta", "odds"):
-            number = float(text.split("\u202f")[0].removesuffix(" %").replace(",", ""))
+            number = float(text.split("\u202f")[0].removesuffix(" %").replace(",", "").replace("−", "-"))
             scale = 100 if style == "belief" else 1
             assert abs(number - scale * value) <= max(0.06 if style in ("belief", "phred") else 0.01, 1e-5 * value), (
                 path

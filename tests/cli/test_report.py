@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from reporting_page import shown_values
-from reporting_study import Federation, make_federation, play_round, write_concordances
 
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
+from reporting_page import shown_values
+from reporting_study import Federation, make_federation, play_round, write_concordances
 
 
 def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -18,11 +18,11 @@ def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def report_privacy(federation: Federation, site: str, *more: object, **changed: object) -> tuple[object, ...]:
-    hospital, results = federation.sites[site], federation.path.parent / site
+def report_privacy(federation: Federation, hospital_name: str, *more: object, **changed: object) -> tuple[object, ...]:
+    hospital, results = federation.sites[hospital_name], federation.path.parent / hospital_name
     options: dict[str, object] = {
         "study": federation.path,
-        "site": site,
+        "site": hospital_name,
         "keys": hospital.keys,
         "ledger": hospital.ledger,
         "rounds": hospital.rounds,
@@ -112,6 +112,13 @@ def test_report_privacy__mistake_is_one_line_and_writes_nothing(
     assert len(done.stderr.strip().splitlines()) == 1
     assert not html.exists()
     assert not numbers.exists()
+
+
+def test_report_schema__prints_it_or_names_what_there_is() -> None:
+    assert json.loads(fedcall("report", "schema", "privacy").stdout)["title"] == "PrivacyReport"
+    done = fedcall("report", "schema", "calls")
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert "allowed: privacy, privacy-study, evaluation" in done.stderr
 
 
 def test_report_summary__reports_of_two_studies_are_refused(federation: Federation, tmp_path: Path) -> None:

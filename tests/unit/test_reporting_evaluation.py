@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from fedcall.errors import FedcallError
@@ -13,6 +14,7 @@ from fedcall.genomics.concordance_pool import interval, pool
 from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_results
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.pages import render, to_json
+from fedcall.reporting.schemas import report_schema
 from reporting_page import shown_values
 from reporting_study import make_federation, write_concordances
 
@@ -41,7 +43,7 @@ def test_evaluation_report__figures_are_those_of_the_pooled_concordances(
     for scope in report.scopes:
         for row in scope.figures:
             own = [path for path in paths if path.parts[-2] == row.caller and scope.site in (None, path.parts[-4])]
-            concordances = [read_concordance(path) for path in sorted(own)]
+            concordances = [read_concordance(path) for path in sorted(own)]  # by site, then patient
             expected = getattr(pool(concordances), row.type)
             assert (row.precision.value, row.recall.value, row.f1.value) == (
                 expected.precision,
@@ -58,6 +60,8 @@ def test_evaluation_report__better_than_public_only_may_ship(report: EvaluationR
     assert report.gate.recommended == "final"
     assert report.sentence.startswith("Use the jointly trained private model: on 5 held-out patients")
     assert "bcftools on the same files: 0." in report.sentence
+    assert report.gate.difference.is_certain
+    assert "may be chance" not in report.sentence
 
 
 def test_evaluation_report__worse_than_public_only_must_not_ship(study: Study, tmp_path: Path) -> None:
@@ -76,7 +80,8 @@ def test_evaluation_report__equal_to_public_only_is_not_worse(study: Study, tmp_
         copy.write_bytes(path.read_bytes())
     report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
     assert report.gate.passes
-    assert report.gate.intervals_overlap
+    assert report.gate.difference.model_dump() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert "which may be chance" in report.sentence
 
 
 def test_evaluation_report__untrained_initial_model_is_named_so(study: Study, tmp_path: Path) -> None:
@@ -107,7 +112,8 @@ def test_evaluation_report__says_that_it_is_not_private(report: EvaluationReport
 def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationReport) -> None:
     page = render(report, "evaluation.html", evaluation_figures(report))
     shown = shown_values(page, json.loads(to_json(report)))
-    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured"} <= shown
+    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.difference.low"} <= shown
+    jsonschema.validate(json.loads(to_json(report)), report_schema("evaluation"))
 
 
 def test_evaluation_report__calibration_counts_every_call_once(report: EvaluationReport) -> None:

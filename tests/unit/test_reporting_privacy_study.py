@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from fedcall.errors import FedcallError
@@ -13,6 +14,7 @@ from fedcall.reporting.privacy_documents import PrivacyReport
 from fedcall.reporting.privacy_report import privacy_report
 from fedcall.reporting.privacy_study_report import read_privacy_report, study_privacy_figures, study_privacy_report
 from fedcall.reporting.rounds import read_rounds
+from fedcall.reporting.schemas import REPORTS, report_schema
 from reporting_page import shown_values
 from reporting_study import Federation, make_federation, play_round
 
@@ -101,3 +103,14 @@ def test_read_privacy_report__other_json_is_refused(tmp_path: Path) -> None:
     path.write_text('{"kind": "evaluation"}')
     with pytest.raises(FedcallError, match=r"privacy\.json: not a site's privacy report"):
         read_privacy_report(path)
+
+
+def test_report_schema__accepts_what_is_written_and_nothing_else(federation: Federation) -> None:
+    north, south = site_reports(federation)
+    written = {"privacy": north, "privacy-study": study_privacy_report(federation.study, [north, south])}
+    for name, report in written.items():
+        content = json.loads(to_json(report))
+        jsonschema.validate(content, report_schema(name))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(content | {"patients_without_data": 3}, report_schema(name))
+    assert set(REPORTS) == {"privacy", "privacy-study", "evaluation"}

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.errors import FedcallError
+
 HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens from a file without network.")
 JSON = typer.Option(..., "--json", help="The same numbers as JSON.")
 STUDY = typer.Option(..., "--study", help="The signed study.")
@@ -115,3 +117,20 @@ def summary(
 
     for line in summary_lines(evaluation, privacy):
         typer.echo(line)
+
+
+@report.command("schema")
+def schema(
+    name: str = typer.Argument(..., metavar="REPORT", help="privacy, privacy-study or evaluation."),
+) -> None:
+    """Print the JSON schema of a report.
+
+    Example: fedcall report schema privacy > privacy.schema.json
+    """
+    import json
+
+    from fedcall.reporting.schemas import REPORTS, report_schema
+
+    if name not in REPORTS:
+        raise FedcallError(f"no report is called '{name}' (allowed: {', '.join(REPORTS)})")
+    typer.echo(json.dumps(report_schema(name), indent=2, ensure_ascii=False))

@@ -9,7 +9,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
 from fedcall.genomics.concordance import Concordance, read_concordance
 from fedcall.genomics.concordance_figures import Figures
-from fedcall.genomics.concordance_pool import Figure, interval, pool
+from fedcall.genomics.concordance_pool import Figure, difference_interval, interval, pool
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
 from fedcall.reporting.evaluation_documents import (
@@ -17,6 +17,7 @@ from fedcall.reporting.evaluation_documents import (
     CalibrationPoint,
     Caller,
     CallerFigures,
+    Difference,
     EvaluationReport,
     Gate,
     Measure,
@@ -24,6 +25,7 @@ from fedcall.reporting.evaluation_documents import (
     StratumCell,
     StratumRow,
     Type,
+    caller_name,
 )
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
@@ -54,7 +56,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         If a path or file is not of that form, or a caller lacks a patient that another caller has.
     """
     results = []
-    for path in sorted(Path(path) for path in paths):
+    for path in map(Path, paths):
         parts = path.absolute().parts
         if len(parts) < 5 or parts[-3] != "concordance" or path.suffix != ".json":
             raise FedcallError(f"{path}: expected …/SITE/concordance/CALLER/PATIENT.json, which names site and caller")
@@ -64,6 +66,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
     if not results:
         raise FedcallError("no concordance was given; name at least one …/SITE/concordance/CALLER/PATIENT.json")
+    results.sort(key=lambda result: (result.site, result.patient))  # the same order for every caller
     everyone = {(result.site, result.patient) for result in results}
     for caller in _callers(results):
         own = {(result.site, result.patient) for result in results if result.caller == caller}
@@ -95,7 +98,7 @@ def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationRepo
         *(_scope(site, own, callers) for site, own in by_site.items() if own),
     )
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
-    gate = _gate(scopes[0])
+    gate = _gate(scopes[0], results)
     return EvaluationReport(
         study=study_facts(study),
         sentence=_sentence(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
@@ -142,12 +145,6 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
     }
 
 
-def caller_name(caller: Caller, fresh: bool) -> str:
-    """Return a caller's name as people read it."""
-    initial = "initial (untrained)" if fresh else "public-only"
-    return {"final": "jointly trained", "initial": initial, "likelihood": "likelihood", "bcftools": "bcftools"}[caller]
-
-
 def _callers(results: Sequence[Result]) -> tuple[Caller, ...]:
     found = {result.caller for result in results}
     return tuple(caller for caller in CALLERS if caller in found)
@@ -189,18 +186,21 @@ def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[
     )
 
 
-def _gate(overall: Scope) -> Gate:
+def _gate(overall: Scope, results: Sequence[Result]) -> Gate:
     rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
     final, initial = rows["final"], rows["initial"]
     passes = (final.value or 0.0) >= (initial.value or 0.0)
-    overlap = (final.low or 0.0) <= (initial.high or 1.0) and (initial.low or 0.0) <= (final.high or 1.0)
+    low, high = difference_interval(_of(results, "final"), _of(results, "initial"), "all") or (None, None)
+    known = final.value is not None and initial.value is not None
     return Gate(
         passes=passes,
         recommended="final" if passes else "initial",
         rule=GATE_RULE,
         final_f1=final.value,
         initial_f1=initial.value,
-        intervals_overlap=overlap,
+        difference=Difference(
+            value=(final.value or 0.0) - (initial.value or 0.0) if known else None, low=low, high=high
+        ),
     )
 
 
@@ -218,8 +218,9 @@ def _sentence(overall: Scope, gate: Gate, fresh: bool, is_private: bool) -> str:
             f"Do not ship the {joint}: on {_people(overall.patients)} its F1 is {_written(rows['final'])}, below that"
             f" of {start}, {_written(rows['initial'])}; use that one"
         )
-    if gate.intervals_overlap:
-        text += " (the intervals overlap, so this may be chance)"
+    text += f". The difference is {_signed(gate.difference)}"
+    if not gate.difference.is_certain:
+        text += ", which may be chance"
     if "bcftools" in rows:
         text += f". bcftools on the same files: {_written(rows['bcftools'])}"
     return text + "."
@@ -235,6 +236,15 @@ def _written(measure: Measure) -> str:
     if measure.low is None or measure.high is None:
         return f"{measure.value:.3f}"
     return f"{measure.value:.3f} ({measure.low:.3f}–{measure.high:.3f})"
+
+
+def _signed(difference: Difference) -> str:
+    if difference.value is None:
+        return "unknown"
+    text = f"{difference.value:+.3f}"
+    if difference.low is not None and difference.high is not None:
+        text += f" ({difference.low:+.3f} to {difference.high:+.3f})"
+    return text.replace("-", "−")
 
 
 def _estimate(measure: Measure) -> figures.Estimate | None:
@@ -313,7 +323,8 @@ def _notes() -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Intervals",
-            statement="95 % by a bootstrap over patients and over blocks of the regions (Owen 2007); conservative.",
+            statement="95 % by a bootstrap over patients and over blocks of the regions (Owen 2007); conservative. The"
+            " difference of two models is resampled in pairs, so it is known better than either figure.",
         ),
         Statement(
             topic="Choosing by this report",

@@ -73,6 +73,19 @@ class CalibrationPoint(Document):
     measured: float = Field(description="Phred of the measured error, (errors + 1/2) / (calls + 1).")
 
 
+class Difference(Document):
+    """How much better one caller is than another on the same patients, with its paired 95 % interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
 class Gate(Document):
     """Whether the jointly trained model may ship."""
 
@@ -81,7 +94,7 @@ class Gate(Document):
     rule: Text
     final_f1: Share
     initial_f1: Share
-    intervals_overlap: bool
+    difference: Difference = Field(description="F1 of the final less that of the initial model, on the same patients.")
 
 
 class EvaluationReport(Document):
@@ -104,3 +117,9 @@ class EvaluationReport(Document):
     calibration: tuple[CalibrationPoint, ...]
     notes: tuple[Statement, ...]
     software: tuple[Statement, ...]
+
+
+def caller_name(caller: Caller, fresh: bool) -> str:
+    """Return a caller's name as people read it; `fresh`: the initial model was not trained on public data."""
+    initial = "initial (untrained)" if fresh else "public-only"
+    return {"final": "jointly trained", "initial": initial, "likelihood": "likelihood", "bcftools": "bcftools"}[caller]

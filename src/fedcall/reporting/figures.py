@@ -42,16 +42,17 @@ class Estimate:
     high: float
 
 
+@matplotlib.rc_context(STYLE)
 def spending(
     rounds: Sequence[int], pld: Sequence[float], rdp: Sequence[float], cap: float | None, planned: int, unit: str
 ) -> str:
     """Draw cumulative epsilon against rounds by both accountants, with the cap."""
-    figure, axes = _canvas("spending", 6.2, 3.1)
+    figure, axes = _canvas(6.2, 3.1)
     axes.plot(rounds, pld, color=BLUE, marker="o", markersize=4, label="PLD (the number that counts)")
     axes.plot(rounds, rdp, color=VERMILION, marker="s", markersize=4, linestyle="--", label="RDP (cross-check)")
     if cap is not None:
         axes.axhline(cap, color=INK, linewidth=1, linestyle=":")
-        axes.annotate(f"agreed cap {cap:g}", (1, cap), xytext=(0, 3), textcoords="offset points", fontsize=9)
+        axes.text(max(planned, 1) + 0.5, 1.02 * cap, f"agreed cap {cap:g}", fontsize=9, ha="right")
     axes.set_xlim(0.5, max(planned, 1) + 0.5)
     axes.set_ylim(0, 1.15 * max([cap or 0, *rdp, *pld, 0.1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -61,9 +62,10 @@ def spending(
     return _svg(figure, "spending")
 
 
+@matplotlib.rc_context(STYLE)
 def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], label: str) -> str:
     """Draw one row per name and, in it, one dot with its interval per series."""
-    figure, axes = _canvas(name, 6.2, 0.7 + 0.34 * max(len(rows), 1) * max(1.0, len(series) / 1.6))
+    figure, axes = _canvas(6.2, 0.7 + 0.34 * max(len(rows), 1) * max(1.0, len(series) / 1.6))
     count = max(len(series), 1)
     lows: list[float] = []
     for index, (title, estimates) in enumerate(series.items()):
@@ -99,9 +101,10 @@ def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate 
     return _svg(figure, name)
 
 
+@matplotlib.rc_context(STYLE)
 def calibration(name: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
     """Draw the measured against the stated quality (both Phred) per caller; the diagonal is perfect."""
-    figure, axes = _canvas(name, 5.2, 3.8)
+    figure, axes = _canvas(5.2, 3.8)
     top = max([quality for xs, ys in series.values() for quality in (*xs, *ys)] + [10.0]) * 1.05
     axes.plot([0, top], [0, top], color=INK, linewidth=1, linestyle=":", label="as stated")
     for (title, (stated, measured)), (colour, marker) in zip(series.items(), SERIES, strict=False):
@@ -134,17 +137,16 @@ def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -
     )
 
 
-def _canvas(name: str, width: float, height: float) -> tuple[Figure, Axes]:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasSVG(figure)
-        return figure, figure.add_subplot()
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.add_subplot()
 
 
 def _svg(figure: Figure, name: str) -> str:
     """Return the figure as an SVG element whose ids are unique on the page and whose ink follows the page."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -17,7 +17,7 @@ from fedcall import __version__
 from fedcall.documents import Document
 from fedcall.files import write_text
 
-Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure", "phred"]
+Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure", "signed", "phred"]
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -91,6 +91,8 @@ def display(value: Any, style: Style) -> str:
         return f"{_down_to_99(100 * value)} %"
     if style == "figure":
         return f"{value:.3f}"
+    if style == "signed":
+        return f"{value:+.3f}".replace("-", "−")
     if style == "phred":
         return f"{value:.1f}"
     if style in ("number", "cap"):

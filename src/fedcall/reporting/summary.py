@@ -7,8 +7,7 @@ from pydantic import ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.reporting.evaluation import caller_name
-from fedcall.reporting.evaluation_documents import EvaluationReport
+from fedcall.reporting.evaluation_documents import EvaluationReport, caller_name
 from fedcall.reporting.pages import power_of_ten, round_up
 from fedcall.reporting.privacy_documents import StudyPrivacyReport
 
@@ -54,7 +53,8 @@ def _accuracy(calls: EvaluationReport) -> str:
         for caller, value in f1.items()
     ]
     verdict = "use the jointly trained model" if calls.gate.passes else "do not ship the jointly trained model"
-    return f"{', '.join(parts)}: {verdict}"
+    chance = "" if calls.gate.difference.is_certain else " (the difference may be chance)"
+    return f"{', '.join(parts)}: {verdict}{chance}"
 
 
 def _refusals(spent: StudyPrivacyReport) -> str:

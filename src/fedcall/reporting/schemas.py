@@ -1,0 +1,19 @@
+"""The JSON schemas of the reports, generated from the models that write them."""
+
+from typing import Any
+
+from fedcall.documents import Document
+from fedcall.reporting.evaluation_documents import EvaluationReport
+from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
+
+REPORTS: dict[str, type[Document]] = {
+    "privacy": PrivacyReport,
+    "privacy-study": StudyPrivacyReport,
+    "evaluation": EvaluationReport,
+}
+
+
+def report_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a report, one of `REPORTS`."""
+    schema = REPORTS[name].model_json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
