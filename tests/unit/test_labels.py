@@ -4,11 +4,11 @@ import random
 from pathlib import Path
 
 import pytest
-from tiny_alignments import write_truth
+from tiny_alignments import write_reference, write_truth
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele
-from fedcall.genomics.labels import TrueAlleles, choose_sample, label_candidates, label_types, read_truth
+from fedcall.genomics.labels import TrueAlleles, check_truth, choose_sample, label_candidates, label_types, read_truth
 
 SEQUENCE = "".join(random.Random(3).choice("ACGT") for _ in range(100)) + "C" + "AG" * 6 + "T" * 3 + "CGATTCGA" * 20
 REPEAT = 101
@@ -127,3 +127,20 @@ def test_choose_sample(tmp_path: Path) -> None:
 def test_choose_sample__several(shared_data: Path) -> None:
     with pytest.raises(FedcallError, match="--sample"):
         choose_sample(shared_data / "ceu_1000g/genotypes.vcf.gz", None)
+
+
+def test_check_truth__fits_its_reference(tmp_path: Path) -> None:
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    records = [(10, *snp(10)[1:], (0, 1))]
+    check_truth(write_truth(tmp_path, {"c": len(SEQUENCE)}, records), reference)
+    with pytest.raises(FedcallError, match="no contig in common"):
+        check_truth(write_truth(tmp_path, {"chrC": len(SEQUENCE)}, records), reference)
+    with pytest.raises(FedcallError, match=r"contig 'c' has 999 bases"):
+        check_truth(write_truth(tmp_path, {"c": 999}, records), reference)
+
+
+def test_check_truth__no_index(tmp_path: Path) -> None:
+    truth = write_truth(tmp_path, {"c": len(SEQUENCE)}, [])
+    Path(f"{truth}.tbi").unlink()
+    with pytest.raises(FedcallError, match="index is missing"):
+        check_truth(truth, write_reference(tmp_path, {"c": SEQUENCE}))

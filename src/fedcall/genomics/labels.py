@@ -10,6 +10,7 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele, normalise, right_shift
+from fedcall.genomics.reads import shared_contigs
 
 LABEL_TYPES_HEADER = "fedcall_label_types"
 """Header line of a truth VCF: `##fedcall_label_types=snps` says that it knows nothing about indels."""
@@ -52,6 +53,23 @@ def label_types(truth: Path) -> Literal["all", "snps"]:
     return "snps" if count >= _RECORDS_TO_JUDGE else "all"
 
 
+def check_truth(truth: Path, reference: Path) -> None:
+    """Refuse a truth VCF without index, or whose contigs are not the reference's: it would label everything 0.
+
+    Raises
+    ------
+    FedcallError
+        Naming the file, the contig where there is one, and what to do.
+    """
+    with _open(truth) as variants:
+        if variants.index is None:
+            raise FedcallError(f"{truth}: index is missing; make it with: tabix -p vcf {truth}")
+        contigs: dict[str, int | None] = dict.fromkeys(variants.index)
+        contigs |= {name: contig.length for name, contig in variants.header.contigs.items()}
+    if contigs:
+        shared_contigs(truth, contigs, reference)
+
+
 def choose_sample(truth: Path, sample: str | None) -> str:
     """Return the patient's column of a truth VCF.
 
@@ -87,17 +105,13 @@ def read_truth(
     Raises
     ------
     FedcallError
-        If the index is missing, or a REF differs from the reference.
+        If a REF differs from the reference.
     """
     found = TrueAlleles()
     with _open(truth) as variants:
         if contig not in variants.header.contigs and contig not in set(variants.index or ()):
             return found
-        try:
-            records = variants.fetch(contig, max(0, start), end)
-        except ValueError:
-            raise FedcallError(f"{truth}: index is missing; make it with: tabix -p vcf {truth}") from None
-        for record in records:
+        for record in variants.fetch(contig, max(0, start), end):
             if start <= record.start < end:
                 _add(found, record, sample, sequence, sequence_start, truth)
     return found

@@ -29,6 +29,7 @@ from fedcall.genomics.examples import (
 from fedcall.genomics.labels import (
     DOUBT,
     UNKNOWN,
+    check_truth,
     choose_sample,
     label_candidates,
     label_types,
@@ -124,6 +125,8 @@ def extract_examples(
         known = header_contigs(handle)
         if spans is None:
             spans = [(name, 0, lengths[name]) for name in shared_contigs(alignments, known, reference)]
+    if truth is not None:
+        check_truth(Path(truth), reference)
     source = Source(
         alignments,
         reference,
