@@ -147,7 +147,10 @@ def test_privacy_report__without_noise_nothing_is_claimed(tmp_path: Path) -> Non
     assert report.spent.membership is None
     assert report.light.colour == "red"
     assert report.spent.sentence == "Nothing bounds the privacy loss of any patient: training added no noise."
-    shown_values(render(report, "privacy.html", privacy_figures(report)), json.loads(to_json(report)))
+    page = render(report, "privacy.html", privacy_figures(report))
+    shown_values(page, json.loads(to_json(report)))
+    assert "protects every" not in page
+    assert "keyed by the site's secret" not in page
 
 
 def test_privacy_report__cap_reached_is_withheld_and_never_passed(tmp_path: Path) -> None:

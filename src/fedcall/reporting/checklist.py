@@ -33,7 +33,7 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
         if unit == "patient"
         else f"Each example (one candidate site of one patient) is clipped to an {norm} norm of {terms.clip_norm:g} per"
         " step. This is an example's guarantee, not a patient's: a patient has many examples, and with k examples the"
-        " bound grows to k times epsilon."
+        " bound grows to k times epsilon at a larger delta, and nothing bounds k."
     )
     spread = "noise standard deviation" if terms.mechanism == "gaussian" else "Laplace scale"
     clipping = (
@@ -41,10 +41,19 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
         if terms.clipping == "fixed"
         else "the clip norm follows a noisy quantile, whose share of the budget is part of every epsilon here"
     )
+    is_noisy = terms.noise_multiplier > 0
+    adds = " and adds the noise itself" if is_noisy else "; this study adds no noise"
+    noise = (
+        "Noise comes from ChaCha20 keyed by the site's secret and bound to the sum it hides, so a rerun repeats a"
+        " release and other inputs get independent noise. Sums are exact on an integer grid and the noise is rounded to"
+        " it, against floating-point attacks. The secret never leaves the site; whoever holds it can remove the noise."
+        if is_noisy
+        else "This study adds no noise, so no key or generator protects anybody."
+    )
     texts = {
-        "Setting, trust and the adversary's view": "Local noise at each site before anything is sent; every site is"
-        " protected by its own noise alone. The adversary is taken to see every update of every round, not only the"
-        " last model. Who is trusted with what is listed under 'Whom this rests on'.",
+        "Setting, trust and the adversary's view": f"Each hospital is the trusted curator of its own patients{adds}"
+        " before anything is sent. The adversary is taken to see every update of every round, not only the last model."
+        " Who is trusted with what is listed under 'Whom this rests on'.",
         "Unit, contribution bound, overlap": f"The unit is one {unit}. {bound} A patient treated at two sites is"
         " counted at each of them and loses the sum; relatives are not covered.",
         "Adjacency": f"Add or remove one {unit}; the declared number of {unit}s is public and does not change with it.",
@@ -65,13 +74,10 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
         f" = {terms.noise_multiplier:g}, clip norm {terms.clip_norm:g} ({norm}), sampling rate {terms.sampling_rate:g},"
         f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping}. Declared:"
         f" {', '.join(f'{study.units(site.name)} {unit}s at {site.name}' for site in study.sites)}.",
-        "Noise source, floating point, keys": "Noise comes from ChaCha20 keyed by the site's secret and bound to the"
-        " sum it hides, so a rerun repeats a release and other inputs get independent noise. Sums are exact on an"
-        " integer grid and the noise is rounded to it, against floating-point attacks. The secret never leaves"
-        " the site; whoever holds it can remove the noise.",
+        "Noise source, floating point, keys": noise,
         "Cumulative spend": ledger,
-        "Audit": "No empirical audit is part of this report: no lower bound on the loss was measured. The figures are"
-        " proven upper bounds that rely on the code doing what it says.",
+        "Audit": "No empirical audit is part of this report: no lower bound on the loss was measured. Every epsilon"
+        " here is a proven upper bound that relies on the code doing what it says.",
         "Utility": "Stated in the evaluation report, per site and variant type, against the public-only model, the"
         " likelihood alone and bcftools. A private model that does not beat the public-only model must not ship.",
         "Code and configuration": f"fedcall {__version__}; study {study.digest}, signed by the coordinator; initial"
@@ -85,19 +91,20 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
 
 def trust(study: Study) -> tuple[Statement, ...]:
     """Return who is trusted with what in the mode used."""
-    unit = study.privacy.unit
+    aggregator = (
+        "receives updates over TLS and sees every site's noisy update. It need not be trusted for this bound: the noise"
+        f" of each update protects every {study.privacy.unit} of that site from the aggregator too. It is trusted to"
+        " average honestly."
+        if study.privacy.noise_multiplier > 0
+        else "receives updates over TLS and sees every site's exact update. Without noise everything rests on it."
+    )
     return (
         Statement(
             topic="The site",
             statement="is trusted with its patients' data, its secret key, its ledger and the number of patients it"
-            " declares. It adds the noise itself.",
+            " declares.",
         ),
-        Statement(
-            topic="The aggregator",
-            statement="receives updates over TLS and sees every site's noisy update. It need not be trusted for this"
-            f" bound: the noise of each update protects every {unit} of that site from the aggregator too. It is"
-            " trusted to average honestly.",
-        ),
+        Statement(topic="The aggregator", statement=aggregator),
         Statement(
             topic="The other sites",
             statement="see each round's global model, never another site's update. Nothing they do weakens this bound.",
@@ -148,7 +155,7 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
     patient = Statement(
         topic="Patients",
         statement="the unit is one example. A patient's guarantee is weaker than every epsilon here; k examples of one"
-        " patient lose up to k times as much.",
+        " patient lose up to k times as much, at a larger delta.",
     )
     return (patient, *lines)
 
