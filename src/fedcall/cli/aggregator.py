@@ -61,11 +61,13 @@ def status(state: Path = _STATE, as_json: bool = _JSON) -> None:
         typer.echo(json.dumps(found, indent=2))
         return
     alive = f"alive at {found['address']}" if found["alive"] else "not running"
-    typer.echo(f"study {found['study']}: round {found['open_round']} of {found['rounds']}, aggregator {alive}")
+    progress = "done" if found["done"] else f"round {found['open_round']} of {found['rounds']}"
+    typer.echo(f"study {found['study']}: {progress}, aggregator {alive}")
     for site in found["sites"]:
         quarantined = ", QUARANTINED" if site["quarantined"] else ""
+        answer = "" if found["done"] else site["answer"] or "no answer yet"
         typer.echo(
-            f"  {site['site']:<20} {site['answer'] or 'no answer yet':<14} {site['accepted_rounds']} accepted,"
+            f"  {site['site']:<20} {answer:<14} {site['accepted_rounds']} accepted,"
             f" {site['refusals']} refused{quarantined}"
         )
 

@@ -1,0 +1,33 @@
+"""`fedcall site`, through the shell."""
+
+import subprocess
+import sys
+
+
+def _fedcall(*arguments):
+    command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_keygen__twice_keeps_the_keys(tmp_path):
+    first = _fedcall("site", "keygen", "--name", "north", "--output", tmp_path / "keys")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
+    second = _fedcall("site", "keygen", "--name", "north", "--output", tmp_path / "keys")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert first.stdout == second.stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()} == before
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "keys").iterdir() if path.name != "site.json")
+
+
+def test_keygen__folder_of_another_site(tmp_path):
+    _fedcall("site", "keygen", "--name", "north", "--output", tmp_path)
+    done = _fedcall("site", "keygen", "--name", "south", "--output", tmp_path)
+    assert done.returncode == 2
+    assert "site 'north'" in done.stderr
+
+
+def test_keygen__bad_name(tmp_path):
+    done = _fedcall("site", "keygen", "--name", "../north", "--output", tmp_path / "keys")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "keys").exists()

@@ -1,0 +1,108 @@
+"""`fedcall study`, through the shell."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fedcall.federation.study import read_study
+from fedcall.keys import create_keys
+from fedcall.weights import read_weights, write_weights
+
+TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 1.0e-2\n  max_epsilon: 4.0\n"
+
+
+def _fedcall(*arguments):
+    command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("north", "south", "coordinator"):
+        create_keys(tmp_path / name, name)
+    write_weights(tmp_path / "initial.safetensors", {"head.weight": np.ones((3, 4), np.float32)}, {})
+    (tmp_path / "terms.yaml").write_text(TERMS)
+    return tmp_path
+
+
+def _new(folder, *sites):
+    return _fedcall(
+        *("study", "new", "--terms", folder / "terms.yaml", "--initial", folder / "initial.safetensors"),
+        *("--coordinator", folder / "coordinator" / "site.json"),
+        *(word for site in sites for word in ("--site", site)),
+        *("--output", folder / "full.yaml"),
+    )
+
+
+def _sign(folder, keys="coordinator"):
+    return _fedcall(
+        *("study", "sign", "--study", folder / "full.yaml", "--keys", folder / keys),
+        *("--output", folder / "study.json"),
+    )
+
+
+def test_study__from_terms_to_an_approved_digest(folder):
+    assert _new(folder, f"{folder}/north/site.json=40", f"{folder}/south/site.json=25").returncode == 0
+    assert "patients: 40" in (folder / "full.yaml").read_text()
+    assert _sign(folder).returncode == 0
+    done = _fedcall("study", "check", "--study", folder / "study.json", "--json")
+    summary = json.loads(done.stdout)
+    study = read_study(folder / "study.json")
+    assert summary["digest"] == study.digest
+    assert summary["initial_weights"] == read_weights(folder / "initial.safetensors").digest
+    assert [(site.name, site.patients) for site in study.sites] == [("north", 40), ("south", 25)]
+    assert study.digest in _fedcall("study", "check", "--study", folder / "study.json").stdout
+
+
+def test_study_new__delta_not_below_one_over_patients(folder):
+    done = _new(folder, f"{folder}/north/site.json=100")
+    assert done.returncode == 2
+    assert "1/100" in done.stderr
+    assert "north" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (folder / "full.yaml").exists()
+
+
+@pytest.mark.parametrize("site", ["north", "north/site.json", "north/site.json=0", "north/site.json=many"])
+def test_study_new__badly_written_site(folder, site):
+    done = _new(folder, site)
+    assert done.returncode == 2
+    assert "SITE.JSON=PATIENTS" in done.stderr
+
+
+def test_study_new__site_twice(folder):
+    done = _new(folder, f"{folder}/north/site.json=40", f"{folder}/north/site.json=40")
+    assert done.returncode == 2
+    assert "'north' is listed 2 times" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [("aggregation: {strategy: fedadam}\n", "fedadam"), ("privcy: {}\n", "privcy"), ("rounds: 0\n", "rounds")],
+)
+def test_study_new__terms_that_are_not_allowed(folder, line, word):
+    (folder / "terms.yaml").write_text(TERMS.replace("rounds: 2\n", "") + line)
+    done = _new(folder, f"{folder}/north/site.json=40")
+    assert done.returncode == 2
+    assert word in done.stderr
+    assert "terms.yaml" in done.stderr or word == "fedadam"
+
+
+def test_study_sign__keys_of_somebody_else(folder):
+    _new(folder, f"{folder}/north/site.json=40")
+    done = _sign(folder, keys="north")
+    assert done.returncode == 2
+    assert not (folder / "study.json").exists()
+
+
+def test_study_check__changed_after_signing(folder):
+    _new(folder, f"{folder}/north/site.json=40")
+    _sign(folder)
+    path = folder / "study.json"
+    path.write_text(path.read_text().replace('"patients":40', '"patients":41'))
+    done = _fedcall("study", "check", "--study", path)
+    assert done.returncode == 2
+    assert "signature" in done.stderr

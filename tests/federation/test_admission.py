@@ -1,0 +1,215 @@
+"""Each reason for which an update is refused, and the update that is not."""
+
+import numpy as np
+import pytest
+from consortium import SHAPES, make_consortium
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from fedcall.federation.admission import History, OpenRound, judge
+from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.weights import read_weights
+
+
+@pytest.fixture(scope="module")
+def consortium(tmp_path_factory):
+    return make_consortium(tmp_path_factory.mktemp("consortium"), rounds=4)
+
+
+@pytest.fixture(scope="module")
+def base(consortium):
+    return read_weights(consortium.initial)
+
+
+def _judge(consortium, model, /, *, tensors=None, history=None, number=1, update=None, signer="north", **changes):
+    """Judge north's answer to round `number` while it is open; by default an honest one."""
+    tensors = consortium.update("north", number, model) if tensors is None else tensors
+    claim = consortium.claim("north", number, model.digest, tensors, **changes)
+    return judge(
+        consortium.study,
+        "north",
+        history or History(),
+        OpenRound(number, model.digest, SHAPES),
+        number,
+        consortium.sign_claim(claim, signer),
+        save(tensors) if update is None else update,
+    )
+
+
+def test_judge__honest_update_is_accepted(consortium, base):
+    decision = _judge(consortium, base)
+    assert decision.reason == "ok"
+    assert decision.epsilon == pytest.approx(study_epsilon(consortium.study.privacy, 1).pld)
+    assert decision.released == consortium.study.privacy
+
+
+def test_judge__withheld_costs_nothing(consortium, base):
+    claim = consortium.claim("north", 1, base.digest, None)
+    signed = consortium.sign_claim(claim, "north")
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
+    assert (decision.reason, decision.epsilon, decision.released) == ("withheld", 0.0, None)
+
+
+def test_judge__withheld_with_an_update_is_malformed(consortium, base):
+    signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, None), "north")
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"x")
+    assert decision.reason == "malformed"
+
+
+def test_judge__signed_by_another_site(consortium, base):
+    decision = _judge(consortium, base, signer="south")
+    assert (decision.reason, decision.released) == ("bad-signature", None)
+
+
+def test_judge__changed_after_signing(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, tensors), "north")
+    forged = signed.replace(b'"software":"test"', b'"software":"rest"')
+    assert forged != signed
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, forged, save(tensors))
+    assert decision.reason == "bad-signature"
+
+
+def test_judge__claim_of_another_site(consortium, base):
+    assert _judge(consortium, base, site="south").reason == "unregistered-site"
+
+
+def test_judge__unregistered_site(consortium, base):
+    decision = judge(consortium.study, "east", History(), OpenRound(1, base.digest, SHAPES), 1, b"", b"")
+    assert decision.reason == "unregistered-site"
+
+
+@pytest.mark.parametrize("signed", [b"", b"\xff\x00", b"[]", b"{}", b'{"body":{},"public_key":"","signature":""}'])
+def test_judge__no_claim_at_all(consortium, base, signed):
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
+    assert decision.reason == "malformed"
+
+
+def test_judge__wrong_study(consortium, base):
+    assert _judge(consortium, base, study="0" * 64).reason == "wrong-study"
+
+
+@pytest.mark.parametrize(("number", "reason"), [(1, "late"), (3, "wrong-round")])
+def test_judge__round_that_is_not_open(consortium, base, number, reason):
+    tensors = consortium.update("north", number, base)
+    signed = consortium.sign_claim(consortium.claim("north", number, base.digest, tensors), "north")
+    open_round = OpenRound(2, base.digest, SHAPES)
+    decision = judge(consortium.study, "north", History(), open_round, number, signed, save(tensors))
+    assert decision.reason == reason
+    assert decision.released == consortium.study.privacy, "the release was made, so it counts"
+
+
+def test_judge__wrong_base(consortium, base):
+    assert _judge(consortium, base, base="1" * 64).reason == "wrong-base"
+
+
+def test_judge__second_answer_is_a_replay(consortium, base):
+    assert _judge(consortium, base, history=History(has_answered=True)).reason == "replay"
+
+
+def test_judge__update_of_an_earlier_round_is_a_replay(consortium, base):
+    first = _judge(consortium, base)
+    history = History(1, {first.content: first.released})
+    again = _judge(consortium, base, tensors=consortium.update("north", 1, base), history=history, number=2)
+    assert again.reason == "replay"
+    assert again.epsilon == first.epsilon, "the same release is not paid twice"
+
+
+def test_judge__quarantined_site(consortium, base):
+    assert _judge(consortium, base, history=History(is_quarantined=True)).reason == "site-quarantined"
+
+
+def test_judge__too_large(consortium, base):
+    assert _judge(consortium, base, update=b"\0" * 10_000_000).reason == "too-large"
+
+
+def test_judge__truncated_update(consortium, base):
+    update = save(consortium.update("north", 1, base))
+    assert _judge(consortium, base, update=update[:-1]).reason == "malformed"
+
+
+def test_judge__another_update_than_the_claim_says(consortium, base):
+    assert _judge(consortium, base, update=save(consortium.update("south", 1, base))).reason == "malformed"
+
+
+def test_judge__missing_and_extra_tensors(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    extra = {**tensors, "backdoor": np.zeros(3, np.float32)}
+    assert _judge(consortium, base, tensors=extra).reason == "tensor-names"
+    del tensors["head.bias"]
+    assert _judge(consortium, base, tensors=tensors).reason == "tensor-names"
+
+
+def test_judge__shape_that_would_broadcast(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    tensors["head.bias"] = tensors["head.bias"][:1]
+    assert _judge(consortium, base, tensors=tensors).reason == "tensor-shape"
+
+
+def test_judge__wrong_dtype(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    tensors["head.bias"] = tensors["head.bias"].astype(np.float16)
+    assert _judge(consortium, base, tensors=tensors).reason == "tensor-dtype"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_judge__not_finite(consortium, base, value):
+    tensors = consortium.update("north", 1, base)
+    tensors["head.bias"][1] = value
+    assert _judge(consortium, base, tensors=tensors).reason == "not-finite"
+
+
+@pytest.mark.parametrize("change", [{"noise_multiplier": 0.5}, {"sampling_rate": 1.0}, {"clip_norm": 2.0}])
+def test_judge__another_mechanism_is_refused_and_paid_for(consortium, base, change):
+    terms = PrivacyTerms.model_validate({**consortium.study.privacy.model_dump(), **change})
+    decision = _judge(consortium, base, privacy=terms)
+    assert decision.reason == "mechanism"
+    assert decision.epsilon == pytest.approx(study_epsilon(terms, 1).pld)
+
+
+def test_judge__release_without_noise_ends_the_budget(consortium, base):
+    terms = PrivacyTerms.model_validate(
+        {**consortium.study.privacy.model_dump(), "noise_multiplier": 0, "max_epsilon": None}
+    )
+    assert _judge(consortium, base, privacy=terms).epsilon is None
+    assert _judge(consortium, base, history=History(0, {"0" * 64: terms})).reason == "budget"
+
+
+def test_judge__epsilon_below_the_recomputed(consortium, base):
+    epsilon = study_epsilon(consortium.study.privacy, 1).pld
+    assert _judge(consortium, base, epsilon=0.9 * epsilon).reason == "epsilon"
+    assert _judge(consortium, base, epsilon=None).reason == "epsilon"
+    assert _judge(consortium, base, epsilon=1.5 * epsilon).reason == "ok", "a site may have spent more than arrived"
+
+
+def test_judge__budget_counts_refused_releases(consortium, base):
+    terms = consortium.study.privacy
+    rounds = next(rounds for rounds in range(1, 500) if study_epsilon(terms, rounds + 1).pld > terms.max_epsilon)
+    releases = {f"{index:064d}": terms for index in range(rounds)}
+    decision = _judge(consortium, base, history=History(0, releases), epsilon=terms.max_epsilon)
+    assert decision.reason == "budget"
+    releases.popitem()
+    assert _judge(consortium, base, history=History(0, releases), epsilon=terms.max_epsilon).reason == "ok"
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5])
+def test_judge__too_little_noise(consortium, base, scale):
+    tensors = {name: scale * tensor for name, tensor in consortium.update("north", 1, base).items()}
+    tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    assert _judge(consortium, base, tensors=tensors).reason == "noise-floor"
+
+
+def test_judge__too_long(consortium, base):
+    tensors = {name: np.float32(50) * tensor for name, tensor in consortium.update("north", 1, base).items()}
+    assert _judge(consortium, base, tensors=tensors).reason == "norm-ceiling"
+
+
+@settings(max_examples=60, deadline=None)
+@given(signed=st.binary(max_size=200), update=st.binary(max_size=200))
+def test_judge__never_raises_whatever_is_sent(consortium, base, signed, update):
+    open_round = OpenRound(1, base.digest, SHAPES)
+    assert judge(consortium.study, "north", History(), open_round, 1, signed, update).reason == "malformed"
+    honest = consortium.sign_claim(consortium.claim("north", 1, base.digest, {}), "north")
+    assert judge(consortium.study, "north", History(), open_round, 1, honest, update).reason == "malformed"
