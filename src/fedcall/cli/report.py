@@ -44,14 +44,17 @@ def privacy(
     """
     from fedcall.federation.study import read_study
     from fedcall.keys import read_secret
+    from fedcall.reporting.rounds import read_rounds
+
+    # Cheap mistakes are told before plots and accountants are imported.
+    agreed = read_study(study)
+    records, secret = read_rounds(agreed, site, rounds), read_secret(keys)
+
     from fedcall.reporting.ledger_facts import read_ledger
     from fedcall.reporting.pages import write_report
     from fedcall.reporting.privacy_report import privacy_figures, privacy_report
-    from fedcall.reporting.rounds import read_rounds
 
-    agreed = read_study(study)
-    records = read_rounds(agreed, site, rounds)
-    document = privacy_report(agreed, site, records, read_ledger(ledger, read_secret(keys), agreed, site), shareable)
+    document = privacy_report(agreed, site, records, read_ledger(ledger, secret, agreed, site), shareable)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     typer.echo(document.spent.sentence)
 
