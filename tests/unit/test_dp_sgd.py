@@ -11,7 +11,7 @@ from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples,
 from fedcall.privacy.clipping import GRID, from_grid
 from fedcall.privacy.noise import StepContext
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.training.bags import draw_bag, stratify
+from fedcall.training.bags import draw_bag, operating_weight, stratify
 from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
 from fedcall.training.grad_samplers import UnitGradSampleModule
 from fedcall.training.model import build_model, single_threaded
@@ -229,10 +229,13 @@ def test_draw_bag__expected_weights_stand_for_all_rows():
         np.add.at(sums, drawn, weights / 400)
     variant = rows.hard[rows.examples.labels[rows.hard] > 0]
     reference = rows.hard[rows.examples.labels[rows.hard] == 0]
-    from fedcall.training.bags import VARIANT_WEIGHT
-
     assert sums[reference].mean() * len(rows.hard) == pytest.approx(1.0, rel=0.15)
-    assert sums[variant].mean() * len(rows.hard) == pytest.approx(VARIANT_WEIGHT, rel=0.15)
+    assert sums[variant].mean() * len(rows.hard) == pytest.approx(rows.variant_weight, rel=0.15)
+
+
+@pytest.mark.parametrize(("called", "weight"), [([1, 2, 0, 0], 1.0), ([1, 0, 0, 0], 2.0), ([0, 0, 0, 0], 4.0)])
+def test_operating_weight__is_two_over_f1_less_one(called, weight):
+    assert operating_weight(np.array([1, 2, 0, 0]), np.array(called)) == pytest.approx(weight)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

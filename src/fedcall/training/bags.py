@@ -19,12 +19,17 @@ from fedcall.privacy.noise import StepContext, Stream, step_key
 HARD_SHARE = 0.75
 """Share of a bag that is drawn from the hard rows, if there are enough."""
 
-EASY_POSTERIOR = 0.999
+EASY_POSTERIOR = 0.95
 """A row is easy if its label is 0/0 and the likelihood says so with at least this probability."""
 
 VARIANT_WEIGHT = 1.5
-"""Weight of a row whose label is a variant. Cross-entropy alone ends at accuracy's operating point (call above ½);
-F1 is best at F1/2 (Lipton et al. 2014), so a missed variant has to count more than a false one."""
+"""Weight of a row whose label is a variant, where the unit is one example and a patient's own weight is not free.
+
+Cross-entropy alone ends at accuracy's operating point (call above ½), which trades recall for precision. F1 is highest
+when variants are called above F1/2 (Lipton et al. 2014), and cross-entropy's threshold moves there when a variant
+counts 2/F1 - 1 times as much as a reference row: `operating_weight`. The constant belongs to F1 = .8."""
+
+WEIGHT_LIMITS = (1.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,14 @@ class Rows:
     ----------
     hard, easy : int64
         Row numbers within the patient's examples.
+    variant_weight : float
+        What a row with a variant counts, in rows without one: the patient's own operating point.
     """
 
     examples: Examples
     hard: np.ndarray
     easy: np.ndarray
+    variant_weight: float
 
     @property
     def labelled(self) -> np.ndarray:
@@ -50,9 +58,22 @@ class Rows:
 def stratify(examples: Examples) -> Rows:
     """Divide the rows with a label (0, 1 or 2) into hard and easy ones; rows without label are left out."""
     labels = np.asarray(examples.labels)
-    reference = log_posteriors(examples.log_likelihoods, examples.scalars[:, IS_INDEL] > 0)[:, 0]
-    easy = (labels == 0) & (reference >= np.log(EASY_POSTERIOR))
-    return Rows(examples, np.flatnonzero((labels >= 0) & ~easy), np.flatnonzero(easy))
+    posteriors = log_posteriors(examples.log_likelihoods, examples.scalars[:, IS_INDEL] > 0)
+    easy = (labels == 0) & (posteriors[:, 0] >= np.log(EASY_POSTERIOR))
+    labelled = labels >= 0
+    weight = operating_weight(labels[labelled], posteriors[labelled].argmax(1))
+    return Rows(examples, np.flatnonzero(labelled & ~easy), np.flatnonzero(easy), weight)
+
+
+def operating_weight(labels: np.ndarray, called: np.ndarray) -> float:
+    """Return 2/F1 - 1 for the F1 of the called genotypes, within WEIGHT_LIMITS.
+
+    The F1 is the likelihood caller's on this patient. It is low where few reads show the variants, and there a
+    variant that can be seen must count more.
+    """
+    right = int(((labels == called) & (labels > 0)).sum())
+    f1 = 2 * right / max(int((labels > 0).sum() + (called > 0).sum()), 1)
+    return float(np.clip(2 / max(f1, 1e-3) - 1, *WEIGHT_LIMITS))
 
 
 def draw_bag(
@@ -79,9 +100,9 @@ def draw_bag(
             np.full(easy_count, len(rows.easy) / (max(easy_count, 1) * scale)),
         ]
     )
-    return drawn, (weights * label_weights(rows.examples.labels[drawn])).astype(np.float32)
+    return drawn, (weights * label_weights(rows.examples.labels[drawn], rows.variant_weight)).astype(np.float32)
 
 
-def label_weights(labels: np.ndarray) -> np.ndarray:
+def label_weights(labels: np.ndarray, variant_weight: float = VARIANT_WEIGHT) -> np.ndarray:
     """Return what a row of each label counts: float64, the shape of `labels`."""
-    return np.where(np.asarray(labels) > 0, VARIANT_WEIGHT, 1.0)
+    return np.where(np.asarray(labels) > 0, variant_weight, 1.0)

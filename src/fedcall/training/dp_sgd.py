@@ -153,6 +153,7 @@ def draw_units(secret: bytes, context: StepContext, strata: Mapping[str, Rows], 
     for name in names:
         labelled = strata[name].labelled
         rows = labelled[sample_examples(secret, context, name, len(labelled), terms.sampling_rate)]
+        # The constant weight: a weight from the patient's other rows would let one example move many.
         weights = label_weights(strata[name].examples.labels[rows]).astype(np.float32)
         units.extend(Unit(name, rows[i : i + 1], weights[i : i + 1]) for i in range(len(rows)))
     return units

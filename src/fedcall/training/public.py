@@ -19,6 +19,7 @@ STEPS = (100, 800)
 """Fewest and most steps; in between, enough to see each hard row EPOCHS times."""
 EPOCHS = 10
 CHECK_EVERY = 50
+CHECK_ROWS = 10_000
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-2
 EMA_DECAY = 0.98
@@ -63,19 +64,20 @@ def train_publicly(
     strata = stratify(examples)
     hard, easy = strata.hard[~held_back[strata.hard]], strata.easy[~held_back[strata.easy]]
     check = strata.labelled[held_back[strata.labelled]]
+    check = check[:: 1 + len(check) // CHECK_ROWS]
     steps = int(np.clip(EPOCHS * len(hard) / (HARD_SHARE * BATCH_ROWS), *STEPS))
     set_total(steps)
     if not len(hard):
         return model
     generator = np.random.Generator(np.random.PCG64(_SEED))
     with single_threaded():
-        held_batch = _batch(examples, check, np.ones(len(check)))
+        held_batch = _batch(examples, check, np.ones(len(check)), strata.variant_weight)
         best, best_loss = _copy(model), _mean_loss(model, held_batch)
         average = _copy(model)
         optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
         for step in range(steps):
-            loss = _loss(model, _batch(examples, *_draw(generator, hard, easy)))
+            loss = _loss(model, _batch(examples, *_draw(generator, hard, easy), strata.variant_weight))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -107,9 +109,9 @@ def _draw(generator: np.random.Generator, hard: np.ndarray, easy: np.ndarray) ->
     return np.concatenate(rows), np.concatenate(weights)
 
 
-def _batch(examples: Examples, rows: np.ndarray, weights: np.ndarray) -> tuple[Tensor, ...]:
+def _batch(examples: Examples, rows: np.ndarray, weights: np.ndarray, variant_weight: float) -> tuple[Tensor, ...]:
     labels = examples.labels[rows].astype(np.int64)
-    arrays = (*encode(examples, rows), labels, (weights * label_weights(labels)).astype(np.float32))
+    arrays = (*encode(examples, rows), labels, (weights * label_weights(labels, variant_weight)).astype(np.float32))
     return tuple(torch.from_numpy(array) for array in arrays)
 
 
