@@ -52,6 +52,7 @@ def test_train_publicly__learns_an_artefact_the_likelihood_cannot_see():
 
 def test_train_publicly__noise_labels_leave_the_likelihood_alone():
     misleading = public_examples(150, 1, artefact=False)
+    misleading.log_likelihoods[:] *= 20  # beyond any prior: the likelihood is right, and sure
     held_back = (misleading.position // 10_000) % 5 == 4
     # What the trained part says is the opposite of what the held-back part says.
     misleading.labels[~held_back] = (misleading.labels[~held_back] + 1) % 3
