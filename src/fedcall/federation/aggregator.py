@@ -155,9 +155,10 @@ def holding(state: Path) -> Iterator[None]:
 
 def _serve_once(options: ServeOptions, state, certificates, port: int, stop: threading.Event) -> None:
     from fedcall.federation.server_app import make_app
-    from fedcall.federation.superlink import connected_grid, superlink
+    from fedcall.federation.superlink import connected_grid, node_key_bytes, superlink
 
     folder = Path(options.state) / "superlink"
+    node_keys = {node_key_bytes(site): site.name for site in state.study.sites}
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
     with (
         superlink(folder, certificates, port) as address,
@@ -171,7 +172,7 @@ def _serve_once(options: ServeOptions, state, certificates, port: int, stop: thr
         )
         write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
         log.info("study '%s' is served at %s; round %d is open", state.study.name, address, state.log.open_round)
-        make_app(state, idle, stop.is_set)(grid, context)
+        make_app(state, node_keys, idle, stop.is_set)(grid, context)
 
 
 def _stop_on_signals() -> threading.Event:

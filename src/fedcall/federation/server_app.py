@@ -6,7 +6,7 @@ break the round. There is no redelivery in Flower, so nothing here relies on it:
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import Context, Message
@@ -17,11 +17,12 @@ from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_answe
 from fedcall.federation.study_state import StudyState
 
 _BUSY_SECONDS = 0.1  # between looks at the grid while somebody is online, or was a moment ago
-_QUIET_SECONDS = 0.5
-_QUIET_AFTER_SECONDS = 60.0
+_QUIET_SECONDS = 0.25
+_QUIET_AFTER_SECONDS = 3.0
 _ASK_AGAIN_SECONDS = 60.0
 _MESSAGE_SECONDS = 3600.0
 _LINGER_SECONDS = 15.0  # for a lost answer to be asked for again, once the study is done
+_DONE_SECONDS = 60.0  # for sites that do not fetch the final model; an aggregator that ends when idle ends sooner then
 
 log = logging.getLogger("fedcall.aggregator")
 
@@ -38,13 +39,19 @@ class _Session:
     got_final: bool = False
 
 
-def make_app(state: StudyState, idle_seconds: float | None, should_stop: Callable[[], bool]) -> ServerApp:
-    """Return a ServerApp that serves `state` until its work is done, nobody talks any more, or it should stop."""
+def make_app(
+    state: StudyState, node_keys: Mapping[bytes, str], idle_seconds: float | None, should_stop: Callable[[], bool]
+) -> ServerApp:
+    """Return a ServerApp that serves `state` until its work is done, nobody talks any more, or it should stop.
+
+    `node_keys` says which site a node's public key belongs to. A node's registered name is not enough: whoever reaches
+    the Control API on this machine could register another key under a site's name.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, _: Context) -> None:
-        desk = _Desk(grid, state)
+        desk = _Desk(grid, state, node_keys)
         last_visit = time.monotonic()
         while not should_stop():
             if desk.look():
@@ -61,7 +68,7 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
     if state.is_done and state.all_fetched and silence > min(_LINGER_SECONDS, idle_seconds or _LINGER_SECONDS):
         log.info("study '%s' is done and every site has the final model", state.study.name)
         return True
-    if idle_seconds is not None and silence > idle_seconds:
+    if idle_seconds is not None and silence > min(idle_seconds, _DONE_SECONDS if state.is_done else idle_seconds):
         log.info("nobody has talked for %.0f s; the state is kept and can be taken up again", silence)
         return True
     return False
@@ -70,13 +77,17 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
 class _Desk:
     """Holds the sessions of the nodes that are online."""
 
-    def __init__(self, grid: Grid, state: StudyState) -> None:
-        self._grid, self._state = grid, state
+    def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str]) -> None:
+        self._grid, self._state, self._node_keys = grid, state, node_keys
         self._sessions: dict[tuple[int, str], _Session] = {}
 
     def look(self) -> bool:
         """Greet who came, forget who left, answer who asked; say whether anybody is here."""
-        online = {(node.node_id, node.last_activated_at): node.name for node in self._grid.get_nodes()}
+        online = {
+            (node.node_id, node.last_activated_at): self._node_keys[node.public_key]
+            for node in self._grid.get_nodes()
+            if node.public_key in self._node_keys
+        }
         for visit in [visit for visit in self._sessions if visit not in online]:
             self._leave(self._sessions.pop(visit))
         for visit, name in online.items():
