@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field, ValidationError
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
+
+if TYPE_CHECKING:
+    from fedcall.federation.certificates import Certificates
+    from fedcall.federation.study_state import StudyState
 
 log = logging.getLogger("fedcall.aggregator")
 
@@ -153,7 +158,9 @@ def holding(state: Path) -> Iterator[None]:
         yield
 
 
-def _serve_once(options: ServeOptions, state, certificates, port: int, stop: threading.Event) -> None:
+def _serve_once(
+    options: ServeOptions, state: "StudyState", certificates: "Certificates", port: int, stop: threading.Event
+) -> None:
     from fedcall.federation.server_app import make_app
     from fedcall.federation.superlink import connected_grid, node_key_bytes, superlink
 

@@ -5,7 +5,7 @@ This is the only server file that imports Flower's internals (pinned to flwr 1.4
 The SuperLink is transport: a child process on loopback with TLS, node authentication, SQLite and process isolation.
 A secret that only we know keeps every other program from acquiring our run's task, so the ServerApp runs in this
 process. Flower's database is made anew at every start: everything that must survive a kill lies in fedcall's own
-files (`federation.ledgerbook`), and a fresh database knows no half-dead node that would lock a site out for a minute.
+files (`federation.study_state`), and a fresh database knows no half-dead node that would lock a site out for a minute.
 """
 
 import ctypes
@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -227,8 +228,6 @@ def _heartbeat(send: Callable[[], object]) -> Iterator[None]:
 
 
 def _wait_until_healthy(child: subprocess.Popen[bytes], address: str, authority: Path, log: Path) -> None:
-    import ssl
-
     context = ssl.create_default_context(cafile=str(authority))
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
