@@ -93,6 +93,7 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None) -> Run:
     declared = Counter(patient.site for patient in patients if patient.split == "train")
     if config.site is None:
         _check_rehearsal(config, study, patients, declared)
+        _check_unchanged(config, study, declared)
         sites = tuple(declared)
     else:
         _check_site(path, config, study, patients)
@@ -201,6 +202,30 @@ def _check_rehearsal(config: Config, study: Study, patients: list[Patient], decl
                 f"{place(config.study, ['privacy', 'delta'])}: privacy.delta {study.privacy.delta:g} must be below"
                 f" 1/{units} = {1 / units:.2g}, one over the {study.privacy.unit}s of site '{site}'"
             )
+
+
+def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> None:
+    """Refuse to go on with rounds that were trained under other terms or other declared patients."""
+    folder = Path("results") / terms.name
+    if not (folder / "study.json").is_file() or not any(folder.glob("*/rounds/*/claim.json")):
+        return
+    begun = read_study(folder / "study.json")
+    changed = [
+        key
+        for key in ("rounds", "model", "training", "privacy", "aggregation", "admission")
+        if _agreed(begun, key) != _agreed(terms, key)
+    ]
+    if {site.name: site.patients for site in begun.sites} != declared:
+        changed.append("patients per site")
+    if changed:
+        raise FedcallError(
+            f"{config.study}: study '{terms.name}' has begun with other terms ({', '.join(changed)}; see"
+            f" {folder}/study.yaml); give the changed study another name, or take the old terms back"
+        )
+
+
+def _agreed(study: Study, key: str) -> object:
+    return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
 
 
 def _check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:

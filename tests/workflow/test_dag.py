@@ -1,7 +1,7 @@
 """What the workflow plans, by dry runs."""
 
+import os
 import re
-import time
 
 import pytest
 import yaml
@@ -39,6 +39,7 @@ def test_dag__rehearsal(workspace):
         "fetch_global": 4,
         "train_round": 4,
         "upload_update": 4,
+        "close_round": 1,
         "fetch_final": 1,
         "call_variants": 2,
         "call_baseline": 4,
@@ -116,10 +117,10 @@ def test_dag__configuration_of_real_people(shared_data):
 def test_dag__fifty_sites_hundred_rounds_plan_in_seconds(tmp_path):
     cohort = COHORT | {"sites": {f"site{index}": 1 for index in range(50)}, "holdout": 0}
     workspace = Workspace.create(tmp_path / "workspace", cohort, STUDY | {"rounds": 100})
-    started = time.monotonic()
-    jobs = dry_run(workspace, "--quiet", "all")
-    assert jobs["train_round"] == 5000
-    assert time.monotonic() - started < 60
+    before = os.times().children_user
+    assert dry_run(workspace)["train_round"] == 5000
+    # Processor time, which a busy machine does not stretch as it does the clock's; 30 s were seen.
+    assert os.times().children_user - before < 60
 
 
 @pytest.mark.slow

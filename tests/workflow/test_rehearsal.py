@@ -90,3 +90,15 @@ def test_rehearsal__logs_and_benchmarks_match_rules(rehearsal):
 
     assert folders("logs") == folders("benchmarks")
     assert {"train_round", "fetch_global", "extract_pileup"} <= folders("logs")
+
+
+def test_rehearsal__changed_study_needs_another_name(rehearsal):
+    path = rehearsal.path / "config/study.yaml"
+    agreed = path.read_text()
+    try:
+        path.write_text(agreed.replace("noise_multiplier: 2.0", "noise_multiplier: 3.0"))
+        result = rehearsal.snakemake()
+    finally:
+        path.write_text(agreed)
+    assert result.returncode == 2, result.stdout
+    assert "study 'tiny' has begun with other terms (privacy;" in result.stdout

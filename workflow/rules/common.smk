@@ -1,10 +1,7 @@
 # Names shared by all rules: this run, checked before any job, and the files that follow from it.
 
-import hashlib
 import shlex
 from pathlib import Path
-
-from snakemake.logging import logger
 
 # Rules call `fedcall` by name: the one installed beside this Snakemake, whether or not its environment is activated.
 # Environments made with --sdm conda install it from this checkout (envs/*.post-deploy.sh).
@@ -22,14 +19,14 @@ try:
         workflow.configfiles[-1] if workflow.configfiles else "config", config
     )
 except FedcallError as error:
-    logger.error(f"fedcall: {error}")  # one line, without a traceback into the workflow
+    # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.
+    print(f"fedcall: {error}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 CONFIG = RUN.config
 STUDY = RUN.study.name
-STUDY_DIGEST = (
-    RUN.study.digest
-)  # of the terms in a rehearsal, of the signed study at a site
+# Of the terms in a rehearsal, of the signed study at a site.
+STUDY_DIGEST = RUN.study.digest
 SITES = list(RUN.sites)
 ROUNDS = range(1, RUN.study.rounds + 1)
 RESULTS = f"results/{STUDY}"

@@ -108,13 +108,16 @@ def endpoint(initial):
 
 
 def before_round(wildcards):
-    """Return what a round's global model waits for: the first model, or the receipts of the round before.
+    """Return what a round's global model waits for: the first model, or the end of the round before.
 
     In a rehearsal every site waits for the receipts of all, so that one core never waits for a job behind it.
     """
-    if int(wildcards.round) > 1:
-        return receipts_of_round(int(wildcards.round) - 1)
-    return initial_of_rehearsal(wildcards)
+    before = int(wildcards.round) - 1
+    if before == 0:
+        return initial_of_rehearsal(wildcards)
+    if RUN.is_rehearsal:
+        return f"{RESULTS}/rounds/{before}.receipts.jsonl"
+    return receipts_of_round(before)
 
 
 def initial_of_rehearsal(wildcards):

@@ -89,6 +89,26 @@ rule upload_update:
         " {params.endpoint} --receipt {output.receipt} > {log} 2>&1"
 
 
+# One file for the receipts of all sites, so that the plan grows with the sites of a round and not with their square.
+rule close_round:
+    input:
+        receipts=lambda wildcards: receipts_of_round(wildcards.round),
+    output:
+        receipts="results/{study}/rounds/{round}.receipts.jsonl",
+    log:
+        "logs/close_round/{study}.{round}.log",
+    benchmark:
+        "benchmarks/close_round/{study}.{round}.tsv"
+    conda:
+        "../envs/federation.yaml"
+    threads: 1
+    resources:
+        mem_mb=100,
+        runtime=5,
+    shell:
+        "( for receipt in {input.receipts}; do cat $receipt; echo; done > {output.receipts} ) 2> {log}"
+
+
 rule fetch_final:
     input:
         study="results/{study}/study.json",
