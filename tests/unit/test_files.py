@@ -16,7 +16,7 @@ def test_write_bytes__replaces_whole(tmp_path):
 
 def test_atomic_path__failure_leaves_the_old_file_and_no_other(tmp_path):
     write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "a.txt") as temporary:  # noqa: PT012
         temporary.write_text("half")
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "old"
