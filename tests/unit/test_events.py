@@ -10,11 +10,6 @@ def test_round_event__holds_what_the_terms_say():
     assert event == Event(unit="patient", mechanism="gaussian", noise_multiplier=1.5, sampling_rate=0.1, steps=7)
 
 
-def test_round_event__refuses_adaptive_clipping_by_key():
-    with pytest.raises(FedcallError, match=r"privacy\.clipping: 'adaptive'"):
-        round_event(PrivacyTerms(clipping="adaptive"))
-
-
 def test_from_json__returns_the_event_written():
     event = round_event(PrivacyTerms(noise_multiplier=1.1, sampling_rate=0.3))
     assert Event.from_json(event.to_json()) == event

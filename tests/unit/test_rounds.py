@@ -195,6 +195,13 @@ def test_train_round__mistakes_are_found_before_the_ledger_is_charged(hospital, 
     assert not hospital.ledger.exists()
 
 
+def test_train_round__more_examples_than_declared_are_refused(tmp_path):
+    hospital = Hospital(tmp_path, unit="example", examples_per_patient=10, delta=1e-3)
+    with pytest.raises(FedcallError, match=r"declared 30 .* larger privacy\.examples_per_patient"):
+        hospital.train()
+    assert not hospital.ledger.exists()
+
+
 def test_train_round__inputs_digest_is_keyed(hospital, tmp_path):
     hospital.train()
     other = Hospital(tmp_path / "twin")

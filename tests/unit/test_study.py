@@ -38,7 +38,9 @@ def test_read_study__signed_by_someone_else_is_refused(tmp_path):
 def test_read_study__incomplete_is_refused(tmp_path):
     identity = create_keys(tmp_path / "keys", "north")
     write_signed(
-        tmp_path / "study.json", Study(name="demo", coordinator=identity.public_key), read_signing_key(tmp_path / "keys")
+        tmp_path / "study.json",
+        Study(name="demo", coordinator=identity.public_key),
+        read_signing_key(tmp_path / "keys"),
     )
     with pytest.raises(FedcallError, match="lacks sites, coordinator or initial weights"):
         read_study(tmp_path / "study.json")

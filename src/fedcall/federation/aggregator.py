@@ -73,14 +73,12 @@ def serve(options: ServeOptions) -> None:
     host, port = parse_listen(options.listen)
 
     from fedcall.federation.certificates import ensure_certificates
-    from fedcall.federation.drafting import check_supported
     from fedcall.federation.study import read_study
     from fedcall.federation.study_state import StudyState
     from fedcall.federation.superlink import SuperLinkLost, free_port, node_key_bytes
     from fedcall.keys import read_signing_key
 
     study = read_study(options.study)
-    check_supported(study)
     for site in study.sites:
         node_key_bytes(site)
     stop = _stop_on_signals()

@@ -9,11 +9,7 @@ from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study, read_study_terms
 from fedcall.keys import SiteIdentity, read_signing_key
-from fedcall.privacy.events import round_event
 from fedcall.weights import read_weights
-
-# Averages that one call of flwr.serverapp.strategy gives without state between rounds.
-SUPPORTED_STRATEGIES = ("fedavg", "fedmedian", "fedtrimmedavg")
 
 _REVIEW_HEADER = """\
 # The complete study '{name}'. Read it before it is signed; all sites train under exactly these terms.
@@ -49,7 +45,6 @@ def complete_terms(terms: Path, initial: Path, coordinator: Path, sites: list[st
         study = Study.model_validate(filled)
     except ValidationError as error:
         raise FedcallError(f"{terms}: {describe(error)}") from None
-    check_supported(study)
     return study
 
 
@@ -58,7 +53,6 @@ def sign_study(path: Path, keys: Path, output: Path) -> Study:
     study = read_study_terms(path)
     if not study.is_complete:
         raise FedcallError(f"{path}: lacks sites, coordinator or initial weights; fill them with 'fedcall study new'")
-    check_supported(study)
     identity = _read_public(Path(keys) / "site.json")
     if identity.public_key != study.coordinator:
         raise FedcallError(
@@ -69,16 +63,6 @@ def sign_study(path: Path, keys: Path, output: Path) -> Study:
     return study
 
 
-def check_supported(study: Study) -> None:
-    """Refuse a study that asks for what this version of fedcall cannot do."""
-    if study.aggregation.strategy not in SUPPORTED_STRATEGIES:
-        raise FedcallError(
-            f"aggregation.strategy '{study.aggregation.strategy}' is not supported by this version"
-            f" (supported: {', '.join(SUPPORTED_STRATEGIES)})"
-        )
-    round_event(study.privacy)  # refuses a mechanism that cannot be accounted for
-
-
 def review_yaml(study: Study) -> str:
     """Return the study as YAML for people; reading it back gives the same study."""
     content = yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
@@ -87,7 +71,6 @@ def review_yaml(study: Study) -> str:
 
 def summarise(study: Study) -> dict[str, object]:
     """Return what a person wants to know before approving a study, in printing order."""
-    check_supported(study)
     privacy = study.privacy
     return {
         "name": study.name,

@@ -57,7 +57,7 @@ class TrainingTerms(Document):
 class AggregationTerms(Document):
     """How the aggregator turns admitted updates into the next global model."""
 
-    strategy: Literal["fedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "fedadam"] = "fedavg"
+    strategy: Literal["fedavg", "fedmedian", "fedtrimmedavg"] = "fedavg"
     server_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     minimum_sites: Annotated[int, Field(ge=1)] = 1
     deadline_minutes: Annotated[float, Field(gt=0)] = Field(

@@ -35,20 +35,12 @@ class Event(Document):
 
 
 def round_event(terms: PrivacyTerms) -> Event:
-    """Return what one round under `terms` does.
-
-    Raises
-    ------
-    FedcallError
-        If the terms ask for adaptive clipping. A moving clip norm is a data-dependent number that a claim cannot
-        carry, and without it the aggregator cannot check the noise floor of an update.
-    """
-    if terms.clipping == "adaptive":
-        raise FedcallError("privacy.clipping: 'adaptive' is not offered by this version; use 'fixed'")
+    """Return what one round under `terms` does."""
     return Event(
         unit=terms.unit,
         mechanism=terms.mechanism,
         noise_multiplier=terms.noise_multiplier,
         sampling_rate=terms.sampling_rate,
         steps=terms.steps_per_round,
+        clipping=terms.clipping,
     )

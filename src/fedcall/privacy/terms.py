@@ -8,7 +8,7 @@ from fedcall.documents import Document
 
 Unit = Literal["patient", "example"]
 Mechanism = Literal["gaussian", "laplace"]
-Clipping = Literal["fixed", "adaptive"]
+Clipping = Literal["fixed"]
 
 
 class PrivacyTerms(Document):
@@ -19,7 +19,7 @@ class PrivacyTerms(Document):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Largest norm of one unit's gradient: L2 for gaussian, L1 for laplace."
     )
-    clipping: Clipping = Field("fixed", description="Whether clip_norm is fixed or follows a noisy quantile.")
+    clipping: Clipping = Field("fixed", description="clip_norm is fixed over the whole study.")
     noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.2, description="Noise scale divided by clip_norm, on the sum of a step; 0 trains without privacy."
     )

@@ -36,11 +36,7 @@ def checklist(study: Study, spent: str, ledger: str) -> tuple[ChecklistItem, ...
         " bound grows to k times epsilon at a larger delta, and nothing bounds k."
     )
     spread = "noise standard deviation" if terms.mechanism == "gaussian" else "Laplace scale"
-    clipping = (
-        "the clip norm is fixed, so adaptive clipping took no share of the budget"
-        if terms.clipping == "fixed"
-        else "the clip norm follows a noisy quantile, whose share of the budget is part of every epsilon here"
-    )
+    clipping = "the clip norm is fixed, so adaptive clipping took no share of the budget"
     is_noisy = terms.noise_multiplier > 0
     adds = " and adds the noise itself" if is_noisy else "; this study adds no noise"
     noise = (

@@ -1,6 +1,6 @@
 """One round at one site: check, charge the ledger, train, sign, release. Nothing else leaves than update and claim."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.claims import Claim
 from fedcall.federation.study import Study
 from fedcall.files import sha256_file, write_bytes
-from fedcall.genomics.examples import open_examples
+from fedcall.genomics.examples import Examples, open_examples
 from fedcall.keys import read_identity, read_secret, read_signing_key
 from fedcall.privacy.accounting import round_event, study_epsilon
 from fedcall.privacy.ledger import Ledger, ReleaseRequest
@@ -88,6 +88,7 @@ def train_round(
     # Whatever can be wrong with the inputs must show before the ledger is charged.
     model, device = model_from_weights(base, str(model_path)), choose_device(device)
     examples = {name: open_examples(path) for name, path in patients.items()}
+    _check_examples(study, site, examples)
     secret = read_secret(keys)
     request = ReleaseRequest(
         study=study.digest,
@@ -179,6 +180,18 @@ def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str,
             " train on the declared number or fewer, or agree on a new study"
         )
     return dict(sorted(patients.items()))
+
+
+def _check_examples(study: Study, site: str, examples: Mapping[str, Examples]) -> None:
+    """Refuse more examples than declared: the largest norm of an update, which admission checks, counts on them."""
+    if study.privacy.unit != "example":
+        return
+    labelled, declared = sum(int((one.labels >= 0).sum()) for one in examples.values()), study.units(site)
+    if labelled > declared:
+        raise FedcallError(
+            f"{labelled} labelled examples given, but site '{site}' declared {declared} in study '{study.name}';"
+            " agree on a study with a larger privacy.examples_per_patient"
+        )
 
 
 def _inputs_digest(secret: bytes, study: Study, base: Weights, patients: dict[str, Path]) -> str:
