@@ -25,6 +25,7 @@ def test_read_study__signed_by_its_coordinator(tmp_path):
     study = make_study(create_keys(tmp_path / "keys", "north"))
     write_signed(tmp_path / "study.json", study, read_signing_key(tmp_path / "keys"))
     assert read_study(tmp_path / "study.json") == study
+    assert read_study_terms(tmp_path / "study.json") == study
 
 
 def test_read_study__signed_by_someone_else_is_refused(tmp_path):

@@ -37,10 +37,10 @@ def plan(
 
     Example: fedcall privacy plan --study config/study.yaml --target-epsilon 3
     """
-    from fedcall.federation.study import read_study, read_study_terms
+    from fedcall.federation.study import read_study_terms
     from fedcall.privacy.plan import as_text, plan_study
 
-    terms = read_study(study) if study.suffix == ".json" else read_study_terms(study)
+    terms = read_study_terms(study)
     if target_epsilon is not None and not target_epsilon > 0:
         raise FedcallError(f"--target-epsilon {target_epsilon:g}: must be above 0")
     result = plan_study(terms.name, terms.privacy, terms.rounds, target_epsilon, family)

@@ -126,14 +126,14 @@ class Study(Document):
 
 
 def read_study_terms(path: Path) -> Study:
-    """Read a study from YAML; it may still lack sites, coordinator and initial weights.
+    """Read the terms of a study: YAML that may still lack sites, coordinator and weights, or a signed study (.json).
 
     Raises
     ------
     FedcallError
         If the file is missing, is not YAML, or breaks a rule; the message names file, line and key.
     """
-    return read_yaml(path, Study)
+    return read_study(path) if Path(path).suffix == ".json" else read_yaml(path, Study)
 
 
 def read_study(path: Path) -> Study:

@@ -189,16 +189,19 @@ def posteriors(model: nn.Module, examples: Examples, batch_rows: int = 1024) -> 
 def single_threaded() -> Iterator[None]:
     """Compute on one thread with deterministic algorithms inside the block: equal inputs, equal bytes.
 
-    Two threads that contend for two cores are also several times slower than one.
+    Two threads that contend for two cores are also several times slower than one. The kernels of this model are
+    deterministic on a CPU as they are; asking for it only costs every process a second of imports.
     """
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads, has_gpu = torch.get_num_threads(), torch.cuda.is_available()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    if has_gpu:
+        torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        if has_gpu:
+            torch.use_deterministic_algorithms(False)
 
 
 def _padded(tensor: Tensor, rows: int) -> Tensor:
