@@ -242,8 +242,15 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
                 f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
                 f" (sites of study '{study.name}': {', '.join(known)})"
             )
-    if not any(patient.site == config.site and patient.split == "train" for patient in patients):
+    training = sum(patient.site == config.site and patient.split == "train" for patient in patients)
+    if not training:
         raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
+    declared = study.site(config.site).patients
+    if training > declared:
+        raise FedcallError(
+            f"{config.samples}: {training} training patients, but site '{config.site}' declared {declared} in study"
+            f" '{study.name}'; list the declared number or fewer, or agree on a new study"
+        )
     if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
         raise FedcallError(
             f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"

@@ -31,7 +31,9 @@ def serve(
         None, "--idle-minutes", min=0.01, help="End when nobody has talked for this long; left out, never."
     ),
 ) -> None:
-    """Serve a study to its sites. May be killed at any moment; started again, it goes on where it was.
+    """Serve a study to its sites until SIGTERM. May be killed at any moment; started again, it goes on where it was.
+
+    A finished study is served as well: a site may come back for the final model or for a receipt it lost.
 
     Example: fedcall aggregator serve --study study.json --state state --listen 127.0.0.1:8443
     --keys private/coordinator/keys --initial initial.safetensors
@@ -43,7 +45,8 @@ def serve(
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fedcall").setLevel(logging.INFO)
-    logging.getLogger("flwr").setLevel(logging.WARNING)
+    # A filter, because importing Flower sets its logger's level.
+    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
     run(ServeOptions(study, state, listen, keys, initial, idle_minutes))
 
 

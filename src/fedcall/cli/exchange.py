@@ -20,7 +20,9 @@ _REHEARSAL = typer.Option(
 )
 _COORDINATOR_KEYS = typer.Option(None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys.")
 _INITIAL = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
-_DEADLINE = typer.Option(10.0, "--deadline-minutes", min=0.1, help="Give up after this long; rerunning resumes.")
+_DEADLINE = typer.Option(
+    10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -40,9 +42,15 @@ def fetch(
     coordinator_keys: Path | None = _COORDINATOR_KEYS,
     initial: Path | None = _INITIAL,
     deadline_minutes: float = _DEADLINE,
+    wait_minutes: float | None = typer.Option(
+        None,
+        "--wait-minutes",
+        min=0,
+        help="Give up when the round is not open after this long; left out, the study's deadline of a round.",
+    ),
     output: Path = typer.Option(..., "--output", help="The global model (safetensors)."),
 ) -> None:
-    """Fetch the global model going into a round; wait until the round is open.
+    """Fetch the global model going into a round; wait until the round is open, when enough sites have answered.
 
     The model is written only if the coordinator signed its digest.
 
@@ -51,9 +59,13 @@ def fetch(
     """
     visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
 
+    import dataclasses
+
     from fedcall.federation.exchange import fetch_global
 
-    fetch_global(visitor, number, output)
+    if wait_minutes is None:  # in a rehearsal every site has answered before anybody asks
+        wait_minutes = 0 if rehearsal else visitor.study.aggregation.deadline_minutes
+    fetch_global(dataclasses.replace(visitor, wait_seconds=60 * wait_minutes), number, output)
     typer.echo(f"round {number}: {output}")
 
 

@@ -63,7 +63,7 @@ class ServeOptions:
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve a study until it is done, nobody has talked for long, or SIGTERM.
+    """Serve a study until SIGTERM, or with `idle_minutes` until nobody has talked for long or it is done.
 
     Raises
     ------
@@ -100,6 +100,7 @@ def serve(options: ServeOptions) -> None:
                     raise FedcallError(f"{lost}; gave up after {_RESTARTS} starts; see {options.state}") from None
                 log.warning("%s; starting it again", lost)
         (options.state / "endpoint.json").unlink(missing_ok=True)
+        log.info("stopped; the state is kept in %s", options.state)
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
@@ -176,7 +177,7 @@ def _serve_once(
             study=state.study.digest,
         )
         write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
-        log.info("study '%s' is served at %s; round %d is open", state.study.name, address, state.log.open_round)
+        log.info("study '%s' is served at %s; %s", state.study.name, address, state.progress)
         make_app(state, node_keys, idle, stop.is_set)(grid, context)
 
 

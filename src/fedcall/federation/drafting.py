@@ -13,7 +13,7 @@ from fedcall.weights import read_weights
 
 _REVIEW_HEADER = """\
 # The complete study '{name}'. Read it before it is signed; all sites train under exactly these terms.
-# Sign it: fedcall study sign --study THIS.yaml --keys COORDINATOR_KEYS study.json
+# Sign it: fedcall study sign --study THIS.yaml --keys COORDINATOR_KEYS --output study.json
 """
 
 

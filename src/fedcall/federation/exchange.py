@@ -26,6 +26,7 @@ DEADLINE_SECONDS = 600.0
 _REFUSED_SECONDS = 100.0  # a killed client of the same key is taken for online for up to 60 s
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+_VISIT_SECONDS = 60.0  # of waiting for a round to open, before leaving and coming again
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Visitor:
-    """A site on its way to the aggregator. `locate` is asked before every attempt, and may start a rehearsal's."""
+    """A site on its way to the aggregator.
+
+    Attributes
+    ----------
+    locate : callable
+        Asked before every attempt; may start a rehearsal's aggregator.
+    deadline_seconds : float
+        Time after which to give up while no aggregator is reached, or it has no receipt to give.
+    wait_seconds : float
+        Time to wait, at an aggregator that answers, for a round to open: other hospitals may take days.
+    """
 
     study: Study
     site: str
     keys: Path
     locate: Callable[[], Place]
     deadline_seconds: float = DEADLINE_SECONDS
+    wait_seconds: float = 0.0
 
 
 def fetch_global(visitor: Visitor, number: int, output: Path) -> None:
@@ -61,9 +73,9 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> None:
             f"--round {number}: study '{study.name}' has rounds 1 to {study.rounds};"
             f" {study.rounds + 1} fetches the final model"
         )
-    answer = _visit(visitor, Request("fetch", study.digest, number))
+    answer = _visit(visitor, Request("fetch", study.digest, number), visitor.wait_seconds)
     if answer.kind != "model":
-        raise _not_yet(visitor, answer)
+        raise _not_yet(visitor.wait_seconds or visitor.deadline_seconds, answer)
     opening = verify(answer.document, RoundOpening, _coordinator(study))
     if (opening.study, opening.round) != (study.digest, number):
         raise FedcallError(f"the aggregator sent the opening of round {opening.round} of study {opening.study}")
@@ -101,7 +113,7 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
     content = Path(update).read_bytes() if document.outcome == "update" else b""
     answer = _visit(visitor, Request("upload", study.digest, number, signed, content))
     if answer.kind != "receipt":
-        raise _not_yet(visitor, answer)
+        raise _not_yet(visitor.deadline_seconds, answer)
     receipt = verify(answer.document, Receipt, _coordinator(study))
     if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
         raise FedcallError("the aggregator sent the receipt of another claim; upload again")
@@ -109,19 +121,28 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
     return receipt
 
 
-def _visit(visitor: Visitor, request: Request) -> Answer:
-    """Exchange, and try again with growing pauses until the deadline."""
+def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Answer:
+    """Exchange, and try again with growing pauses until the deadline, which starts anew while we are told to wait."""
     node_key = _node_key(visitor)
     start = time.monotonic()
-    end = start + visitor.deadline_seconds
+    end, wait_end = start + visitor.deadline_seconds, start + wait_seconds
     pause, refused_since = _FIRST_PAUSE_SECONDS, math.inf
+    told = ""
     while True:
         try:
             place = visitor.locate()
-            answer = exchange(place.address, place.ca, node_key, request, end)
+            leave = time.monotonic() + _VISIT_SECONDS if wait_seconds else end
+            answer = exchange(place.address, place.ca, node_key, request, leave)
             if answer.kind == "refused":
                 raise FedcallError(f"refused by the aggregator: {answer.sentence}")
-            return answer
+            now = time.monotonic()
+            if answer.kind != "wait" or now >= wait_end:
+                return answer
+            start, end = now, now + visitor.deadline_seconds
+            pause, refused_since = _FIRST_PAUSE_SECONDS, math.inf
+            if answer.sentence != told:
+                log.warning("%s; waiting", answer.sentence)
+                told = answer.sentence
         except NodeRefused as refusal:
             refused_since = min(refused_since, time.monotonic())
             if time.monotonic() - refused_since > _REFUSED_SECONDS or time.monotonic() + pause > end:
@@ -141,9 +162,9 @@ def _visit(visitor: Visitor, request: Request) -> Answer:
         pause = min(1.6 * pause, _LONGEST_PAUSE_SECONDS)
 
 
-def _not_yet(visitor: Visitor, answer: Answer) -> FedcallError:
+def _not_yet(seconds: float, answer: Answer) -> FedcallError:
     return FedcallError(
-        f"no answer in {visitor.deadline_seconds / 60:.1f} minutes ({answer.sentence}); nothing is lost:"
+        f"no answer in {seconds / 60:.1f} minutes ({answer.sentence}); nothing is lost:"
         " run the same command, or the workflow, again later"
     )
 

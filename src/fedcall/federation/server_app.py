@@ -42,7 +42,7 @@ class _Session:
 def make_app(
     state: StudyState, node_keys: Mapping[bytes, str], idle_seconds: float | None, should_stop: Callable[[], bool]
 ) -> ServerApp:
-    """Return a ServerApp that serves `state` until its work is done, nobody talks any more, or it should stop.
+    """Return a ServerApp that serves `state` until it should stop, or, with `idle_seconds`, nobody talks any more.
 
     `node_keys` says which site a node's public key belongs to. A node's registered name is not enough: whoever reaches
     the Control API on this machine could register another key under a site's name.
@@ -65,10 +65,12 @@ def make_app(
 
 
 def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> bool:
-    if state.is_done and state.all_fetched and silence > min(_LINGER_SECONDS, idle_seconds or _LINGER_SECONDS):
+    if idle_seconds is None:  # a service: a site may come back long after the study for a receipt or the final model
+        return False
+    if state.is_done and state.all_fetched and silence > min(_LINGER_SECONDS, idle_seconds):
         log.info("study '%s' is done and every site has the final model", state.study.name)
         return True
-    if idle_seconds is not None and silence > min(idle_seconds, _DONE_SECONDS if state.is_done else idle_seconds):
+    if silence > min(idle_seconds, _DONE_SECONDS if state.is_done else idle_seconds):
         log.info("nobody has talked for %.0f s; the state is kept and can be taken up again", silence)
         return True
     return False
@@ -97,7 +99,7 @@ class _Desk:
                 self._ask(session)
         self._read_replies()
         if self._state.close_round_if_due():
-            log.info("round %d is open", self._state.log.open_round)
+            log.info(self._state.progress)
         for session in self._sessions.values():
             if session.waiting is not None and self._state.opening(session.waiting.round) is not None:
                 self._give_model(session, session.waiting.round)

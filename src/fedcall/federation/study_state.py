@@ -64,6 +64,11 @@ class StudyState:
         return self.log.open_round > self.study.rounds
 
     @property
+    def progress(self) -> str:
+        """What the sites can do now, for the log."""
+        return "the final model is ready" if self.is_done else f"round {self.log.open_round} is open"
+
+    @property
     def all_fetched(self) -> bool:
         """Whether every site was given the final model."""
         return self.log.fetched >= {site.name for site in self.study.sites}
