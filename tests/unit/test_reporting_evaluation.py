@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import jsonschema
@@ -166,3 +167,13 @@ def test_evaluation_report__site_outside_the_study_is_refused(study: Study, tmp_
     paths = write_concordances(tmp_path, {"east": 1}, {"final": 0.1, "initial": 0.1})
     with pytest.raises(FedcallError, match="'east' is not part"):
         evaluation_report(study, read_results(paths))
+
+
+def test_evaluation_report__public_people_stand_apart(study: Study, report: EvaluationReport, tmp_path: Path) -> None:
+    paths = write_concordances(tmp_path, {**PATIENTS, "public": 1}, MISSES)
+    beside = evaluation_report(study, read_results(paths))
+    assert [scope.site for scope in beside.scopes] == [None, "north", "south", "public"]
+    assert beside.scopes[:3] == report.scopes
+    assert beside.gate == report.gate
+    page = render(beside, "evaluation.html", evaluation_figures(beside))
+    assert re.search(r"<caption>Held-out <data[^>]*>public</data> people, <data[^>]*>1</data> in number", page)

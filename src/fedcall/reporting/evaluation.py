@@ -29,6 +29,7 @@ from fedcall.reporting.evaluation_documents import (
 )
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
+from fedcall.run import PUBLIC
 
 ONLY_CALLS = ("depth", "quality")  # strata that the truth side does not have
 GATE_RULE = (
@@ -76,7 +77,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
 
 
 def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationReport:
-    """Pool the results over patients, overall and per site.
+    """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
 
     Raises
     ------
@@ -84,6 +85,8 @@ def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationRepo
         If a site is not part of the study, or the final or the initial model is missing.
     """
     callers = _callers(results)
+    public = [result for result in results if result.site == PUBLIC]
+    results = [result for result in results if result.site != PUBLIC] or public
     for needed in ("final", "initial"):
         if needed not in callers:
             raise FedcallError(
@@ -91,11 +94,13 @@ def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationRepo
             )
     by_site = {site.name: [result for result in results if result.site == site.name] for site in study.sites}
     for result in results:
-        study.site(result.site)
+        if result.site != PUBLIC:
+            study.site(result.site)
     pooled = {caller: pool(_of(results, caller)) for caller in callers}
     scopes = (
         _scope(None, results, callers),
         *(_scope(site, own, callers) for site, own in by_site.items() if own),
+        *([_scope(PUBLIC, public, callers)] if public else []),
     )
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
     gate = _gate(scopes[0], results)

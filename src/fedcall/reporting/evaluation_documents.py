@@ -38,7 +38,7 @@ class CallerFigures(Document):
 class Scope(Document):
     """Figures of one site's held-out patients, or of all."""
 
-    site: Name | None = Field(description="null: all sites together.")
+    site: Name | None = Field(description="null: all sites together; 'public': held-out people whose data is public.")
     patients: int
     figures: tuple[CallerFigures, ...]
 
