@@ -77,6 +77,9 @@ class Config(Document):
 
     study: Path = Field(description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site.")
     samples: Path | None = Field(None, description="Sheet of patients; left out when the cohort is simulated.")
+    public_thinning: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(
+        (), description="Train the first model also on public reads thinned to these percentages, for lower depths."
+    )
     public_samples: Path | None = Field(
         None, description="Further sheet with public people: split 'public' to train on, 'holdout' to be scored on."
     )

@@ -305,3 +305,20 @@ def test_make_shards__cover_every_base_once(spans: list[tuple[int, int]], length
     assert pieces == sorted(pieces)
     assert sum(b - a for a, b in pieces) == sum(b - a for _, a, b in regions)
     assert all(any(s <= a and b <= e for _, s, e in regions) for a, b in pieces)
+
+
+@pytest.mark.real_data
+def test_extract_examples__thinned_reads_are_a_part_of_all(shared_data: Path) -> None:
+    folder = shared_data / "na12878"
+    found = [
+        extract_examples(folder / "NA12878.bam", folder / "reference.fa.gz", folder / "regions.bed", keep=keep)
+        for keep in (1.0, 0.25)
+    ]
+    whole = dict(zip(found[0].position, found[0].depth, strict=True))
+    shared = [
+        (depth, whole[position])
+        for position, depth in zip(found[1].position, found[1].depth, strict=True)
+        if position in whole
+    ]
+    assert all(thinned <= depth for thinned, depth in shared)
+    assert sum(thinned for thinned, _ in shared) / sum(depth for _, depth in shared) == pytest.approx(0.25, abs=0.05)

@@ -40,6 +40,7 @@ wildcard_constraints:
     site=NAME,
     patient=NAME,
     round="[1-9][0-9]*",
+    percent="[1-9][0-9]?",
     caller="final|likelihood|initial|bcftools",
 
 

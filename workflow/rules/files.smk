@@ -85,9 +85,11 @@ def labels_of(wildcards):
 
 
 def examples_of(site):
-    """Return the examples of all training patients of a site, or of the public people."""
+    """Return the examples of a site's training patients, or of the public people, these at all depths."""
+    thinned = [f"thinned-{percent}/" for percent in CONFIG.public_thinning]
     return [
-        f"{RESULTS}/{site}/examples/{patient}.safetensors"
+        f"{RESULTS}/{site}/examples/{folder}{patient}.safetensors"
+        for folder in ("", *(thinned if site == PUBLIC else ()))
         for patient in RUN.training[site]
     ]
 

@@ -26,7 +26,26 @@ rule extract_pileup:
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)
         ),
+        keep=100,
         version=FEDCALL_VERSION,
     shell:
         "fedcall pileup --alignments {input.alignments} --reference {input.reference:q} {params.regions}"
-        " {params.truth} {params.sample} --output {output.examples} --threads {threads} > {log} 2>&1"
+        " {params.truth} {params.sample} --keep-percent {params.keep} --output {output.examples} --threads {threads}"
+        " > {log} 2>&1"
+
+
+use rule extract_pileup as extract_thinned_pileup with:
+    output:
+        examples="results/{study}/{site}/examples/thinned-{percent}/{patient}.safetensors",
+    log:
+        "logs/extract_thinned_pileup/{study}.{site}.{percent}.{patient}.log",
+    benchmark:
+        "benchmarks/extract_thinned_pileup/{study}.{site}.{percent}.{patient}.tsv"
+    params:
+        regions=lambda wildcards, input: option("--regions", input.regions),
+        truth=lambda wildcards, input: option("--truth", input.labels),
+        sample=lambda wildcards, input: option(
+            "--sample", input.labels and sample_of(wildcards)
+        ),
+        keep=lambda wildcards: wildcards.percent,
+        version=FEDCALL_VERSION,

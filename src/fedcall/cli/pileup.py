@@ -18,6 +18,9 @@ def pileup(
     sample: str | None = typer.Option(None, "--sample", help="Column of the patient in --truth."),
     output: Path = typer.Option(..., "--output", help="Examples file (safetensors) to write."),
     threads: int = typer.Option(1, "--threads", min=1, help="Processes that work side by side."),
+    keep: int = typer.Option(
+        100, "--keep-percent", min=1, max=100, help="Thin the reads to this share, to see the patient at a lower depth."
+    ),
 ) -> None:
     """Find the candidate variants of one patient and encode them as examples.
 
@@ -26,6 +29,6 @@ def pileup(
     from fedcall.genomics.examples import write_examples
     from fedcall.genomics.pileup import extract_examples
 
-    examples = extract_examples(alignments, reference, regions, truth, sample, threads)
+    examples = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100)
     write_examples(output, examples)
     typer.echo(f"{output}: {len(examples)} candidates, {int((examples.labels >= 0).sum())} labelled")

@@ -71,13 +71,16 @@ class Records:
         return np.where(quality == 255, 30, quality)
 
 
-def fetch_records(alignments: Path, reference: Path, contig: str, contig_index: int, start: int, end: int) -> Records:
+def fetch_records(
+    alignments: Path, reference: Path, contig: str, contig_index: int, start: int, end: int, keep: float = 1.0
+) -> Records:
     """Return the reads that overlap [start, end) of a contig, with mates paired.
 
     Parameters
     ----------
     contig_index : the contig's place in the header of `alignments`.
     start, end : 0-based, half open.
+    keep : share of the fragments to keep, chosen by a hash of their names.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def fetch_records(alignments: Path, reference: Path, contig: str, contig_index: 
         If samtools cannot read the region, or a record is damaged; names the file and the region.
     """
     where = f"{alignments}: {contig}:{start + 1}-{end}"
-    blocks = _view(alignments, reference, contig, start, end, where)
+    blocks = _view(alignments, reference, contig, start, end, keep, where)
     content = np.empty(blocks.size, np.uint8)
     written, error = kernels.unwrap_stored_blocks(blocks, content)
     _refuse(error, where)
@@ -114,7 +117,7 @@ def _pair(buffer: np.ndarray, table: np.ndarray, hashes: np.ndarray) -> np.ndarr
     return mates
 
 
-def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, where: str) -> np.ndarray:
+def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, keep: float, where: str) -> np.ndarray:
     region = f"{{{contig}}}:{start + 1}-{end}"
     with _anonymous_file() as handle:
         options = [
@@ -124,6 +127,7 @@ def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, 
             hex(DROPPED_FLAGS),
             "--min-MQ",
             str(MIN_MAPPING_QUALITY),
+            *(("--subsample", str(keep), "--subsample-seed", "1") if keep < 1 else ()),
         ]
         try:
             pysam.view(

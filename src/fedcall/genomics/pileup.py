@@ -84,6 +84,7 @@ class Source:
     contigs: tuple[str, ...]
     alignment_contigs: tuple[str, ...]
     label_types: Literal["all", "snps"]
+    keep: float
 
 
 def extract_examples(
@@ -94,6 +95,7 @@ def extract_examples(
     sample: str | None = None,
     threads: int = 1,
     shard_length: int = SHARD_LENGTH,
+    keep: float = 1.0,
 ) -> Examples:
     """Find and encode the candidates of one patient.
 
@@ -106,6 +108,7 @@ def extract_examples(
     sample : the patient's column in `truth`; may be left out if there is one only
     threads : processes that work on shards side by side
     shard_length : bases per shard; the result does not depend on it
+    keep : share of the fragments to look at, in (0, 1]: the patient as a lower depth would show them
 
     Returns
     -------
@@ -135,6 +138,7 @@ def extract_examples(
         tuple(dict.fromkeys(contig for contig, _, _ in spans)),
         tuple(known),
         label_types(truth) if truth is not None else "all",
+        keep,
     )
     shards = make_shards(spans, shard_length)
     work = partial(extract_shard, source)
@@ -171,7 +175,7 @@ def extract_shard(source: Source, shard: Shard) -> Examples:
     if not sequence.strip("N"):
         return empty_examples()
     contig_index = source.alignment_contigs.index(shard.contig)
-    records = fetch_records(source.alignments, source.reference, shard.contig, contig_index, start, end)
+    records = fetch_records(source.alignments, source.reference, shard.contig, contig_index, start, end, source.keep)
     if len(records) == 0:
         return empty_examples()
     counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
