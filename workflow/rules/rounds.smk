@@ -22,6 +22,8 @@ rule fetch_global:
         endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
+    message:
+        "Round {wildcards.round} at {wildcards.site}: fetching the global model, once the other sites have answered"
     shell:
         "fedcall fetch --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
         " --round {wildcards.round} {params.endpoint} --output {output.model} > {log} 2>&1"
@@ -133,6 +135,8 @@ rule fetch_final:
         endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
+    message:
+        "Fetching the final model of study {wildcards.study}, once the other sites have answered"
     shell:
         "fedcall fetch --study {input.study} --site {params.site} --keys {params.key_folder:q}"
         " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1"
