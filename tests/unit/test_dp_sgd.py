@@ -200,6 +200,19 @@ def test_train_privately__update_is_the_agreed_linear_map_of_noise():
     assert values.std() == pytest.approx(0.1 * 0.5 * 2.0 * 0.5 / (0.5 * 10), rel=0.03)
 
 
+@pytest.mark.parametrize("rows", [1, 20, 400])
+def test_train_privately__the_unit_is_the_patient_however_many_rows(rows):
+    # One step, everybody drawn, no noise: a patient's whole bag moves the model by one clip norm over public numbers.
+    privacy = terms(
+        clip_norm=1e-3, noise_multiplier=0.0, max_epsilon=None, sampling_rate=1.0, steps_per_round=1, rows_per_unit=400
+    )
+    one = patient(3, rows)
+    one.labels[:] = 2
+    tensors = train_privately(build_model(), study(privacy), "north", 1, {"a": one}, SECRET)
+    moved = np.sqrt(sum(float((tensor.astype(np.float64) ** 2).sum()) for tensor in tensors.values()))
+    assert moved == pytest.approx(0.5 * 1e-3 / 10, rel=1e-3)  # lr · C / (q N)
+
+
 def test_train_privately__learns_without_noise():
     privacy = terms(noise_multiplier=0.0, max_epsilon=None, sampling_rate=1.0, steps_per_round=40, rows_per_unit=64)
     patients = {}
