@@ -248,9 +248,17 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
     declared = study.site(config.site).patients
     if training > declared:
         raise FedcallError(
-            f"{config.samples}: {training} training patients, but site '{config.site}' declared {declared} in study"
+            f"{config.samples or place(path, ['cohort'])}: {training} training patients, but site '{config.site}' declared {declared} in study"
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
+    # Found now, not when the first exchange comes, after hours of pileups.
+    assert config.ca is not None
+    assert config.aggregator is not None
+    if not config.ca.is_file():
+        raise FedcallError(f"{place(path, ['ca'])}: ca: no such file: {config.ca}; the coordinator gives it")
+    host, _, port = config.aggregator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise FedcallError(f"{place(path, ['aggregator'])}: aggregator {config.aggregator!r}: HOST:PORT expected")
     if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
         raise FedcallError(
             f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"
