@@ -247,8 +247,9 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
         raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
     declared = study.site(config.site).patients
     if training > declared:
+        sheet = config.samples or place(path, ["cohort"])
         raise FedcallError(
-            f"{config.samples or place(path, ['cohort'])}: {training} training patients, but site '{config.site}' declared {declared} in study"
+            f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
     # Found now, not when the first exchange comes, after hours of pileups.
