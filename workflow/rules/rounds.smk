@@ -23,7 +23,7 @@ rule fetch_global:
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        "Round {wildcards.round} at {wildcards.site}: fetching the global model, once the other sites have answered"
+        "Round {wildcards.round} at {wildcards.site}: fetching the global model, once the round is open"
     shell:
         "fedcall fetch --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
         " --round {wildcards.round} {params.endpoint} --output {output.model} > {log} 2>&1"
@@ -136,7 +136,7 @@ rule fetch_final:
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        "Fetching the final model of study {wildcards.study}, once the other sites have answered"
+        "Fetching the final model of study {wildcards.study}, once the last round is closed"
     shell:
         "fedcall fetch --study {input.study} --site {params.site} --keys {params.key_folder:q}"
         " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1"
