@@ -246,9 +246,14 @@ def test_draw_bag__expected_weights_stand_for_all_rows():
     assert sums[variant].mean() * len(rows.hard) == pytest.approx(rows.variant_weight, rel=0.15)
 
 
-@pytest.mark.parametrize(("called", "weight"), [([1, 2, 0, 0], 1.0), ([1, 0, 0, 0], 2.0), ([0, 0, 0, 0], 4.0)])
+@pytest.mark.parametrize(("called", "weight"), [([1, 2, 0, 0], 1.0), ([1, 0, 0, 0], 2.0), ([0, 0, 0, 0], 6.0)])
 def test_operating_weight__is_two_over_f1_less_one(called, weight):
     assert operating_weight(np.array([1, 2, 0, 0]), np.array(called)) == pytest.approx(weight)
+
+
+def test_operating_weight__counts_variants_that_no_read_shows():
+    labels = called = np.array([1, 2, 0, 0])
+    assert operating_weight(labels, called, true_alleles=6) == pytest.approx(2 / (2 * 2 / (6 + 2)) - 1)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])

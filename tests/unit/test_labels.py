@@ -3,12 +3,21 @@
 import random
 from pathlib import Path
 
+import pysam
 import pytest
 from tiny_alignments import write_reference, write_truth
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele
-from fedcall.genomics.labels import TrueAlleles, check_truth, choose_sample, label_candidates, label_types, read_truth
+from fedcall.genomics.labels import (
+    TrueAlleles,
+    check_truth,
+    choose_sample,
+    count_true_alleles,
+    label_candidates,
+    label_types,
+    read_truth,
+)
 
 SEQUENCE = "".join(random.Random(3).choice("ACGT") for _ in range(100)) + "C" + "AG" * 6 + "T" * 3 + "CGATTCGA" * 20
 REPEAT = 101
@@ -144,3 +153,17 @@ def test_check_truth__no_index(tmp_path: Path) -> None:
     Path(f"{truth}.tbi").unlink()
     with pytest.raises(FedcallError, match="index is missing"):
         check_truth(truth, write_reference(tmp_path, {"c": SEQUENCE}))
+
+
+@pytest.mark.real_data
+def test_count_true_alleles__counts_what_the_person_carries(shared_data: Path) -> None:
+    truth = shared_data / "ceu_1000g/genotypes.vcf.gz"
+    with pysam.VariantFile(str(truth)) as variants:
+        carried = [
+            record.start for record in variants if any(index for index in record.samples["NA06984"].allele_indices)
+        ]
+    middle = 20_075_000
+    assert len(carried) > 100
+    assert count_true_alleles(truth, "NA06984", [("20", 0, 63_025_520)]) == len(carried)
+    assert count_true_alleles(truth, "NA06984", [("20", middle, 20_150_000)]) == sum(at >= middle for at in carried)
+    assert count_true_alleles(truth, "NA06984", [("21", 0, 1000)]) == 0

@@ -1,6 +1,6 @@
 """Give candidates their labels: how many copies of the allele the patient truly carries, or that nobody can say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -115,6 +115,22 @@ def read_truth(
             if start <= record.start < end:
                 _add(found, record, sample, sequence, sequence_start, truth)
     return found
+
+
+def count_true_alleles(truth: Path, sample: str, spans: Iterable[tuple[str, int, int]]) -> int:
+    """Return how many alternative alleles the truth knows in [start, end) of contigs, whether or not a read shows them.
+
+    Only candidates get labels; this number says how much of the truth they are.
+    """
+    count = 0
+    with _open(truth) as variants:
+        known = set(variants.header.contigs) | set(variants.index or ())
+        for contig, start, end in spans:
+            for record in variants.fetch(contig, start, end) if contig in known else ():
+                carried = {index for index in record.samples[sample].allele_indices or () if index}
+                alleles = [record.alts[index - 1] for index in carried] if record.alts else []
+                count += sum(allele.isalpha() for allele in alleles) if start <= record.start < end else 0
+    return count
 
 
 def label_candidates(

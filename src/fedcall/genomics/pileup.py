@@ -31,6 +31,7 @@ from fedcall.genomics.labels import (
     UNKNOWN,
     check_truth,
     choose_sample,
+    count_true_alleles,
     label_candidates,
     label_types,
     read_truth,
@@ -248,4 +249,7 @@ def _metadata(
         "bases": str(sum(end - start for _, start, end in spans)),
         "label_types": source.label_types,
         "labelled": str(int((examples.labels >= 0).sum())),
+        "true_alleles": str(count_true_alleles(source.truth, source.sample, spans))
+        if source.truth is not None and source.sample is not None
+        else "0",
     }

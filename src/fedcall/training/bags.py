@@ -29,7 +29,7 @@ Cross-entropy alone ends at accuracy's operating point (call above ½), which tr
 when variants are called above F1/2 (Lipton et al. 2014), and cross-entropy's threshold moves there when a variant
 counts 2/F1 - 1 times as much as a reference row: `operating_weight`. The constant belongs to F1 = .8."""
 
-WEIGHT_LIMITS = (1.0, 4.0)
+WEIGHT_LIMITS = (1.0, 6.0)
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,20 @@ def stratify(examples: Examples) -> Rows:
     posteriors = log_posteriors(examples.log_likelihoods, examples.scalars[:, IS_INDEL] > 0)
     easy = (labels == 0) & (posteriors[:, 0] >= np.log(EASY_POSTERIOR))
     labelled = labels >= 0
-    weight = operating_weight(labels[labelled], posteriors[labelled].argmax(1))
+    true_alleles = int(examples.metadata.get("true_alleles", 0))
+    weight = operating_weight(labels[labelled], posteriors[labelled].argmax(1), true_alleles)
     return Rows(examples, np.flatnonzero(labelled & ~easy), np.flatnonzero(easy), weight)
 
 
-def operating_weight(labels: np.ndarray, called: np.ndarray) -> float:
+def operating_weight(labels: np.ndarray, called: np.ndarray, true_alleles: int = 0) -> float:
     """Return 2/F1 - 1 for the F1 of the called genotypes, within WEIGHT_LIMITS.
 
-    The F1 is the likelihood caller's on this patient. It is low where few reads show the variants, and there a
-    variant that can be seen must count more.
+    The F1 is the likelihood caller's on this patient, over all `true_alleles`: no row stands for a variant that no read
+    shows. It is low where reads are few, and there a variant that can be seen must count more.
     """
     right = int(((labels == called) & (labels > 0)).sum())
-    f1 = 2 * right / max(int((labels > 0).sum() + (called > 0).sum()), 1)
+    variants = max(true_alleles, int((labels > 0).sum()))
+    f1 = 2 * right / max(variants + int((called > 0).sum()), 1)
     return float(np.clip(2 / max(f1, 1e-3) - 1, *WEIGHT_LIMITS))
 
 
