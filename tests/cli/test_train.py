@@ -5,14 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
+from example_patients import write_patient
 from fedcall.documents import read_signed, write_signed
 from fedcall.federation.claims import Claim
 from fedcall.federation.study import ModelTerms, Site, Study
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples, write_examples
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.model import build_model, save_model, weights_of
@@ -22,26 +21,6 @@ from fedcall.weights import read_weights, weights_digest
 def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from fedcall.cli import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-def write_patient(path: Path, seed: int, rows: int = 40) -> Path:
-    generator = np.random.default_rng(seed)
-    likelihoods = -generator.exponential(5.0, (rows, 3))
-    examples = make_examples(
-        [("C", "T")] * rows,
-        {"contigs": '["chr1"]'},
-        counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
-        reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
-        log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True),
-        labels=generator.integers(-1, 3, rows),
-        contig=np.zeros(rows),
-        position=np.arange(rows) * 1000,
-        allele_depths=np.ones((rows, 2)),
-        depth=np.full(rows, 20),
-    )
-    write_examples(path, examples)
-    return path
 
 
 @pytest.fixture(scope="module")

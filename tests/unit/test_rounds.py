@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from example_patients import write_patient
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.federation.claims import Claim
 from fedcall.federation.study import ModelTerms, Site, Study
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples, open_examples, write_examples
+from fedcall.genomics.examples import open_examples, write_examples
 from fedcall.keys import create_keys
 from fedcall.privacy.accounting import study_epsilon
 from fedcall.privacy.ledger import Ledger
@@ -19,26 +20,6 @@ from fedcall.training import dp_sgd
 from fedcall.training.model import build_model, save_model, weights_of
 from fedcall.training.rounds import train_round
 from fedcall.weights import read_weights, weights_digest, write_weights
-
-
-def write_patient(path, seed, rows=40):
-    generator = np.random.default_rng(seed)
-    likelihoods = -generator.exponential(5.0, (rows, 3))
-    examples = make_examples(
-        [("C", "T")] * rows,
-        {"contigs": '["chr1"]'},
-        counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
-        reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
-        log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True),
-        labels=generator.integers(-1, 3, rows),
-        contig=np.zeros(rows),
-        position=np.arange(rows) * 1000,
-        allele_depths=np.ones((rows, 2)),
-        depth=np.full(rows, 20),
-    )
-    write_examples(path, examples)
-    return path
 
 
 class Hospital:

@@ -229,10 +229,7 @@ def _spent(study: Study, history: History, fresh: tuple[str | None, PrivacyTerms
     if fresh is not None and fresh[1] is not None:
         terms.append(fresh[1])
     for each in terms:
-        try:
-            event = round_event(each)
-        except FedcallError:
-            return None  # a mechanism we cannot account for has no finite epsilon
+        event = round_event(each)
         counts[event] = counts.get(event, 0) + 1
     if not counts:
         return 0.0 if study.privacy.noise_multiplier > 0 else None
