@@ -20,6 +20,7 @@ MODULES = (
     "exchange",
     "aggregator",
     "report",
+    "benchmark",
 )
 
 
