@@ -1,5 +1,6 @@
 # make demo    a study of three simulated hospitals, from reads to reports, in minutes
 # make test    every test
+# make docs    the documentation as a site, in results/docs
 # make install the software alone, into .venv
 # make clean   remove what runs produced; private/ (keys, ledgers: a budget spent stays spent) is kept
 
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed-by-make
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test install clean
+.PHONY: demo test docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/snakemake --cores all --quiet host reason rules
@@ -25,6 +26,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build -W --keep-going -q -c docs . results/docs
+	@echo "Documentation: results/docs/index.html"
+
 install: $(INSTALLED)
 
 # torch first and by itself, so that pip settles on the build its index offers for this machine before the rest.
@@ -34,7 +39,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) \
 	    || { rm -rf $(VENV); echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,cluster]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm,cluster]'
 	@touch $@
 
 clean:
