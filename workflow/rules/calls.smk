@@ -15,6 +15,8 @@ rule call_variants:
         "logs/call_variants/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/call_variants/{study}.{site}.{patient}.tsv"
+    group:
+        "calls"
     conda:
         "../envs/training.yaml"
     threads: 1
@@ -60,6 +62,8 @@ rule call_classical:
         "logs/call_classical/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/call_classical/{study}.{site}.{patient}.tsv"
+    group:
+        "calls"
     conda:
         "../envs/reads.yaml"
     threads: 1

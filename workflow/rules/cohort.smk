@@ -20,8 +20,8 @@ if CONFIG.cohort is not None:
             "../envs/reads.yaml"
         threads: 2
         resources:
-            mem_mb=2000,
-            runtime=30,
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 30 * attempt,
         params:
             folder=COHORT_FOLDER,
             cohort=CONFIG.cohort,

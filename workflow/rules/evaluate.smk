@@ -13,6 +13,8 @@ rule evaluate_calls:
         "logs/evaluate_calls/{study}.{site}.{caller}.{patient}.log",
     benchmark:
         "benchmarks/evaluate_calls/{study}.{site}.{caller}.{patient}.tsv"
+    group:
+        "evaluation"
     conda:
         "../envs/reads.yaml"
     threads: 1
@@ -42,12 +44,14 @@ rule evaluation_report:
         "logs/evaluation_report/{study}.log",
     benchmark:
         "benchmarks/evaluation_report/{study}.tsv"
+    group:
+        "evaluation"
     conda:
         "../envs/reporting.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         version=FEDCALL_VERSION,
     message:

@@ -13,6 +13,8 @@ rule normalise_alignments:
         "logs/normalise_alignments/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/normalise_alignments/{study}.{site}.{patient}.tsv"
+    group:
+        "alignments"
     conda:
         "../envs/reads.yaml"
     threads: 1
@@ -39,6 +41,8 @@ rule normalise_labels:
         "logs/normalise_labels/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/normalise_labels/{study}.{site}.{patient}.tsv"
+    group:
+        "labels"
     conda:
         "../envs/reads.yaml"
     threads: 1

@@ -14,6 +14,8 @@ rule extract_pileup:
         "logs/extract_pileup/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/extract_pileup/{study}.{site}.{patient}.tsv"
+    group:
+        "pileup"
     conda:
         "../envs/reads.yaml"
     threads: 1

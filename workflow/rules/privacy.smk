@@ -18,12 +18,14 @@ rule privacy_report:
         "logs/privacy_report/{study}.{site}.log",
     benchmark:
         "benchmarks/privacy_report/{study}.{site}.tsv"
+    group:
+        "privacy"
     conda:
         "../envs/reporting.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         key_folder=keys_of,
         ledger=ledger_of,
@@ -50,12 +52,14 @@ rule privacy_report_of_study:
         "logs/privacy_report_of_study/{study}.log",
     benchmark:
         "benchmarks/privacy_report_of_study/{study}.tsv"
+    group:
+        "privacy"
     conda:
         "../envs/reporting.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         version=FEDCALL_VERSION,
     shell:

@@ -14,8 +14,8 @@ rule write_likelihood_model:
         "../envs/training.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
@@ -39,8 +39,8 @@ if RUN.is_rehearsal:
             "../envs/training.yaml"
         threads: 1
         resources:
-            mem_mb=4000,
-            runtime=120,
+            mem_mb=lambda wildcards, attempt: 4000 * attempt,
+            runtime=lambda wildcards, attempt: 120 * attempt,
         params:
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
@@ -64,8 +64,8 @@ else:
             "../envs/training.yaml"
         threads: 1
         resources:
-            mem_mb=200,
-            runtime=5,
+            mem_mb=lambda wildcards, attempt: 200 * attempt,
+            runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             study=STUDY_DIGEST,
         shell:

@@ -42,6 +42,8 @@ rule train_round:
     benchmark:
         "benchmarks/train_round/{study}.{site}.{round}.tsv"
     retries: 0  # a second attempt must go through the ledger, not around it
+    group:
+        "round-{round}"
     conda:
         "../envs/training.yaml"
     threads: 1  # a release is the same, bit for bit, only at the same number of threads
@@ -105,8 +107,8 @@ rule close_round:
         "../envs/federation.yaml"
     threads: 1
     resources:
-        mem_mb=100,
-        runtime=5,
+        mem_mb=lambda wildcards, attempt: 100 * attempt,
+        runtime=lambda wildcards, attempt: 5 * attempt,
     shell:
         "( for receipt in {input.receipts}; do cat $receipt; echo; done > {output.receipts} ) 2> {log}"
 

@@ -11,12 +11,14 @@ if RUN.is_rehearsal:
             "logs/create_keys/{study}.{site}.log",
         benchmark:
             "benchmarks/create_keys/{study}.{site}.tsv"
+        group:
+            "agreement"
         conda:
             "../envs/federation.yaml"
         threads: 1
         resources:
-            mem_mb=500,
-            runtime=5,
+            mem_mb=lambda wildcards, attempt: 500 * attempt,
+            runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             key_folder=keys_of,
         shell:
@@ -36,12 +38,14 @@ if RUN.is_rehearsal:
             "logs/agree_study/{study}.log",
         benchmark:
             "benchmarks/agree_study/{study}.tsv"
+        group:
+            "agreement"
         conda:
             "../envs/federation.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=5,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             sites=lambda wildcards, input: " ".join(
                 f"--site {identity}={len(RUN.training[site])}"
@@ -70,8 +74,8 @@ else:
             "../envs/federation.yaml"
         threads: 1
         resources:
-            mem_mb=500,
-            runtime=5,
+            mem_mb=lambda wildcards, attempt: 500 * attempt,
+            runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             study=STUDY_DIGEST,
         shell:
