@@ -1,19 +1,34 @@
-"""From admitted updates to the next global model, by Flower's own strategies."""
+"""From admitted updates to the next global model, by Flower's own strategies.
 
-from collections.abc import Mapping, Sequence
+Flower's strategies average whole models; here they get updates (local − global), so the global model they know is zero
+and what they return is the step to take. Weights are the declared patients, a public number.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg, FedMedian, FedTrimmedAvg
+from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
+from safetensors import safe_open
 
 from fedcall.federation.study import AggregationTerms
-from fedcall.weights import read_weights
 
-_STRATEGIES: dict[str, type[FedAvg]] = {"fedavg": FedAvg, "fedmedian": FedMedian, "fedtrimmedavg": FedTrimmedAvg}
 _WEIGHT = "num-examples"  # Flower's name; ours are the declared patients
+_STRATEGIES: dict[str, Callable[[AggregationTerms], FedAvg]] = {
+    "fedavg": lambda terms: FedAvg(),
+    "fedmedian": lambda terms: FedMedian(),
+    "fedtrimmedavg": lambda terms: FedTrimmedAvg(beta=terms.trim),
+    "krum": lambda terms: Krum(num_malicious_nodes=terms.krum.malicious_sites),
+    "multikrum": lambda terms: MultiKrum(
+        num_malicious_nodes=terms.krum.malicious_sites, num_nodes_to_select=terms.krum.selected_sites
+    ),
+    "fedadam": lambda terms: FedAdam(
+        eta=terms.adam.eta, beta_1=terms.adam.beta_1, beta_2=terms.adam.beta_2, tau=terms.adam.tau
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -25,10 +40,30 @@ class Contribution:
     patients: int
 
 
+@dataclass(frozen=True)
+class Moments:
+    """What fedadam remembers from round to round: averages of the step and of its square, float64 tensors by name."""
+
+    first: Mapping[str, np.ndarray]
+    second: Mapping[str, np.ndarray]
+    steps: int  # taken so far
+
+
+@dataclass(frozen=True)
+class NextGlobal:
+    """The next global model, and fedadam's moments after it (None with every other strategy)."""
+
+    tensors: dict[str, np.ndarray]
+    moments: Moments | None = None
+
+
 def next_global(
-    base: Mapping[str, np.ndarray], contributions: Sequence[Contribution], terms: AggregationTerms
-) -> dict[str, np.ndarray]:
-    """Return the base plus the server learning rate times the average of the updates.
+    base: Mapping[str, np.ndarray],
+    contributions: Sequence[Contribution],
+    terms: AggregationTerms,
+    moments: Moments | None = None,
+) -> NextGlobal:
+    """Return the base plus the step that the strategy makes of the updates.
 
     Parameters
     ----------
@@ -36,22 +71,55 @@ def next_global(
         The global model the updates were made from.
     contributions : sequence of Contribution
         In any order; they are taken in the order of their sites' names, so that the result is the same bytes.
+    moments : Moments or None
+        What fedadam remembers; None before its first step.
 
     Returns
     -------
-    float32 tensors by name
+    NextGlobal
         Averaged in float64. Tensors that no update holds, and a round without updates, are left as they are.
     """
     result = {name: np.array(tensor) for name, tensor in base.items()}
     if not contributions:
-        return result
+        return NextGlobal(result, moments)
     ordered = sorted(contributions, key=lambda contribution: contribution.site)
-    arrays, _ = _STRATEGIES[terms.strategy]().aggregate_train(0, [_reply(contribution) for contribution in ordered])
+    strategy = _STRATEGIES[terms.strategy](terms)
+    steps = moments.steps if moments else 0
+    if isinstance(strategy, FedAdam):
+        _take_up(strategy, ordered[0], moments)
+    arrays, _ = strategy.aggregate_train(steps, [_reply(contribution) for contribution in ordered])
     assert arrays is not None
     for name, average in arrays.items():
         step = terms.server_learning_rate * average.numpy().astype(np.float64)
         result[name] = (result[name].astype(np.float64) + step).astype(result[name].dtype)
-    return result
+    if not isinstance(strategy, FedAdam):
+        return NextGlobal(result)
+    assert strategy.m_t is not None
+    assert strategy.v_t is not None
+    return NextGlobal(result, Moments(strategy.m_t, strategy.v_t, steps + 1))
+
+
+def _take_up(strategy: FedAdam, contribution: Contribution, moments: Moments | None) -> None:
+    """Give fedadam its past; its round number is the count of its steps from 0, which corrects the moments' bias."""
+    with safe_open(contribution.update, framework="np") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (not a dict)
+    strategy.current_arrays = {name: np.zeros(shape) for name, shape in sorted(shapes.items())}
+    if moments:
+        strategy.m_t, strategy.v_t = dict(moments.first), dict(moments.second)
+
+
+class _FileArray(Array):
+    """A tensor of an update that is read when a strategy asks for it: one site at a time is in memory."""
+
+    def __init__(self, path: Path, name: str, shape: Sequence[int]) -> None:
+        super().__init__(dtype="float64", shape=tuple(shape), stype="numpy.ndarray", data=b"")
+        self._place = path, name
+
+    def numpy(self) -> Any:
+        """Return the tensor: float64."""
+        path, name = self._place
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor(name).astype(np.float64)
 
 
 class _Reply:
@@ -65,6 +133,8 @@ class _Reply:
 
 
 def _reply(contribution: Contribution) -> Any:
-    tensors = read_weights(contribution.update).tensors
-    arrays = ArrayRecord({name: Array(tensors[name].astype(np.float64)) for name in sorted(tensors)})
+    arrays = ArrayRecord()  # filled one by one: made from a dictionary, it would copy what the arrays hold
+    with safe_open(contribution.update, framework="np") as file:
+        for name in sorted(file.keys()):
+            arrays[name] = _FileArray(contribution.update, name, file.get_slice(name).get_shape())
     return _Reply(RecordDict({"arrays": arrays, "metrics": MetricRecord({_WEIGHT: contribution.patients})}))
