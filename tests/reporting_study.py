@@ -109,6 +109,7 @@ def play_round(
         update=None if withheld else f"{number:064x}",
         privacy=study.privacy,
         epsilon=epsilon,
+        ledger_head=ZERO,
         software="fedcall test",
     )
     folder = hospital.rounds / str(number)
@@ -125,6 +126,7 @@ def play_round(
         sentence="The site withheld its update." if withheld else f"The update was {status}: <{reason}>.",
         epsilon=epsilon,
         accepted_rounds=number,
+        ledger_head=ZERO,
         log_head=ZERO,
     )
     write_signed(folder / "receipt.json", receipt, read_signing_key(federation.coordinator))

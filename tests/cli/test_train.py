@@ -43,6 +43,13 @@ def hospital(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def forget_the_ledger(hospital):
+    """Each test has a ledger of its own."""
+    yield
+    (hospital / "keys" / "ledger.head").unlink(missing_ok=True)
+
+
 def train_round(folder: Path, out: Path, *, patients=(0, 1, 2), **changes: object) -> subprocess.CompletedProcess[str]:
     options = {
         "study": folder / "study.json",

@@ -59,6 +59,7 @@ class Consortium:
             "update": None if update is None else weights_digest(update),
             "privacy": self.study.privacy,
             "epsilon": study_epsilon(self.study.privacy, number).pld,
+            "ledger_head": "0" * 64,
             "software": "test",
         }
         return Claim.model_validate({**honest, **changes})

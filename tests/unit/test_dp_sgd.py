@@ -161,7 +161,7 @@ def test_train_privately__repeats_itself_and_uses_every_input(changes):
     patients = {f"p{index}": patient(index) for index in range(6)}
 
     def update(data=patients, site_secret=SECRET, round_number=1):
-        tensors = train_privately(build_model(), agreed, "north", round_number, data, site_secret)
+        tensors = train_privately(build_model(), agreed, "north", round_number, data, site_secret).tensors
         return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
 
     first = update()
@@ -179,7 +179,7 @@ def test_train_privately__repeats_itself_and_uses_every_input(changes):
 def test_train_privately__changes_only_what_the_terms_train(trainable, layers):
     model = build_model()
     frozen = model.stem.weight.clone()
-    tensors = train_privately(model, study(terms(), trainable), "north", 1, {"a": patient(1)}, SECRET)
+    tensors = train_privately(model, study(terms(), trainable), "north", 1, {"a": patient(1)}, SECRET).tensors
     assert {name.split(".")[0] for name in tensors} == layers
     assert all(tensor.dtype == np.float32 for tensor in tensors.values())
     assert torch.equal(model.stem.weight, frozen)
@@ -189,14 +189,14 @@ def test_train_privately__changes_only_what_the_terms_train(trainable, layers):
 def test_train_privately__update_is_the_agreed_linear_map_of_noise():
     # Without labelled rows an update is noise alone: one step of it has standard deviation lr · σ · C / (q N).
     agreed = study(terms(noise_multiplier=2.0, steps_per_round=1))
-    tensors = train_privately(build_model(), agreed, "north", 1, {"a": empty_examples()}, SECRET)
+    tensors = train_privately(build_model(), agreed, "north", 1, {"a": empty_examples()}, SECRET).tensors
     values = np.concatenate([tensor.ravel() for tensor in tensors.values()])
     assert values.std() == pytest.approx(0.5 * 2.0 * 0.5 / (0.5 * 10), rel=0.03)
     averaged = train_privately(
         build_model(), agreed.model_copy(update={"training": TrainingTerms(learning_rate=0.5, iterate_averaging=0.9)}),
         "north", 1, {"a": empty_examples()}, SECRET,
     )  # fmt: skip
-    values = np.concatenate([tensor.ravel() for tensor in averaged.values()])
+    values = np.concatenate([tensor.ravel() for tensor in averaged.tensors.values()])
     assert values.std() == pytest.approx(0.1 * 0.5 * 2.0 * 0.5 / (0.5 * 10), rel=0.03)
 
 
@@ -208,7 +208,7 @@ def test_train_privately__the_unit_is_the_patient_however_many_rows(rows):
     )
     one = patient(3, rows)
     one.labels[:] = 2
-    tensors = train_privately(build_model(), study(privacy), "north", 1, {"a": one}, SECRET)
+    tensors = train_privately(build_model(), study(privacy), "north", 1, {"a": one}, SECRET).tensors
     moved = np.sqrt(sum(float((tensor.astype(np.float64) ** 2).sum()) for tensor in tensors.values()))
     assert moved == pytest.approx(0.5 * 1e-3 / 10, rel=1e-3)  # lr · C / (q N)
 
@@ -222,7 +222,7 @@ def test_train_privately__learns_without_noise():
         one.labels[:] = (one.scalars[:, 0] > 0).astype(np.int8)  # something the likelihood does not know
         patients[f"p{index}"] = one
     agreed = study(privacy.model_copy(update={"clip_norm": 10.0}))
-    tensors = train_privately(model := build_model(), agreed, "north", 1, patients, SECRET)
+    tensors = train_privately(model := build_model(), agreed, "north", 1, patients, SECRET).tensors
     assert set(tensors) == {name for name, _ in model.named_parameters()}
     from fedcall.training.model import posteriors
 

@@ -149,7 +149,8 @@ def test_train_round__what_leaves_does_not_tell_the_number_of_patients_or_rows(h
     hospital.train(patients=hospital.patients[:1])
     claim = read_signed(hospital.claim, Claim, hospital.identity.public_key)
     assert set(claim.model_dump()) == {
-        "study", "site", "round", "outcome", "base", "update", "privacy", "epsilon", "software",
+        "study", "site", "round", "outcome", "base", "update", "privacy", "epsilon",
+        "clipping", "ledger_head", "software",
     }  # fmt: skip
     assert claim.epsilon == study_epsilon(hospital.study.privacy, 1).pld
     assert read_weights(hospital.update).metadata.keys() == {"study", "round", "base"}
@@ -188,6 +189,7 @@ def test_train_round__inputs_digest_is_keyed(hospital):
     secret = hospital.folder / "keys" / "secret"
     secret.write_bytes(secret.read_bytes()[::-1])  # the same site, study and data under another secret
     first, hospital.ledger = hospital.ledger, hospital.folder / "another.sqlite"
+    (hospital.folder / "keys" / "ledger.head").unlink()  # else another ledger is refused
     hospital.train()
     with Ledger.open_to_read(first) as one, Ledger.open_to_read(hospital.ledger) as two:
         assert next(iter(one.rows())).inputs != next(iter(two.rows())).inputs

@@ -41,6 +41,11 @@ def train_round(
     ledger: Path = typer.Option(..., "--ledger", help="The site's ledger; made if there is none."),
     update: Path = typer.Option(..., "--update", help="Model update (safetensors) to write."),
     claim: Path = typer.Option(..., "--claim", help="Signed claim (JSON) to write."),
+    receipt: list[Path] = typer.Option(
+        None,
+        "--receipt",
+        help="Receipt of an earlier round of this site; the ledger must hold the row it names. May be repeated.",
+    ),
     device: str = typer.Option("cpu", "--device", help="cpu, cuda, or auto (a GPU if there is one)."),
     examples: list[Path] = typer.Argument(..., help="Examples files, one per training patient, named after it."),
 ) -> None:
@@ -60,7 +65,7 @@ def train_round(
     with _progress("private steps") as (set_total, advance):
         set_total(signed.privacy.steps_per_round)
         outcome = rounds.train_round(
-            signed, site, round_number, keys, model, examples, ledger, update, claim, device, advance
+            signed, site, round_number, keys, model, examples, ledger, update, claim, device, advance, receipt or ()
         )
     # Public facts only: logs are shared more freely than data.
     typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")

@@ -22,13 +22,15 @@ from fedcall.errors import FedcallError
 from fedcall.federation.claims import Claim, ReasonCode
 from fedcall.federation.study import Site, Study
 from fedcall.privacy.accounting import compose
+from fedcall.privacy.adaptive_clipping import clip_norms, step_clip_norms
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.privacy.update_noise import norm_bounds
+from fedcall.privacy.update_noise import largest_share_deviation, norm_bounds
 from fedcall.weights import weights_digest
 
 MAX_CLAIM_BYTES = 64 * 1024
 _HEADER_BYTES = 64 * 1024  # names, shapes and metadata of an update file
+_CLIP_TOLERANCE = 1e-9  # relative; other machines may round an exponential differently
 _EPSILON_TOLERANCE = 1e-3  # relative; other machines may round a PLD differently
 
 
@@ -38,6 +40,7 @@ class History:
 
     accepted_rounds: int = 0
     releases: Mapping[str, PrivacyTerms] | None = None  # content digest of each update received -> its terms
+    clip_norm: float | None = None  # where adaptive clipping stands after the last release; None before the first
     has_answered: bool = False  # in the open round
     is_quarantined: bool = False
 
@@ -61,6 +64,8 @@ class Decision:
     epsilon: float | None = None
     content: str | None = None  # content digest of the release that the claim says was made
     released: PrivacyTerms | None = None  # its terms
+    ledger_head: str | None = None  # of the claim
+    clip_norm: float | None = None  # where adaptive clipping stands after this release
 
 
 class _Refused(Exception):  # noqa: N818
@@ -95,13 +100,16 @@ def judge(
     content: str | None = None
     released: PrivacyTerms | None = None
     epsilon: float | None = None
+    ledger_head: str | None = None
+    clip_norm: float | None = None
     try:
         registered, claim = _identify(study, site, signed)
-        document = claim.digest
+        document, ledger_head = claim.digest, claim.ledger_head
         if claim.study != study.digest:
             raise _Refused("wrong-study", f"the claim is for study {claim.study}, this is {study.digest}")
         if claim.outcome == "update":
             content, released = claim.update, claim.privacy
+            clip_norm = _next_clip_norm(study, claim, history)
         is_new = content is not None and content not in (history.releases or {})
         epsilon = _spent(study, history, (content, released) if is_new else None)
         if history.is_quarantined:
@@ -114,15 +122,18 @@ def judge(
         if claim.outcome == "withheld":
             if claim.update is not None or update:
                 raise _Refused("malformed", "a withheld claim comes without an update")
-            return Decision("withheld", f"site '{site}' withheld its update", document, epsilon)
+            return Decision(
+                "withheld", f"site '{site}' withheld its update", document, epsilon, ledger_head=ledger_head
+            )
         tensors = _read_update(claim, open_round, update)
         _check_mechanism(study, claim)
         _check_epsilon(study, claim, epsilon)
-        _check_norm(study, registered, tensors)
+        _check_clipping(study, claim, history)
+        _check_norm(study, registered, claim, tensors)
     except _Refused as refusal:
-        return Decision(refusal.reason, refusal.sentence, document, epsilon, content, released)
+        return Decision(refusal.reason, refusal.sentence, document, epsilon, content, released, ledger_head, clip_norm)
     sentence = "accepted" if epsilon is None else f"accepted; cumulative epsilon {epsilon:.4g}"
-    return Decision("ok", sentence, document, epsilon, content, released)
+    return Decision("ok", sentence, document, epsilon, content, released, ledger_head, clip_norm)
 
 
 def _identify(study: Study, site: str, signed: bytes) -> tuple[Site, Claim]:
@@ -207,11 +218,52 @@ def _check_epsilon(study: Study, claim: Claim, epsilon: float | None) -> None:
         raise _Refused("budget", f"the claim says epsilon {claim.epsilon:.4g}, max_epsilon is {cap:g}")
 
 
-def _check_norm(study: Study, site: Site, tensors: Mapping[str, np.ndarray]) -> None:
+def _check_clipping(study: Study, claim: Claim, history: History) -> None:
+    """Refuse a clip norm that does not continue the site's last one by shares that can have been measured."""
+    trace = claim.clipping
+    if study.privacy.clipping == "fixed":
+        if trace is not None:
+            raise _Refused("mechanism", "the claim tells of adaptive clipping, fixed clipping is agreed")
+        return
+    if trace is None or len(trace.shares) != study.privacy.steps_per_round:
+        raise _Refused(
+            "mechanism",
+            f"the claim has {len(trace.shares) if trace else 'no'} shares of adaptive clipping,"
+            f" {study.privacy.steps_per_round} are expected, one a step",
+        )
+    start = history.clip_norm or study.privacy.clip_norm
+    if not math.isclose(trace.start, start, rel_tol=_CLIP_TOLERANCE):
+        raise _Refused(
+            "mechanism", f"clipping starts at {trace.start:.6g}, the site's last release ended at {start:.6g}"
+        )
+    limit = largest_share_deviation(study.privacy, study.units(claim.site))
+    worst = max(trace.shares, key=lambda share: abs(share - 0.5))
+    if abs(worst - 0.5) > limit:
+        raise _Refused(
+            "mechanism", f"a share of {worst:.4g} cannot be measured: it is more than {limit:.3g} from a half"
+        )
+
+
+def _next_clip_norm(study: Study, claim: Claim, history: History) -> float | None:
+    try:
+        _check_clipping(study, claim, history)
+    except _Refused:
+        return None
+    return clip_norms(study.privacy, claim.clipping)[-1] if claim.clipping else None
+
+
+def _check_norm(study: Study, site: Site, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
     norm = math.sqrt(sum(float(np.square(tensor, dtype=np.float64).sum()) for tensor in tensors.values()))
     parameters = sum(tensor.size for tensor in tensors.values())
     terms = study.training
-    bounds = _bounds(study.privacy, terms.learning_rate, terms.iterate_averaging, study.units(site.name), parameters)
+    bounds = _bounds(
+        study.privacy,
+        terms.learning_rate,
+        terms.iterate_averaging,
+        study.units(site.name),
+        parameters,
+        tuple(step_clip_norms(study.privacy, claim.clipping)),
+    )
     if norm < bounds[0]:
         raise _Refused(
             "noise-floor", f"the update's norm {norm:.4g} is below {bounds[0]:.4g}: it cannot carry the agreed noise"
@@ -248,7 +300,12 @@ def _composed(events: tuple[tuple[Event, int], ...], delta: float) -> float | No
 
 @lru_cache(maxsize=256)
 def _bounds(
-    terms: PrivacyTerms, learning_rate: float, averaging: float, units: int, parameters: int
+    terms: PrivacyTerms,
+    learning_rate: float,
+    averaging: float,
+    units: int,
+    parameters: int,
+    clip_norms: tuple[float, ...],
 ) -> tuple[float, float]:
-    bounds = norm_bounds(terms, learning_rate, averaging, units, parameters)
+    bounds = norm_bounds(terms, learning_rate, averaging, units, parameters, clip_norms)
     return bounds.floor, bounds.ceiling

@@ -58,6 +58,10 @@ class Decided(Document):
         description="Terms of the release this update was, if its signature is the site's; it is spent, whatever"
         " the decision.",
     )
+    ledger_head: Digest | None = Field(None, description="The claim's ledger_head; null if it was not the site's.")
+    clip_norm: float | None = Field(
+        None, description="Where the site's adaptive clipping stands after the release; null for fixed clipping."
+    )
 
 
 class Released(Document):

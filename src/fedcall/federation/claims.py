@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fedcall.documents import Document
 from fedcall.federation.study import Digest, Name
+from fedcall.privacy.adaptive_clipping import ClipTrace
 from fedcall.privacy.terms import PrivacyTerms
 
 ReasonCode = Literal[
@@ -48,6 +49,12 @@ class Claim(Document):
         description="Cumulative epsilon of this study's releases by this site, this one included (PLD, at the"
         " study's delta, per unit of the study); null without noise."
     )
+    clipping: ClipTrace | None = Field(
+        None, description="How adaptive clipping moved the clip norm; null for fixed clipping and when withheld."
+    )
+    ledger_head: Digest = Field(
+        description="Digest of the row of the site's ledger that decided this round, its newest at that moment."
+    )
     software: str
 
 
@@ -63,4 +70,7 @@ class Receipt(Document):
     sentence: str = Field(description="The reason in words: what was found, what is allowed.")
     epsilon: float | None = Field(description="Cumulative epsilon as the aggregator recomputes it.")
     accepted_rounds: int = Field(description="Updates of this site accepted so far, this one included.")
+    ledger_head: Digest | None = Field(
+        description="The ledger_head of the claim: a site does not train on a ledger that lacks this row."
+    )
     log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log after this decision.")

@@ -27,6 +27,7 @@ class SiteHistory:
     refusals_in_a_row: int = 0
     is_quarantined: bool = False
     releases: dict[str, PrivacyTerms] = field(default_factory=dict)
+    clip_norm: float | None = None  # where adaptive clipping stands
     answers: dict[tuple[str, str | None], Decision] = field(default_factory=dict)
     settled: dict[int, Decided] = field(default_factory=dict)
 
@@ -87,6 +88,7 @@ class StudyLog:
             site.settled[entry.round] = entry
         if entry.content is not None and entry.released is not None:
             site.releases.setdefault(entry.content, entry.released)
+            site.clip_norm = site.clip_norm if entry.clip_norm is None else entry.clip_norm
         if entry.status == "accepted":
             site.accepted_rounds += 1
             site.refusals_in_a_row = 0

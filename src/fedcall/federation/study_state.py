@@ -109,7 +109,13 @@ class StudyState:
         decision = judge(
             self.study,
             site,
-            History(history.accepted_rounds, history.releases, number in history.settled, history.is_quarantined),
+            History(
+                history.accepted_rounds,
+                history.releases,
+                history.clip_norm,
+                number in history.settled,
+                history.is_quarantined,
+            ),
             OpenRound(number, self.log.openings[number].base, {name: shapes[name] for name in names}),
             requested,
             claim,
@@ -209,6 +215,8 @@ class StudyState:
                 "settles": settles,
                 "content": decision.content,
                 "released": decision.released,
+                "ledger_head": decision.ledger_head,
+                "clip_norm": decision.clip_norm,
             }
         )
 
@@ -223,6 +231,7 @@ class StudyState:
             sentence=entry.sentence,
             epsilon=entry.epsilon,
             accepted_rounds=entry.accepted_rounds,
+            ledger_head=entry.ledger_head,
             log_head=head,
         )
         return sign(receipt, self._key)

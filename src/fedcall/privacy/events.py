@@ -1,12 +1,12 @@
 """What one round of training does to a patient, as a value: the ledger stores these, never epsilons."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.privacy.terms import Mechanism, PrivacyTerms, Unit
+from fedcall.privacy.terms import Clipping, Mechanism, PrivacyTerms, Unit
 
 
 class Event(Document):
@@ -19,7 +19,9 @@ class Event(Document):
     )
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
     steps: Annotated[int, Field(ge=1)]
-    clipping: Literal["fixed"] = "fixed"
+    clipping: Clipping = Field(
+        "fixed", description="adaptive: noise_multiplier counts sum and quantile together, as one mechanism."
+    )
 
     def to_json(self) -> str:
         """Return the canonical JSON of this event."""

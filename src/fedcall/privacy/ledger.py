@@ -58,6 +58,7 @@ class Reservation:
     state: Literal["reserved", "released", "withheld"]
     epsilon: Epsilon  # of the most exposed patient, this release included, per unit of the request
     sentence: str
+    head: str  # digest of the row that decided, the newest of the chain at that moment
     artefact: Path | None = None  # the stored artefact, when state is "released"
 
 
@@ -157,18 +158,19 @@ class Ledger:
             if charges:
                 self._refuse_if_different(charges[0], request, cohort)
                 epsilon = self._worst(request, cohort, included=True)
-                return self._charged(previous[-1], epsilon)
+                return self._charged(charges[0], previous[-1], epsilon)
             epsilon = self._worst(request, cohort, included=False)
             withheld = epsilon.exceeds(request.max_epsilon)
             last = previous[-1] if previous else None
             if not withheld:
-                self._append("reserve", request, cohort)
+                last = self._append("reserve", request, cohort)
             elif last is None or _facts(last) != _facts_of(request, cohort):  # else: the same refusal again
-                self._append("withhold", request, cohort)
+                last = self._append("withhold", request, cohort)
+            assert last is not None
         self._update_head()
         if withheld:
-            return Reservation("withheld", epsilon, _withheld_sentence(request, epsilon))
-        return Reservation("reserved", epsilon, f"round {request.round} is charged; train now")
+            return Reservation("withheld", epsilon, _withheld_sentence(request, epsilon), last.digest)
+        return Reservation("reserved", epsilon, f"round {request.round} is charged; train now", last.digest)
 
     def release(self, request: ReleaseRequest, artefact: bytes) -> Path:
         """Store what is released, durably, then mark the round released; return the stored file.
@@ -218,6 +220,35 @@ class Ledger:
         row = self._database.execute("SELECT digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
         return row[0] if row else ledger_chain.GENESIS
 
+    def has_row(self, digest: str) -> bool:
+        """Say whether a row with this digest is in the chain; 64 zeros stand before the first row of any chain."""
+        found = self._database.execute("SELECT 1 FROM rows WHERE digest = ?", (digest,)).fetchone()
+        return digest == ledger_chain.GENESIS or found is not None
+
+    def last_release(self, study: str, site: str, before: int) -> Path | None:
+        """Return the artefact of the last round before `before` that a site released in a study; None if there is none.
+
+        Raises
+        ------
+        PrivacyRefusal
+            If the artefact is gone.
+        """
+        rows = [
+            row
+            for row in self.rows()
+            if row.kind == "release" and (row.study, row.site) == (study, site) and row.round < before
+        ]
+        if not rows:
+            return None
+        last = max(rows, key=lambda row: row.round)
+        artefact = self._artefact(last)
+        if artefact is None:
+            raise PrivacyRefusal(
+                f"{self._artefacts / last.artefact}: the release of round {last.round} is gone, and round {before}"
+                " starts from it; run that round again first, it is the same release"
+            )
+        return artefact
+
     def cohort_sizes(self) -> dict[str, int]:
         """Return the number of patients of each cohort that rows name."""
         cohorts = self._database.execute("SELECT digest, json_array_length(patients) FROM cohorts")
@@ -255,15 +286,19 @@ class Ledger:
         """Return the cumulative epsilon of the most exposed of the named patients."""
         return self._most_exposed(self._pseudonyms(patients), Counter(), delta, unit)
 
-    def _charged(self, last: Row, epsilon: Epsilon) -> Reservation:
-        if last.kind == "release":
-            stored = self._artefacts / last.artefact
-            if _holds(stored, last.artefact):
-                return Reservation("released", epsilon, "already released; the stored artefact is returned", stored)
-            return Reservation(
-                "reserved", epsilon, "already released, but its artefact is gone: only the same bytes can be released"
-            )
-        return Reservation("reserved", epsilon, "already charged and not yet released; train again at no cost")
+    def _charged(self, charge: Row, last: Row, epsilon: Epsilon) -> Reservation:
+        if last.kind == "reserve":
+            sentence = "already charged and not yet released; train again at no cost"
+        elif (stored := self._artefact(last)) is not None:
+            sentence = "already released; the stored artefact is returned"
+            return Reservation("released", epsilon, sentence, charge.digest, stored)
+        else:
+            sentence = "already released, but its artefact is gone: only the same bytes can be released"
+        return Reservation("reserved", epsilon, sentence, charge.digest)
+
+    def _artefact(self, release: Row) -> Path | None:
+        stored = self._artefacts / release.artefact
+        return stored if _holds(stored, release.artefact) else None
 
     def _worst(self, request: ReleaseRequest, cohort: list[str], included: bool) -> Epsilon:
         planned = Counter() if included else Counter([request.event.to_json()])

@@ -30,7 +30,14 @@ class StepContext:
     step: int  # within the round
 
 
-def noisy_sum(secret: bytes, context: StepContext, total: np.ndarray, mechanism: Mechanism, scale: float) -> np.ndarray:
+def noisy_sum(
+    secret: bytes,
+    context: StepContext,
+    total: np.ndarray,
+    mechanism: Mechanism,
+    scale: float | np.ndarray,
+    unit: float = 1.0,
+) -> np.ndarray:
     """Add keyed noise to an exact sum of clipped units.
 
     Parameters
@@ -42,8 +49,10 @@ def noisy_sum(secret: bytes, context: StepContext, total: np.ndarray, mechanism:
     total : int64, shape (parameters,)
         Sum of clipped units in grid points (`clipping.grid_sum`).
     mechanism : "gaussian" or "laplace"
-    scale : float
+    scale : float, or float64 of shape (parameters,)
         Noise multiplier: standard deviation (gaussian) or scale b (laplace), in clip norms. 0 adds nothing.
+    unit : float
+        What a sum of 2^24 grid points stands for, if that is no constant of the study: the noise is bound to it too.
 
     Returns
     -------
@@ -57,11 +66,14 @@ def noisy_sum(secret: bytes, context: StepContext, total: np.ndarray, mechanism:
     """
     if total.dtype != np.int64 or total.ndim != 1:
         raise ValueError(f"total must be int64 of shape (parameters,). Found {total.dtype}, {total.shape}.")
-    if not 0 <= scale <= MAX_NOISE_MULTIPLIER:
+    if not (np.all(scale >= 0) and np.all(scale <= MAX_NOISE_MULTIPLIER)):
         raise ValueError(f"noise multiplier must be in [0, {MAX_NOISE_MULTIPLIER:g}]. Found {scale}.")
-    if scale == 0:
+    if not np.any(scale):
         return total.copy()
-    stream = Stream(step_key(secret, context, "noise", hashlib.sha256(total.astype("<i8").tobytes()).digest()))
+    hidden = hashlib.sha256(total.astype("<i8").tobytes())
+    if unit != 1.0:
+        hidden.update(unit.hex().encode())
+    stream = Stream(step_key(secret, context, "noise", hidden.digest()))
     if mechanism == "gaussian":
         return total + stream.rounded_gaussian(len(total), scale * GRID)
     return total + stream.rounded_laplace(len(total), scale * GRID)
@@ -118,12 +130,12 @@ class Stream:
         magnitude = -np.log(((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
         return sign * magnitude
 
-    def rounded_gaussian(self, count: int, sigma: float) -> np.ndarray:
-        """Return rint(N(0, sigma²)) as int64, shape (count,)."""
+    def rounded_gaussian(self, count: int, sigma: float | np.ndarray) -> np.ndarray:
+        """Return rint(N(0, sigma²)) as int64, shape (count,); `sigma` is one for all, or one for each."""
         return np.rint(self.gaussian(count) * sigma).astype(np.int64)
 
-    def rounded_laplace(self, count: int, scale: float) -> np.ndarray:
-        """Return rint(Laplace(scale)) as int64, shape (count,)."""
+    def rounded_laplace(self, count: int, scale: float | np.ndarray) -> np.ndarray:
+        """Return rint(Laplace(scale)) as int64, shape (count,); `scale` is one for all, or one for each."""
         return np.rint(self.laplace(count) * scale).astype(np.int64)
 
 

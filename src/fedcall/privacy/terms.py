@@ -1,6 +1,6 @@
 """The privacy terms of a study: every number the guarantee depends on."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,7 +8,23 @@ from fedcall.documents import Document
 
 Unit = Literal["patient", "example"]
 Mechanism = Literal["gaussian", "laplace"]
-Clipping = Literal["fixed"]
+Clipping = Literal["fixed", "adaptive"]
+
+
+class Adaptation(Document):
+    """How `clipping: adaptive` follows a quantile of the units' norms (Andrew et al. 2021, algorithm 1)."""
+
+    target_quantile: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="Share of the units that should be shorter than the clip norm."
+    )
+    quantile_noise: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.05,
+        description="Noise scale of the measured share: its standard deviation (gaussian) or scale b (laplace)."
+        " Part of noise_multiplier, which stays what is accounted: the gradients get more noise instead.",
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.2, description="A step multiplies the clip norm by exp(learning_rate * (target - share))."
+    )
 
 
 class PrivacyTerms(Document):
@@ -19,7 +35,12 @@ class PrivacyTerms(Document):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="Largest norm of one unit's gradient: L2 for gaussian, L1 for laplace."
     )
-    clipping: Clipping = Field("fixed", description="clip_norm is fixed over the whole study.")
+    clipping: Clipping = Field(
+        "fixed",
+        description="fixed: clip_norm holds over the whole study; adaptive: it is where each site starts, and follows"
+        " a noisy quantile of the units' norms.",
+    )
+    adaptation: Adaptation | None = Field(None, description="Of clipping 'adaptive'; left out, its defaults.")
     noise_multiplier: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.2, description="Noise scale divided by clip_norm, on the sum of a step; 0 trains without privacy."
     )
@@ -41,6 +62,13 @@ class PrivacyTerms(Document):
         description="Declared, public scale of unit 'example': a site counts patients times this many examples.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_adaptation(cls, terms: Any) -> Any:
+        if isinstance(terms, dict) and terms.get("clipping") == "adaptive" and terms.get("adaptation") is None:
+            return {**terms, "adaptation": {}}
+        return terms
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.noise_multiplier == 0 and self.max_epsilon is not None:
@@ -52,4 +80,6 @@ class PrivacyTerms(Document):
             raise ValueError("unit 'example' needs examples_per_patient, a declared number")
         if self.unit == "patient" and self.examples_per_patient is not None:
             raise ValueError("examples_per_patient belongs to unit 'example'; leave it out for unit 'patient'")
+        if self.clipping == "fixed" and self.adaptation is not None:
+            raise ValueError("adaptation belongs to clipping 'adaptive'; leave it out for clipping 'fixed'")
         return self

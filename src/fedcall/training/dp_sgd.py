@@ -16,7 +16,14 @@ from torch.nn import functional
 from fedcall.federation.study import Study
 from fedcall.genomics.encoding import INPUT_CHANNELS, encode
 from fedcall.genomics.examples import SCALARS, WINDOW, Examples
-from fedcall.privacy.clipping import from_grid, grid_sum, norm_of
+from fedcall.privacy.adaptive_clipping import (
+    ClipTrace,
+    count_multiplier,
+    next_clip_norm,
+    noisy_share,
+    sum_multiplier,
+)
+from fedcall.privacy.clipping import GRID, from_grid, grid_sum, norm_of, row_norms
 from fedcall.privacy.noise import StepContext, noisy_sum
 from fedcall.privacy.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
@@ -31,36 +38,67 @@ BATCH_ROWS = 128
 class UnitDPOptimizer(DPOptimizer):
     """Opacus' DPOptimizer with unit-level clipping on an integer grid and keyed noise.
 
-    Before each noisy step, `context` must be set: it keys the noise.
+    Before each noisy step, `context` must be set: it keys the noise. With adaptive clipping, `clip_norm` is where it
+    starts (default: the terms' own), and `shares` grows by one noisy share a step.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, terms: PrivacyTerms, units: int, secret: bytes) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        terms: PrivacyTerms,
+        units: int,
+        secret: bytes,
+        clip_norm: float | None = None,
+    ) -> None:
         super().__init__(
             optimizer,
-            noise_multiplier=terms.noise_multiplier,
-            max_grad_norm=terms.clip_norm,
+            noise_multiplier=sum_multiplier(terms, units),
+            max_grad_norm=clip_norm or terms.clip_norm,
             expected_batch_size=terms.sampling_rate * units,  # public numbers, never the drawn batch
         )
+        self.max_grad_norm: float
         self.mechanism = terms.mechanism
         self.context: StepContext | None = None
-        self._secret = secret
+        self.shares: list[float] = []
+        self._terms, self._units, self._secret = terms, units, secret
         self._total = np.zeros(sum(parameter.numel() for parameter in self.params), np.int64)
+        self._shorter = 0  # units below the clip norm less units above it, in grid points
 
     def clip_and_accumulate(self) -> None:
         """Clip the gradient of each unit and add them to the exact sum of the step."""
-        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1)
-        self._total += grid_sum(gradients.double().cpu().numpy(), self.max_grad_norm, norm_of(self.mechanism))
+        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1).double().cpu().numpy()
+        norm = norm_of(self.mechanism)
+        self._total += grid_sum(gradients, self.max_grad_norm, norm)
+        if self._terms.clipping == "adaptive":
+            with np.errstate(over="ignore", invalid="ignore"):
+                shorter = int(np.count_nonzero(row_norms(gradients, norm) <= self.max_grad_norm))
+            self._shorter += GRID * (2 * shorter - len(gradients))
 
     def add_noise(self) -> None:
         """Set `grad` of all parameters to the noisy sum of the step, and begin the next sum."""
         if self.context is None:
             raise RuntimeError("a noisy step needs a context; noise keys are never used twice")
-        noisy = noisy_sum(self._secret, self.context, self._total, self.mechanism, self.noise_multiplier)
+        if self._terms.clipping == "fixed":
+            noisy = noisy_sum(self._secret, self.context, self._total, self.mechanism, self.noise_multiplier)
+        else:
+            noisy = self._noisy_sum_and_share(self.context)
         self.context = None
         self._total = np.zeros_like(self._total)
         values = torch.from_numpy(from_grid(noisy, self.max_grad_norm))
+        if self._terms.clipping == "adaptive":
+            self.max_grad_norm = next_clip_norm(self._terms, self.max_grad_norm, self.shares[-1])
         for parameter, part in zip(self.params, values.split([p.numel() for p in self.params]), strict=True):
             parameter.grad = part.view_as(parameter).to(parameter)
+
+    def _noisy_sum_and_share(self, context: StepContext) -> np.ndarray:
+        """Release sum and count as one vector, whose noise is bound to both and to the clip norm."""
+        both = np.append(self._total, np.int64(self._shorter))
+        scales = np.full(len(both), self.noise_multiplier)
+        scales[-1] = count_multiplier(self._terms, self._units)
+        noisy = noisy_sum(self._secret, context, both, self.mechanism, scales, self.max_grad_norm)
+        self.shares.append(noisy_share(int(noisy[-1]), GRID, self._terms, self._units))
+        self._shorter = 0
+        return noisy[:-1]
 
     def scale_grad(self) -> None:
         """Divide by the expected number of units."""
@@ -78,6 +116,14 @@ class Unit:
     weights: np.ndarray
 
 
+@dataclass(frozen=True)
+class PrivateUpdate:
+    """What a round of training releases."""
+
+    tensors: dict[str, np.ndarray]  # local − global of the trainable tensors, float32
+    clipping: ClipTrace | None  # how adaptive clipping moved the clip norm; None for fixed clipping
+
+
 def train_privately(
     model: VariantCaller,
     study: Study,
@@ -87,7 +133,8 @@ def train_privately(
     secret: bytes,
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
-) -> dict[str, np.ndarray]:
+    clip_norm: float | None = None,
+) -> PrivateUpdate:
     """Train one round and return the update.
 
     Parameters
@@ -107,11 +154,8 @@ def train_privately(
         A torch device.
     on_step : callable
         Called after each step, without arguments: nothing about the data gets out.
-
-    Returns
-    -------
-    dict of str to float32
-        local − global of the trainable tensors.
+    clip_norm : float, optional
+        Where adaptive clipping starts; by default at the terms' own clip norm.
     """
     terms = study.privacy
     strata = {name: stratify(patients[name]) for name in sorted(patients)}
@@ -122,7 +166,8 @@ def train_privately(
         before = {name: p.detach().double().cpu().clone() for name, p in trained.items()}
         average = {name: value.clone() for name, value in before.items()}
         sgd = torch.optim.SGD(trained.values(), lr=study.training.learning_rate)
-        optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret)
+        start = clip_norm or terms.clip_norm
+        optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret, start)
         decay = study.training.iterate_averaging
         for step in range(terms.steps_per_round):
             context = StepContext(study.digest, site, round_number, step)
@@ -131,7 +176,9 @@ def train_privately(
                 average[name].mul_(decay).add_(parameter.detach().double().cpu(), alpha=1 - decay)
             on_step()
         private.to_standard_module()
-    return {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
+    tensors = {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
+    trace = ClipTrace(start=start, shares=tuple(optimizer.shares)) if terms.clipping == "adaptive" else None
+    return PrivateUpdate(tensors, trace)
 
 
 def rows_of_a_unit(terms: PrivacyTerms) -> int:
@@ -177,6 +224,8 @@ def private_step(
     for start in range(0, len(units), size):
         batch = _collate(units[start : start + size], patients, rows, size, device)
         model.backward(unit_losses(model, batch))
+        for parameter in optimizer.params:  # without the padding of an incomplete batch, which is no unit
+            parameter.grad_sample = parameter.grad_sample[: len(units) - start]
         optimizer.signal_skip_step(True)
         optimizer.step()
         optimizer.zero_grad()

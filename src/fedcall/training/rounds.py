@@ -17,8 +17,10 @@ from fedcall.files import sha256_file, write_bytes
 from fedcall.genomics.examples import Examples, open_examples
 from fedcall.keys import read_identity, read_secret, read_signing_key
 from fedcall.privacy.accounting import round_event, study_epsilon
+from fedcall.privacy.adaptive_clipping import ClipTrace, clip_norms
 from fedcall.privacy.ledger import Ledger, ReleaseRequest
 from fedcall.privacy.noise import keyed_digest
+from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
 from fedcall.training.model import model_from_weights
 from fedcall.weights import Weights, read_weights, weights_bytes, weights_digest
 
@@ -46,6 +48,7 @@ def train_round(
     claim_path: Path,
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
+    receipts: Sequence[Path] = (),
 ) -> RoundOutcome:
     """Train one round and write the update and its signed claim.
 
@@ -74,13 +77,16 @@ def train_round(
     device : "cpu", "cuda" or "auto"
     on_step : callable
         Called after each training step, without arguments.
+    receipts : sequence of Path
+        Receipts of this site's earlier rounds: the ledger must hold the rows they name.
 
     Raises
     ------
     FedcallError
         If study, site, keys, round, model and patients do not fit together.
     PrivacyRefusal
-        If the ledger refuses: this round was charged for other inputs, or the ledger was tampered with.
+        If the ledger refuses: this round was charged for other inputs, or the ledger was tampered with or is an old
+        copy.
     """
     signing_key = _check_site(study, site, round_number, keys)
     base = _check_model(study, round_number, model_path)
@@ -90,6 +96,8 @@ def train_round(
     examples = {name: open_examples(path) for name, path in patients.items()}
     _check_examples(study, site, examples)
     secret = read_secret(keys)
+    refuse_older_ledger(ledger_path, keys, study, site, receipts)
+    start = _clip_start(study, site, round_number, ledger_path)
     request = ReleaseRequest(
         study=study.digest,
         site=site,
@@ -98,13 +106,14 @@ def train_round(
         delta=study.privacy.delta,
         max_epsilon=study.privacy.max_epsilon,
         patients=tuple(patients),
-        inputs=_inputs_digest(secret, study, base, patients),
+        inputs=_inputs_digest(secret, study, base, patients, start),
     )
     with Ledger.open(ledger_path, secret) as ledger:
         reservation = ledger.reserve(request)
-        spent = _charged_rounds(ledger, request)
+        remember_ledger(keys, ledger)
+        spent, head = _charged_rounds(ledger, request), reservation.head
         if reservation.state == "withheld":
-            claim = _claim(study, site, round_number, base, None, spent)
+            claim = _claim(study, site, round_number, base, None, spent, head)
             update, signed = _update_bytes(study, round_number, base, {}), sign(claim, signing_key)
             outcome = RoundOutcome("withheld", claim, reservation.sentence)
         elif reservation.state == "released" and reservation.artefact is not None:
@@ -114,9 +123,10 @@ def train_round(
             # Imported here: Opacus takes seconds that a withheld or returned round does not need.
             from fedcall.training.dp_sgd import train_privately
 
-            tensors = train_privately(model, study, site, round_number, examples, secret, device, on_step)
-            claim = _claim(study, site, round_number, base, weights_digest(tensors), spent)
-            update, signed = _update_bytes(study, round_number, base, tensors), sign(claim, signing_key)
+            made = train_privately(model, study, site, round_number, examples, secret, device, on_step, start)
+            digest = weights_digest(made.tensors)
+            claim = _claim(study, site, round_number, base, digest, spent, head, made.clipping)
+            update, signed = _update_bytes(study, round_number, base, made.tensors), sign(claim, signing_key)
             ledger.release(request, _pack(update, signed))
             outcome = RoundOutcome("trained", claim, "trained and charged")
     write_bytes(update_path, update)
@@ -194,7 +204,17 @@ def _check_examples(study: Study, site: str, examples: Mapping[str, Examples]) -
         )
 
 
-def _inputs_digest(secret: bytes, study: Study, base: Weights, patients: dict[str, Path]) -> str:
+def _clip_start(study: Study, site: str, round_number: int, ledger_path: Path) -> float:
+    """Return the clip norm a round starts from: where adaptive clipping ended in the site's last release."""
+    if study.privacy.clipping == "fixed" or not ledger_path.is_file():
+        return study.privacy.clip_norm
+    with Ledger.open_to_read(ledger_path) as ledger:
+        artefact = ledger.last_release(study.digest, site, round_number)
+    trace = _unpack(artefact)[2].clipping if artefact else None
+    return clip_norms(study.privacy, trace)[-1] if trace else study.privacy.clip_norm
+
+
+def _inputs_digest(secret: bytes, study: Study, base: Weights, patients: dict[str, Path], clip_norm: float) -> str:
     """Return the keyed digest of all that determines the release: study, base model, and every patient's examples.
 
     The version of fedcall is left out on purpose: an upgrade must not turn the same release into a second one.
@@ -202,6 +222,8 @@ def _inputs_digest(secret: bytes, study: Study, base: Weights, patients: dict[st
     parts = [study.digest.encode(), base.digest.encode()]
     for name, path in patients.items():
         parts += [name.encode(), sha256_file(path).encode()]
+    if study.privacy.clipping == "adaptive":
+        parts.append(clip_norm.hex().encode())
     return keyed_digest(secret, "inputs", *parts)
 
 
@@ -217,7 +239,16 @@ def _charged_rounds(ledger: Ledger, request: ReleaseRequest) -> int:
     )
 
 
-def _claim(study: Study, site: str, round_number: int, base: Weights, update: str | None, charged: int) -> Claim:
+def _claim(
+    study: Study,
+    site: str,
+    round_number: int,
+    base: Weights,
+    update: str | None,
+    charged: int,
+    ledger_head: str,
+    clipping: ClipTrace | None = None,
+) -> Claim:
     noisy = study.privacy.noise_multiplier > 0
     return Claim(
         study=study.digest,
@@ -228,6 +259,8 @@ def _claim(study: Study, site: str, round_number: int, base: Weights, update: st
         update=update,
         privacy=study.privacy,
         epsilon=study_epsilon(study.privacy, charged).pld if noisy else None,
+        clipping=clipping,
+        ledger_head=ledger_head,
         software=f"fedcall {__version__}",
     )
 
