@@ -1,11 +1,14 @@
 """What the model sees."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from test_examples import sample_examples
 
-from fedcall.genomics.encoding import FLOOR, INDEL_PRIOR, INPUT_CHANNELS, SNP_PRIOR, encode, log_posteriors
+from fedcall.genomics.encoding import FLOOR, INPUT_CHANNELS, encode, log_posteriors
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples
+from fedcall.genomics.priors import log_priors
 
 
 def counted(counts: np.ndarray, reference: np.ndarray):  # type: ignore[no-untyped-def]
@@ -69,11 +72,18 @@ def test_encode__no_reads_at_all() -> None:
     assert np.isfinite(encode(examples, np.array([0]))[0]).all()
 
 
-def test_log_posteriors__normalised_with_the_kind_prior() -> None:
-    found = log_posteriors(np.zeros((2, 3)), np.array([False, True]))
-    np.testing.assert_allclose(np.exp(found), [SNP_PRIOR, INDEL_PRIOR], rtol=1e-5)
+def likelihoods_of(values: list[list[float]]):  # type: ignore[no-untyped-def]
+    examples = sample_examples(len(values))
+    return replace(examples, log_likelihoods=np.array(values, np.float32))
+
+
+def test_log_posteriors__without_evidence_the_prior() -> None:
+    examples = likelihoods_of([[0.0, 0.0, 0.0]] * 6)
+    prior = log_priors(examples.scalars, examples.reference)
+    np.testing.assert_allclose(log_posteriors(examples), prior, rtol=1e-5)
+    np.testing.assert_array_equal(log_posteriors(examples, np.array([4, 1])), log_posteriors(examples)[[4, 1]])
 
 
 def test_log_posteriors__floor() -> None:
-    found = log_posteriors(np.array([[0.0, -500.0, -1e30]]), np.array([False]))
+    found = log_posteriors(likelihoods_of([[0.0, -500.0, -1e30]]))
     assert found[0].tolist() == pytest.approx([0.0, FLOOR, FLOOR])

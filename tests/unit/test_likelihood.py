@@ -13,7 +13,7 @@ from fedcall.genomics.alleles import Allele
 from fedcall.genomics.candidates import Candidates
 from fedcall.genomics.encoding import log_posteriors
 from fedcall.genomics.evidence import ALT, NEITHER, OTHER, REF, Evidence
-from fedcall.genomics.examples import IS_INDEL, Examples
+from fedcall.genomics.examples import Examples
 from fedcall.genomics.likelihood import indel_error, log_likelihoods
 from fedcall.genomics.pileup import extract_examples
 
@@ -118,7 +118,7 @@ def test_log_likelihoods__the_same_reads_convince_less_in_a_homopolymer() -> Non
 
 
 def called(examples: Examples) -> dict[tuple[int, str, str], int]:
-    posteriors = log_posteriors(examples.log_likelihoods, examples.scalars[:, IS_INDEL] > 0)
+    posteriors = log_posteriors(examples)
     copies = posteriors.argmax(1)
     return {
         (int(examples.position[row]), *examples.alleles(row)): int(copies[row]) for row in np.flatnonzero(copies > 0)

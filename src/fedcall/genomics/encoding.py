@@ -2,13 +2,8 @@
 
 import numpy as np
 
-from fedcall.genomics.examples import COUNT_CHANNELS, IS_INDEL, WINDOW, Examples
-
-SNP_PRIOR = (0.998, 0.0012, 0.0008)
-"""P(0/0), P(0/1), P(1/1) at a candidate SNP with one supporting read or more."""
-
-INDEL_PRIOR = (0.9985, 0.0009, 0.0006)
-"""The same at a candidate indel."""
+from fedcall.genomics.examples import COUNT_CHANNELS, WINDOW, Examples
+from fedcall.genomics.priors import log_priors
 
 FLOOR = -30.0
 """Smallest log posterior the model sees: beyond it only rounding would speak."""
@@ -19,6 +14,7 @@ INPUT_CHANNELS: int = len(COUNT_CHANNELS) + 6
 _STRAND = len(COUNT_CHANNELS) // 2
 _DELETED = _STRAND - 1
 _SHARE_LIMIT = 2.0
+_ALL = slice(None)
 
 
 def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -57,24 +53,19 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     windows[:, -2] = np.minimum(depth / mean_depth, _SHARE_LIMIT) - 1.0
     matching = (pooled[:, :4] * one_hot).sum(1)
     windows[:, -1] = np.where(known, (depth - matching) / np.maximum(depth, 1.0), 0.0)
-    return windows, scalars, log_posteriors(examples.log_likelihoods[rows], scalars[:, IS_INDEL] > 0)
+    return windows, scalars, log_posteriors(examples, rows)
 
 
-def log_posteriors(log_likelihoods: np.ndarray, is_indel: np.ndarray) -> np.ndarray:
-    """Add the log prior of the candidate's kind and normalise.
-
-    Parameters
-    ----------
-    log_likelihoods : float, shape (b, 3)
-    is_indel : bool, shape (b,)
+def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.ndarray:
+    """Add the log prior of each candidate's kind to its log likelihoods, and normalise.
 
     Returns
     -------
     float32, shape (b, 3)
         Natural logarithms of P(0/0, 0/1, 1/1 | reads), not below `FLOOR`.
     """
-    prior = np.where(is_indel[:, None], np.log(INDEL_PRIOR), np.log(SNP_PRIOR))
-    joint = np.asarray(log_likelihoods, np.float64) + prior
+    prior = log_priors(examples.scalars[rows], examples.reference[rows])
+    joint = examples.log_likelihoods[rows].astype(np.float64) + prior
     joint -= joint.max(1, keepdims=True, initial=-np.inf)
     posteriors = joint - np.log(np.exp(joint).sum(1, keepdims=True))
     return np.maximum(posteriors, FLOOR).astype(np.float32)

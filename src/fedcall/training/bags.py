@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedcall.genomics.encoding import log_posteriors
-from fedcall.genomics.examples import IS_INDEL, Examples
+from fedcall.genomics.examples import Examples
 from fedcall.privacy.noise import StepContext, Stream, step_key
 
 HARD_SHARE = 0.75
@@ -58,7 +58,7 @@ class Rows:
 def stratify(examples: Examples) -> Rows:
     """Divide the rows with a label (0, 1 or 2) into hard and easy ones; rows without label are left out."""
     labels = np.asarray(examples.labels)
-    posteriors = log_posteriors(examples.log_likelihoods, examples.scalars[:, IS_INDEL] > 0)
+    posteriors = log_posteriors(examples)
     easy = (labels == 0) & (posteriors[:, 0] >= np.log(EASY_POSTERIOR))
     labelled = labels >= 0
     true_alleles = int(examples.metadata.get("true_alleles", 0))
