@@ -12,7 +12,8 @@ from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
 from fedcall.genomics.concordance import read_concordance
 from fedcall.genomics.concordance_pool import interval, pool
-from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_results
+from fedcall.genomics.worst_errors import CallError, DrawnRead, WorstErrors
+from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_errors, read_results
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.pages import render, to_json
 from fedcall.reporting.schemas import report_schema
@@ -177,3 +178,53 @@ def test_evaluation_report__public_people_stand_apart(study: Study, report: Eval
     assert beside.gate == report.gate
     page = render(beside, "evaluation.html", evaluation_figures(beside))
     assert re.search(r"<caption>Held-out <data[^>]*>public</data> people, <data[^>]*>1</data> in number", page)
+
+
+def test_evaluation_report__draws_the_worst_errors_of_all_patients(
+    study: Study, paths: list[Path], tmp_path: Path
+) -> None:
+    files = []
+    for site, severities in {"north": (30.0, 5.0), "south": (40.0,)}.items():
+        found = WorstErrors(errors_in_all=9, errors=tuple(drawn_error(severity) for severity in severities))
+        files.append(tmp_path / site / "errors" / f"{site}_h0.json")
+        files[-1].parent.mkdir(parents=True)
+        files[-1].write_text(found.model_dump_json())
+    report = evaluation_report(study, read_results(paths), read_errors(files))
+    assert report.errors_in_all == 18
+    assert [(row.site, row.error.severity) for row in report.errors] == [
+        ("south", 40.0),
+        ("north", 30.0),
+        ("north", 5.0),
+    ]
+    page = render(report, "evaluation.html", evaluation_figures(report))
+    shown = shown_values(page, json.loads(to_json(report)))
+    assert {"errors_in_all", "errors.0.error.position", "errors.2.error.kind"} <= shown
+    assert page.count('<svg class="pileup"') == 3
+    with pytest.raises(FedcallError, match=r"expected …/SITE/errors/PATIENT\.json"):
+        read_errors([tmp_path / "x.json"])
+
+
+def test_evaluation_report__calibration_interval_holds_the_measured_quality(report: EvaluationReport) -> None:
+    for point in report.calibration:
+        assert point.measured_low <= point.measured <= (point.measured_high or math.inf)
+        assert (point.measured_high is None) == (point.errors == 0)
+
+
+def drawn_error(severity: float) -> CallError:
+    read = DrawnRead(reverse=False, mapping_quality=60, bases="T", insertions=())
+    return CallError(
+        contig="chr1",
+        position=7,
+        ref="A",
+        alt="T",
+        kind="false call",
+        true_copies=0,
+        called_copies=1,
+        genotype_quality=severity,
+        severity=severity,
+        depth=1,
+        supporting=1,
+        start=7,
+        reference="A",
+        reads=(read,),
+    )

@@ -28,10 +28,40 @@ rule evaluate_calls:
         " --reference {input.reference:q} --json {output.concordance} > {log} 2>&1"
 
 
+rule list_errors:
+    input:
+        truth="results/{study}/{site}/labels/{patient}.vcf.gz",
+        calls="results/{study}/{site}/calls/{patient}.vcf.gz",
+        alignments="results/{study}/{site}/alignments/{patient}.bam",
+        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        regions=regions_of,
+        reference=reference_of,
+    output:
+        errors="results/{study}/{site}/errors/{patient}.json",
+    log:
+        "logs/list_errors/{study}.{site}.{patient}.log",
+    benchmark:
+        "benchmarks/list_errors/{study}.{site}.{patient}.tsv"
+    group:
+        "evaluation"
+    conda:
+        "../envs/reads.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall errors --truth {input.truth} --calls {input.calls} --alignments {input.alignments}"
+        " --regions {input.regions:q} --reference {input.reference:q} --output {output.errors} > {log} 2>&1"
+
+
 rule evaluation_report:
     input:
         study="results/{study}/study.json",
         concordances=concordances_of_this_run(),
+        errors=errors_of_this_run(),
     output:
         html=report(
             "results/{study}/evaluation.html",
@@ -53,9 +83,10 @@ rule evaluation_report:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
+        errors=lambda wildcards, input: options("--errors", input.errors),
         version=FEDCALL_VERSION,
     message:
         "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
-        " {input.concordances} > {log} 2>&1"
+        " {params.errors} {input.concordances} > {log} 2>&1"

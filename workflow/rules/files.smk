@@ -1,43 +1,6 @@
 # Which files belong to which: functions of wildcards, so that the rules read like a table of contents.
 
 
-def calls_of_this_run():
-    return [
-        f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
-        for folder, patients in RUN.holdout.items()
-        for patient in patients
-        for suffix in ("", ".tbi")
-    ]
-
-
-def releases_of_this_run():
-    """Return what left the sites, with the answers: asked for by name, so that a deleted one is made again."""
-    return [
-        f"{RESULTS}/{site}/rounds/{round}/{name}"
-        for site in SITES
-        for round in ROUNDS
-        for name in ("update.safetensors", "claim.json", "receipt.json")
-    ]
-
-
-def evaluations_of_this_run():
-    """Return the evaluation report, or nothing if no held-out patient has a truth."""
-    if not any(RUN.scored.values()):
-        return []
-    return [f"{RESULTS}/evaluation.{suffix}" for suffix in ("html", "json")]
-
-
-def privacy_reports_of_this_run():
-    """Return the reports; a hospital sees its own ledger only, so the study's report is the rehearsal's."""
-    folders = [f"{RESULTS}/{site}" for site in SITES]
-    folders += [RESULTS] if RUN.is_rehearsal else []
-    return [
-        f"{folder}/privacy.{suffix}"
-        for folder in folders
-        for suffix in ("html", "json")
-    ]
-
-
 def private_folder(template, site):
     """Return a path outside the results, such as that of a site's keys or ledger."""
     return template.format(site=site)
@@ -99,6 +62,10 @@ def option(name, value):
     return f"{name} {shlex.quote(str(value))}" if value else ""
 
 
+def options(name, values):
+    return " ".join(option(name, value) for value in values)
+
+
 def endpoint(initial):
     """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
     if RUN.is_rehearsal:
@@ -138,12 +105,3 @@ def rounds_of_site(site, name):
 def calls_to_score(wildcards):
     folder = "calls" if wildcards.caller == "final" else f"baselines/{wildcards.caller}"
     return f"{RESULTS}/{wildcards.site}/{folder}/{wildcards.patient}.vcf.gz"
-
-
-def concordances_of_this_run():
-    return [
-        f"{RESULTS}/{folder}/concordance/{caller}/{patient}.json"
-        for folder, patients in RUN.scored.items()
-        for caller in CALLERS
-        for patient in patients
-    ]

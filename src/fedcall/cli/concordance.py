@@ -1,4 +1,4 @@
-"""`fedcall concordance`: how good calls are, against truth."""
+"""`fedcall concordance` and `fedcall errors`: how good calls are against truth, and where they are wrong."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command `concordance`."""
+    """Add the commands `concordance` and `errors`."""
     app.command("concordance")(concordance)
+    app.command("errors")(errors)
 
 
 def concordance(
@@ -44,4 +45,34 @@ def concordance(
         typer.echo(
             f"{name:<7}{figures.tally.truth:>8}{figures.tally.calls:>8}{show(figures.precision):>11}"
             f"{show(figures.recall):>9}{show(figures.f1):>9}{figures.genotype_errors:>17}"
+        )
+
+
+def errors(
+    truth: Path = typer.Option(..., "--truth", help="VCF of true genotypes."),
+    calls: Path = typer.Option(..., "--calls", help="VCF of calls, with one genotype column."),
+    alignments: Path = typer.Option(..., "--alignments", help="The patient's BAM or CRAM, indexed."),
+    regions: Path = typer.Option(..., "--regions", help="BED of confident regions; only variants inside count."),
+    reference: Path = typer.Option(..., "--reference", help="Reference FASTA, indexed."),
+    sample: str | None = typer.Option(None, "--sample", help="The patient's column in the truth, if it has several."),
+    output: Path = typer.Option(..., "--output", help="JSON file to write; the evaluation report draws it."),
+    limit: int = typer.Option(50, "--limit", min=1, help="Errors to keep, worst first."),
+) -> None:
+    """List the worst errors of calls with the reads around each.
+
+    What is wrong is what 'fedcall concordance' counts as wrong. The file holds reads: it stays where they are.
+
+    Example: fedcall errors --truth truth.vcf.gz --calls calls.vcf.gz --alignments NA12878.bam
+    --regions confident.bed --reference genome.fa --sample NA12878 --output errors.json
+    """
+    from fedcall.files import write_text
+    from fedcall.genomics.worst_errors import worst_errors
+
+    found = worst_errors(truth, calls, alignments, regions, reference, sample, limit)
+    write_text(output, found.model_dump_json(indent=1) + "\n")
+    typer.echo(f"{output}: {found.errors_in_all} errors, {len(found.errors)} of them drawn")
+    for error in found.errors[:10]:
+        typer.echo(
+            f"  {error.contig}:{error.position} {error.ref[:12]}>{error.alt[:12]} {error.kind},"
+            f" shown by {error.supporting} of {error.depth} reads"
         )

@@ -90,6 +90,9 @@ def evaluation(
     concordances: list[Path] = typer.Argument(
         ..., metavar="CONCORDANCE_JSON...", help="Files …/SITE/concordance/CALLER/PATIENT.json; the path names them."
     ),
+    errors: list[Path] = typer.Option(
+        [], "--errors", help="File …/SITE/errors/PATIENT.json of 'fedcall errors', to be drawn; may be given often."
+    ),
 ) -> None:
     """Write the evaluation of calls: final model beside public-only, likelihood and bcftools, with intervals.
 
@@ -99,10 +102,10 @@ def evaluation(
     results/demo/*/concordance/*/*.json
     """
     from fedcall.federation.study import read_study
-    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_results
+    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_errors, read_results
     from fedcall.reporting.pages import write_report
 
-    document = evaluation_report(read_study(study), read_results(concordances))
+    document = evaluation_report(read_study(study), read_results(concordances), read_errors(errors) if errors else None)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
 

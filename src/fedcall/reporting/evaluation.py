@@ -1,15 +1,18 @@
 """The evaluation of a study's calls on held-out patients, and which model to use."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.stats import binomtest
+
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
-from fedcall.genomics.concordance import Concordance, read_concordance
+from fedcall.genomics.concordance import CalibrationBin, Concordance, read_concordance
 from fedcall.genomics.concordance_figures import Figures
 from fedcall.genomics.concordance_pool import Figure, difference_interval, interval, pool
+from fedcall.genomics.worst_errors import WorstErrors, read_worst_errors
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
 from fedcall.reporting.evaluation_documents import (
@@ -21,16 +24,20 @@ from fedcall.reporting.evaluation_documents import (
     EvaluationReport,
     Gate,
     Measure,
+    PatientError,
     Scope,
     StratumCell,
     StratumRow,
     Type,
     caller_name,
 )
+from fedcall.reporting.pileup_drawing import draw_pileup
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
 from fedcall.run import PUBLIC
 
+DRAWN_ERRORS = 50
+UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen
 ONLY_CALLS = ("depth", "quality")  # strata that the truth side does not have
 GATE_RULE = (
     "The jointly trained model is recommended only if its F1 over all variants of the held-out patients is not below"
@@ -76,8 +83,32 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     return results
 
 
-def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationReport:
+def read_errors(paths: Sequence[Path]) -> dict[tuple[str, str], WorstErrors]:
+    """Read the errors of the final model's calls by site and patient; the path …/SITE/errors/PATIENT.json names them.
+
+    Raises
+    ------
+    FedcallError
+        If a path or file is not of that form.
+    """
+    found = {}
+    for path in map(Path, paths):
+        parts = path.absolute().parts
+        if len(parts) < 4 or parts[-2] != "errors" or path.suffix != ".json":
+            raise FedcallError(f"{path}: expected …/SITE/errors/PATIENT.json, which names site and patient")
+        found[parts[-3], path.stem] = read_worst_errors(path)
+    return found
+
+
+def evaluation_report(
+    study: Study, results: Sequence[Result], errors: Mapping[tuple[str, str], WorstErrors] | None = None
+) -> EvaluationReport:
     """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
+
+    Parameters
+    ----------
+    errors : mapping, optional
+        Errors of the final model's calls by (site, patient); the worst are drawn.
 
     Raises
     ------
@@ -116,6 +147,8 @@ def evaluation_report(study: Study, results: Sequence[Result]) -> EvaluationRepo
         scopes=scopes,
         strata=_strata(pooled),
         calibration=_calibration(pooled),
+        errors_in_all=None if errors is None else sum(own.errors_in_all for own in errors.values()),
+        errors=_worst(errors or {}),
         notes=_notes(),
         software=software(),
     )
@@ -136,17 +169,22 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
         for caller in report.callers
     }
     quality = {
-        names[caller]: (
-            [point.low + 5.0 for point in report.calibration if point.caller == caller],
-            [point.measured for point in report.calibration if point.caller == caller],
-        )
+        names[caller]: [
+            (
+                (point.low + point.high) / 2,
+                figures.Estimate(point.measured, point.measured_low, point.measured_high or UNBOUNDED),
+            )
+            for point in report.calibration
+            if point.caller == caller
+        ]
         for caller in report.callers
     }
     label = "F1 of genotypes, with 95 % interval"
     return {
         "callers": figures.dots("callers", list(names.values()), by_caller, label),
         "sites": figures.dots("sites", [site.site or "" for site in sites], by_site, label),
-        "calibration": figures.calibration("calibration", {name: xy for name, xy in quality.items() if xy[0]}),
+        "calibration": figures.calibration("calibration", {name: points for name, points in quality.items() if points}),
+        **{f"error-{number}": draw_pileup(shown.error) for number, shown in enumerate(report.errors)},
     }
 
 
@@ -295,18 +333,38 @@ def _stratum_order(key: tuple[str, str, str]) -> tuple[bool, str, float, str]:
 
 def _calibration(pooled: dict[Caller, Concordance]) -> tuple[CalibrationPoint, ...]:
     return tuple(
-        CalibrationPoint(
-            caller=caller,
-            low=point.low,
-            high=point.high,
-            calls=point.calls,
-            errors=point.errors,
-            measured=-10 * math.log10((point.errors + 0.5) / (point.calls + 1)),
-        )
+        _calibration_point(caller, point)
         for caller, concordance in pooled.items()
         for point in concordance.calibration
         if point.calls
     )
+
+
+def _calibration_point(caller: Caller, point: CalibrationBin) -> CalibrationPoint:
+    exact = binomtest(point.errors, point.calls).proportion_ci(method="exact")
+    return CalibrationPoint(
+        caller=caller,
+        low=point.low,
+        high=point.high,
+        calls=point.calls,
+        errors=point.errors,
+        measured=_phred((point.errors + 0.5) / (point.calls + 1)),
+        measured_low=_phred(exact.high),
+        measured_high=_phred(exact.low) if point.errors else None,
+    )
+
+
+def _phred(error: float) -> float:
+    return -10 * math.log10(error)
+
+
+def _worst(errors: Mapping[tuple[str, str], WorstErrors]) -> tuple[PatientError, ...]:
+    everyone = [
+        PatientError(site=site, patient=patient, error=error)
+        for (site, patient), own in sorted(errors.items())
+        for error in own.errors
+    ]
+    return tuple(sorted(everyone, key=lambda one: -one.error.severity)[:DRAWN_ERRORS])
 
 
 def _notes() -> tuple[Statement, ...]:

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fedcall.documents import Document
 from fedcall.federation.study import Name
+from fedcall.genomics.worst_errors import CallError
 from fedcall.reporting.privacy_documents import Statement, StudyFacts, Text
 
 Caller = Literal["final", "initial", "likelihood", "bcftools"]
@@ -71,6 +72,8 @@ class CalibrationPoint(Document):
     calls: int
     errors: int
     measured: float = Field(description="Phred of the measured error, (errors + 1/2) / (calls + 1).")
+    measured_low: float = Field(description="Lower end of its 95 % interval, Phred (Clopper and Pearson 1934).")
+    measured_high: float | None = Field(description="Upper end, Phred; null without an error, when there is none.")
 
 
 class Difference(Document):
@@ -97,6 +100,14 @@ class Gate(Document):
     difference: Difference = Field(description="F1 of the final less that of the initial model, on the same patients.")
 
 
+class PatientError(Document):
+    """One error of the final model's calls, with the reads around it."""
+
+    site: Name
+    patient: Name
+    error: CallError
+
+
 class EvaluationReport(Document):
     """Calls of held-out patients against truth, caller by caller."""
 
@@ -115,6 +126,8 @@ class EvaluationReport(Document):
     scopes: tuple[Scope, ...] = Field(description="All sites first, then site by site.")
     strata: tuple[StratumRow, ...]
     calibration: tuple[CalibrationPoint, ...]
+    errors_in_all: int | None = Field(description="Wrong alleles in the final model's calls; null: not looked for.")
+    errors: tuple[PatientError, ...] = Field(description="The worst of them over all patients, worst first.")
     notes: tuple[Statement, ...]
     software: tuple[Statement, ...]
 

@@ -102,18 +102,30 @@ def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate 
 
 
 @matplotlib.rc_context(STYLE)
-def calibration(name: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> str:
-    """Draw the measured against the stated quality (both Phred) per caller; the diagonal is perfect."""
-    figure, axes = _canvas(5.2, 3.8)
-    top = max([quality for xs, ys in series.values() for quality in (*xs, *ys)] + [10.0]) * 1.05
+def calibration(name: str, series: Mapping[str, Sequence[tuple[float, Estimate]]]) -> str:
+    """Draw the measured against the stated quality (both Phred) per caller, with intervals; the diagonal is perfect."""
+    figure, axes = _canvas(5.6, 3.8)
+    stated = [quality for points in series.values() for quality, _ in points]
+    top = max([*stated, *(point.value for points in series.values() for _, point in points), 10.0]) * 1.05
     axes.plot([0, top], [0, top], color=INK, linewidth=1, linestyle=":", label="as stated")
-    for (title, (stated, measured)), (colour, marker) in zip(series.items(), SERIES, strict=False):
-        axes.plot(stated, measured, color=colour, marker=marker, markersize=5, linewidth=1.2, label=title)
+    for index, ((title, points), (colour, marker)) in enumerate(zip(series.items(), SERIES, strict=False)):
+        shift = (index - (len(series) - 1) / 2) * top / 90  # intervals must not hide each other
+        values = [point.value for _, point in points]
+        axes.errorbar(
+            [quality + shift for quality, _ in points],
+            values,
+            yerr=[[point.value - point.low for _, point in points], [point.high - point.value for _, point in points]],
+            fmt=marker,
+            color=colour,
+            markersize=5,
+            linewidth=1,
+            label=title,
+        )
     axes.set_xlim(0, top)
     axes.set_ylim(0, top)
     axes.set_xlabel("Stated genotype quality GQ (Phred)")
     axes.set_ylabel("Measured quality (Phred)")
-    axes.legend(loc="upper left", frameon=False)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return _svg(figure, name)
 
 

@@ -1,0 +1,55 @@
+# What this run makes: the files that the default target and the reports ask for.
+
+
+def calls_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
+        for folder, patients in RUN.holdout.items()
+        for patient in patients
+        for suffix in ("", ".tbi")
+    ]
+
+
+def releases_of_this_run():
+    """Return what left the sites, with the answers: asked for by name, so that a deleted one is made again."""
+    return [
+        f"{RESULTS}/{site}/rounds/{round}/{name}"
+        for site in SITES
+        for round in ROUNDS
+        for name in ("update.safetensors", "claim.json", "receipt.json")
+    ]
+
+
+def evaluations_of_this_run():
+    """Return the evaluation report, or nothing if no held-out patient has a truth."""
+    if not any(RUN.scored.values()):
+        return []
+    return [f"{RESULTS}/evaluation.{suffix}" for suffix in ("html", "json")]
+
+
+def privacy_reports_of_this_run():
+    """Return the reports; a hospital sees its own ledger only, so the study's report is the rehearsal's."""
+    folders = [f"{RESULTS}/{site}" for site in SITES]
+    folders += [RESULTS] if RUN.is_rehearsal else []
+    return [
+        f"{folder}/privacy.{suffix}"
+        for folder in folders
+        for suffix in ("html", "json")
+    ]
+
+
+def concordances_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/concordance/{caller}/{patient}.json"
+        for folder, patients in RUN.scored.items()
+        for caller in CALLERS
+        for patient in patients
+    ]
+
+
+def errors_of_this_run():
+    return [
+        f"{RESULTS}/{folder}/errors/{patient}.json"
+        for folder, patients in RUN.scored.items()
+        for patient in patients
+    ]
