@@ -63,6 +63,13 @@ def records(path: Path) -> list[str]:
         ("c1 4 . T C,* . . . GT 1/2", ["c1 4 T C 1/0"]),
         ("c1 4 . T C,<NON_REF> . . . GT 0/1", ["c1 4 T C 0/1"]),
         ("c1 4 . T . . . . GT 0/0", []),
+        # Bases that change together are taken apart; each keeps the genotype.
+        ("c1 3 . TTA CTG . . . GT 0|1", ["c1 3 T C 0|1", "c1 5 A G 0|1"]),
+        ("c1 3 . TT CC,CG . . . GT 1|2", ["c1 3 T C 1|1", "c1 4 T C 1|0", "c1 4 T G 0|1"]),
+        # Haploid, as callers write the X of a man.
+        ("c1 4 . T C . . . GT 1", ["c1 4 T C 1"]),
+        # The base lies inside a deletion that another record spells out.
+        ("c1 4 . T *,C . . . GT 1/2", ["c1 4 T C 0/1"]),
     ],
 )
 def test_normalise_labels__writes_one_form(reference: Path, tmp_path: Path, row: str, expected: list[str]) -> None:
@@ -84,6 +91,69 @@ def test_normalise_labels__counts_what_it_leaves_out(reference: Path, tmp_path: 
     assert "1 variants of p1; left out: 1 filtered, 1 not carried, 1 not spelled in bases, 1 repeated" in (
         summary.sentence()
     )
+
+
+@pytest.mark.parametrize(
+    ("genotypes", "merged"),
+    [(("0|1", "1|0"), "1|1"), (("0|1", "0|1"), "0|1"), (("0/1", "0/1"), "0/1"), (("0/1", "1/1"), "1/1")],
+)
+def test_normalise_labels__merges_what_stands_twice(
+    reference: Path, tmp_path: Path, genotypes: tuple[str, str], merged: str
+) -> None:
+    # The same deletion of an A, at two places of the run.
+    rows = [f"c1 10 . AA A . . . GT {genotypes[0]}", f"c1 13 . AA A . . . GT {genotypes[1]}"]
+    summary = normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
+    assert records(tmp_path / "o.vcf.gz") == [f"c1 9 CA C {merged}"]
+    assert summary.dropped == {"repeated": 1}
+
+
+GATK = [
+    "c1 1 . G <NON_REF> . . END=3 GT:DP:GQ 0/0:31:90",
+    "c1 4 . T C,<NON_REF> 800 . DP=30 GT:DP:GQ:PGT:PID:PS 0|1:30:99:0|1:4_T_C:4",
+    "c1 5 . A G,<NON_REF> 800 . DP=30 GT:DP:GQ:PGT:PID:PS 1|1:30:99:1|1:4_T_C:4",
+    "c1 6 . C <NON_REF> . . END=8 GT:DP:GQ 0/0:3:5",
+    "c1 9 . CAA C,<NON_REF> 90 . DP=30 GT:DP:GQ 0/1:30:80",
+    "c1 11 . A T,*,<NON_REF> 90 . DP=30 GT:DP:GQ 1/2:30:70",
+    "c1 12 . A <NON_REF> . . END=30 GT:DP:GQ 0/0:30:60",
+]
+DEEP_VARIANT = [
+    "c1 1 . G <*> 0 . END=3 GT:GQ:MIN_DP 0/0:50:30",
+    "c1 4 . T C,<*> 40 PASS . GT:GQ:DP:VAF 0/1:39:30:0.5,0",
+    "c1 5 . A G,<*> 1 RefCall . GT:GQ:DP:VAF 0/0:12:30:0.1,0",
+    "c1 6 . C G,<*> 1 RefCall . GT:GQ:DP:VAF ./.:3:30:0.1,0",
+    "c1 7 . A <*> 0 . END=30 GT:GQ:MIN_DP 0/0:50:30",
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (GATK, ["c1 4 T C 0|1", "c1 5 A G 1|1", "c1 9 CAA C 0/1", "c1 11 A T 1/0"]),
+        (DEEP_VARIANT, ["c1 4 T C 0/1"]),
+    ],
+    ids=["GATK HaplotypeCaller", "DeepVariant"],
+)
+def test_normalise_labels__reads_the_gvcf_of_callers(
+    reference: Path, tmp_path: Path, rows: list[str], expected: list[str]
+) -> None:
+    path = Path(pysam.tabix_index(str(gvcf(tmp_path / "t.vcf", rows)), preset="vcf"))
+    normalise_labels(path, reference, tmp_path / "o.vcf.gz")
+    assert records(tmp_path / "o.vcf.gz") == expected
+
+
+def gvcf(path: Path, rows: list[str]) -> Path:
+    """Write records with the headers of HaplotypeCaller and DeepVariant."""
+    kinds = {"END": "Integer", "DP": "Integer"}
+    formats = {"GT": "String", "DP": "Integer", "GQ": "Integer", "MIN_DP": "Integer", "PS": "Integer"}
+    formats |= {"PGT": "String", "PID": "String"}
+    lines = ["##fileformat=VCFv4.2", f"##contig=<ID=c1,length={len(SEQUENCE)}>"]
+    lines += ['##FILTER=<ID=RefCall,Description="x">', '##ALT=<ID=NON_REF,Description="x">']
+    lines += [f'##INFO=<ID={key},Number=1,Type={kind},Description="x">' for key, kind in kinds.items()]
+    lines += [f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">' for key, kind in formats.items()]
+    lines += ['##FORMAT=<ID=VAF,Number=A,Type=Float,Description="x">']
+    lines += ["\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", "p1"])]
+    path.write_text("\n".join([*lines, *("\t".join(row.split()) for row in rows)]) + "\n")
+    return path
 
 
 def test_normalise_labels__one_sample_of_many_without_the_alleles_of_others(reference: Path, tmp_path: Path) -> None:
@@ -108,6 +178,14 @@ def test_normalise_labels__regions_hold_the_left_aligned_start(reference: Path, 
     assert records(tmp_path / "o.vcf.gz") == ["c1 9 CA C 0/1"]
     with pysam.TabixFile(str(tmp_path / "o.vcf.gz")) as index:
         assert len(list(index.fetch("c1", 8, 9))) == 1
+
+
+def test_normalise_labels__a_region_cuts_a_change_of_several_bases(reference: Path, tmp_path: Path) -> None:
+    bed = tmp_path / "r.bed"
+    bed.write_text("c1\t3\t5\n")
+    path = truth(tmp_path / "t.vcf", ["c1 3 . TTAC CGGG . . . GT 0/1"])
+    normalise_labels(path, reference, tmp_path / "o.vcf.gz", regions=bed)
+    assert records(tmp_path / "o.vcf.gz") == ["c1 4 T G 0/1", "c1 5 A G 0/1"]
 
 
 def test_normalise_labels__contigs_come_in_the_order_of_the_reference(reference: Path, tmp_path: Path) -> None:
@@ -177,10 +255,10 @@ def test_normalise_labels__keeps_the_haplotypes(reference: Path, tmp_path: Path,
         position += length + 6
     normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
     normalised = [record.split() for record in records(tmp_path / "o.vcf.gz")]
-    assert len(normalised) == len(variants)
     assert apply(variants) == apply([(int(row[1]), row[2], row[3]) for row in normalised])
     for _, start, ref, alt, _ in normalised:
         assert (ref[-1] != alt[-1] and (ref[0] != alt[0] or min(len(ref), len(alt)) == 1)) or start == "1"
+        assert len(ref) != len(alt) or len(ref) == 1
 
 
 def apply(variants: list[tuple[int, str, str]]) -> str:

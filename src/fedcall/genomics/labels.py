@@ -47,8 +47,9 @@ def label_types(truth: Path) -> Literal["all", "snps"]:
                 return "snps" if line.value == "snps" else "all"
         count = 0
         for record in variants:
-            count += 1
-            if len(record.ref) > 1 or any(len(alt) > 1 and alt[0] != "<" for alt in record.alts or ()):
+            spelled = [alt for alt in record.alts or () if alt[0] not in "<*"]
+            count += bool(spelled)  # a gVCF's blocks say nothing about what it knows
+            if spelled and (len(record.ref) > 1 or any(len(alt) > 1 for alt in spelled)):
                 return "all"
     return "snps" if count >= _RECORDS_TO_JUDGE else "all"
 

@@ -41,8 +41,10 @@ def normalise_labels(
 ) -> LabelSummary:
     """Write one patient's true variants as bgzipped, indexed VCF.
 
-    Every record is checked against the reference, split by allele and left-aligned (`bcftools norm -c e -m -any`).
-    Kept are alleles spelled in bases that the patient carries, with nothing but the genotype.
+    Every record is checked against the reference, split by allele and left-aligned (`bcftools norm -c e -m -any`), and
+    bases that change together become single changes. Kept are alleles spelled in bases that the patient carries, with
+    nothing but the genotype. Files of callers are read as well as truth sets: blocks without variation and symbolic alleles of a gVCF
+    (`<NON_REF>`, `<*>`) and alleles that only say that another record deletes the base (`*`) are left out.
 
     Parameters
     ----------
@@ -53,7 +55,7 @@ def normalise_labels(
     output : Path
         VCF to write, `.vcf.gz`; the index goes to `output` + `.tbi`, first.
     regions : Path, optional
-        BED; only variants whose left-aligned record starts in a region are kept.
+        BED; only changes whose left-aligned record starts in a region are kept.
     sample : str, optional
         The patient's column; may be left out if there is only one.
 
@@ -151,9 +153,9 @@ def _bcftools_norm(
         path, "view", ["--no-version", "-I", "-a", "-s", sample, *access, "-Ou", "-o", str(selected), str(source)]
     )
     run_bcftools(path, "annotate", ["--no-version", "-x", "INFO,^FORMAT/GT", "-Ou", "-o", str(plain), str(selected)])
-    options = ["--no-version", "-f", str(reference), "-m", "-any", "-c", "e", "-Ou", "-o", str(normalised)]
+    options = ["--no-version", "-f", str(reference), "-m", "-any", "-c", "e"]
     try:
-        run_bcftools(path, "norm", [*options, str(plain)])
+        run_bcftools(path, "norm", [*options, "-Ou", "-o", str(normalised), str(plain)])
     except FedcallError as error:
         raise _explain(path, reference, str(error)) from None
     return normalised
@@ -180,7 +182,12 @@ def _carried(normalised: Path, spans: list[tuple[str, int, int]], dropped: Count
             filters = [name for name in record.filter if name != "PASS"]
             call = record.samples[0]
             genotype = call.get("GT", ())
-            if not inside(record.chrom, record.start):
+            changes = [
+                change
+                for change in _single_changes(record.pos, (record.ref or "").upper(), alleles[-1].upper())
+                if inside(record.chrom, change[0] - 1)
+            ]
+            if not changes:
                 continue
             if not genotype or all(allele is None for allele in genotype):
                 dropped["without genotype"] += 1
@@ -193,19 +200,41 @@ def _carried(normalised: Path, spans: list[tuple[str, int, int]], dropped: Count
             else:
                 separator = "|" if call.phased else "/"
                 spelled = separator.join("." if allele is None else str(allele) for allele in genotype)
-                yield record.chrom, record.pos, alleles[0].upper(), alleles[1].upper(), spelled
+                for position, ref, alt in changes:
+                    yield record.chrom, position, ref, alt, spelled
+
+
+def _single_changes(position: int, ref: str, alt: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the bases that differ of a substitution; anything that changes the length stays whole."""
+    if len(ref) != len(alt) or ref == alt:
+        yield position, ref, alt
+        return
+    for offset, (before, after) in enumerate(zip(ref, alt, strict=True)):
+        if before != after:
+            yield position + offset, before, after
 
 
 def _ordered(variants: Iterator[Variant], lengths: dict[str, int], dropped: Counter[str]) -> list[Variant]:
-    """Return variants by contig of the reference and position; of equal alleles the first stays."""
+    """Return variants by contig of the reference and position, equal alleles merged."""
     order = {contig: index for index, contig in enumerate(lengths)}
     unique: dict[tuple[str, int, str, str], Variant] = {}
     for variant in variants:
-        if variant[:4] in unique:
+        known = unique.setdefault(variant[:4], variant)
+        if known is not variant:
             dropped["repeated"] += 1
-        else:
-            unique[variant[:4]] = variant
+            unique[variant[:4]] = (*variant[:4], _merged(known[4], variant[4]))
     return sorted(unique.values(), key=lambda variant: (order[variant[0]], *variant[1:]))
+
+
+def _merged(one: str, other: str) -> str:
+    """Return the genotype of an allele that stands in two records.
+
+    Phased, a haplotype carries it if either record says so. Unphased, it is taken for one statement made twice, and
+    the one with more copies stays.
+    """
+    if "|" in one and "|" in other and len(one) == len(other) == 3:
+        return "|".join("1" if "1" in pair else pair[0] for pair in zip(one[::2], other[::2], strict=True))
+    return max(one, other, key=lambda genotype: genotype.count("1"))
 
 
 def _output_header(sample: str, contigs: dict[str, int], types: str) -> str:
