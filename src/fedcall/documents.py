@@ -74,6 +74,25 @@ def read_unverified(signed: bytes, kind: type[Kind]) -> tuple[Kind, str]:
     return document, str(envelope.get("public_key"))
 
 
+def is_exact(signed: bytes, document: Document) -> bool:
+    """Say whether `signed` is byte for byte what `sign` wrote of `document`.
+
+    A signature covers what a document says, not its bytes: spaces, repeated keys, numbers written as text and unused
+    bits of base64 leave it valid. Where the bytes themselves are named by a digest, they must be exact.
+    """
+    try:
+        envelope = json.loads(signed)
+        signature = base64.b64decode(envelope["signature"], validate=True)
+        canonical = {
+            "body": document.model_dump(mode="json"),
+            "public_key": envelope["public_key"],
+            "signature": base64.b64encode(signature).decode(),
+        }
+        return bytes(rfc8785.dumps(canonical)) == signed
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
 def read_signed(path: Path, kind: type[Kind], public_key: str) -> Kind:
     """Read and verify a signed document; errors name the file."""
     try:
@@ -101,10 +120,10 @@ def _open(signed: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
         if not isinstance(envelope, dict) or set(envelope) != {"body", "public_key", "signature"}:
             raise FedcallError(f"{name}: not a signed document (body, public_key, signature expected)")
         return kind.model_validate(envelope["body"]), envelope
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):
-        raise FedcallError(f"{name}: not JSON") from None
     except ValidationError as error:
         raise FedcallError(f"{name}: {describe(error)}") from None
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or a number of thousands of digits
+        raise FedcallError(f"{name}: not JSON") from None
 
 
 def describe(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""Whether an update may enter the average: a pure function of study, history, open round, claim and update.
+"""Whether an update may enter a round: a pure function of study, history, open round, claim and update.
 
 The order of the checks is that of design §7. Each refusal has a reason code and a sentence for the site.
 
@@ -10,28 +10,39 @@ may have spent more than that (a release that never arrived); so it may claim mo
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
-
-from fedcall.documents import read_unverified, verify
+from fedcall.documents import is_exact, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.federation.claims import Claim, ReasonCode
-from fedcall.federation.study import Site, Study
+from fedcall.federation.study import Study
+from fedcall.federation.update_checks import (
+    OpenRound,
+    Refused,
+    check_noise_floor,
+    check_norm_ceiling,
+    read_update,
+)
 from fedcall.privacy.accounting import compose
-from fedcall.privacy.adaptive_clipping import clip_norms, step_clip_norms
+from fedcall.privacy.adaptive_clipping import clip_norms
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.privacy.update_noise import largest_share_deviation, norm_bounds
-from fedcall.weights import weights_digest
+from fedcall.privacy.update_noise import largest_share_deviation
+
+__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge"]
 
 MAX_CLAIM_BYTES = 64 * 1024
-_HEADER_BYTES = 64 * 1024  # names, shapes and metadata of an update file
+_SENTENCE_LENGTH = 300
 _CLIP_TOLERANCE = 1e-9  # relative; other machines may round an exponential differently
 _EPSILON_TOLERANCE = 1e-3  # relative; other machines may round a PLD differently
+
+# Composing terms far from the study's can take hours, and a site may claim any. What is outside of these limits has no
+# finite epsilon here, which ends the site's budget.
+_MAX_OTHER_TERMS = 3
+_NOISE_FACTORS = (0.25, 100.0)
+_LEAST_SAMPLING_FACTOR = 0.25
+_MOST_STEPS_FACTOR = 10
 
 
 @dataclass(frozen=True)
@@ -43,15 +54,6 @@ class History:
     clip_norm: float | None = None  # where adaptive clipping stands after the last release; None before the first
     has_answered: bool = False  # in the open round
     is_quarantined: bool = False
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    """The round that collects updates: its number, its base and the shapes an update must have."""
-
-    number: int
-    base: str
-    shapes: Mapping[str, tuple[int, ...]]  # of the trainable tensors
 
 
 @dataclass(frozen=True)
@@ -68,17 +70,10 @@ class Decision:
     clip_norm: float | None = None  # where adaptive clipping stands after this release
 
 
-class _Refused(Exception):  # noqa: N818
-    def __init__(self, reason: ReasonCode, sentence: str) -> None:
-        super().__init__(sentence)
-        self.reason: ReasonCode = reason
-        self.sentence = sentence
-
-
 def judge(
     study: Study, site: str, history: History, open_round: OpenRound, requested: int, signed: bytes, update: bytes
 ) -> Decision:
-    """Decide on one upload.
+    """Decide on one upload, on its own; `outliers` compares a round's updates with each other when it closes.
 
     Parameters
     ----------
@@ -96,100 +91,105 @@ def judge(
     Decision
         Never raises for anything the sender can send.
     """
-    document = hashlib.sha256(signed).hexdigest()
-    content: str | None = None
-    released: PrivacyTerms | None = None
-    epsilon: float | None = None
-    ledger_head: str | None = None
-    clip_norm: float | None = None
+    decision = Decision("malformed", "", hashlib.sha256(signed).hexdigest())
     try:
-        registered, claim = _identify(study, site, signed)
-        document, ledger_head = claim.digest, claim.ledger_head
-        if claim.study != study.digest:
-            raise _Refused("wrong-study", f"the claim is for study {claim.study}, this is {study.digest}")
-        if claim.outcome == "update":
-            content, released = claim.update, claim.privacy
-            clip_norm = _next_clip_norm(study, claim, history)
-        is_new = content is not None and content not in (history.releases or {})
-        epsilon = _spent(study, history, (content, released) if is_new else None)
-        if history.is_quarantined:
-            raise _Refused("site-quarantined", f"site '{site}' is quarantined; ask the coordinator to release it")
+        claim = _identify(study, site, signed)
+        _check_study(study, claim)
+        decision = _account(study, history, claim)
+        _check_standing(site, history)
         _check_round(claim, open_round, requested)
-        if history.has_answered:
-            raise _Refused("replay", f"site '{site}' has already answered round {claim.round} with another claim")
-        if claim.outcome == "update" and not is_new:
-            raise _Refused("replay", "this update was already received")
+        _check_replay(claim, history)
         if claim.outcome == "withheld":
-            if claim.update is not None or update:
-                raise _Refused("malformed", "a withheld claim comes without an update")
-            return Decision(
-                "withheld", f"site '{site}' withheld its update", document, epsilon, ledger_head=ledger_head
-            )
-        tensors = _read_update(claim, open_round, update)
+            _check_withheld(claim, update)
+            return replace(decision, reason="withheld", sentence=f"site '{site}' withheld its update")
+        tensors = read_update(claim, open_round, update)
         _check_mechanism(study, claim)
-        _check_epsilon(study, claim, epsilon)
         _check_clipping(study, claim, history)
-        _check_norm(study, registered, claim, tensors)
-    except _Refused as refusal:
-        return Decision(refusal.reason, refusal.sentence, document, epsilon, content, released, ledger_head, clip_norm)
-    sentence = "accepted" if epsilon is None else f"accepted; cumulative epsilon {epsilon:.4g}"
-    return Decision("ok", sentence, document, epsilon, content, released, ledger_head, clip_norm)
+        _check_epsilon(study, claim, decision.epsilon)
+        check_noise_floor(study, claim, tensors)
+        check_norm_ceiling(study, claim, tensors)
+    except Refused as refusal:
+        return replace(decision, reason=refusal.reason, sentence=_readable(refusal.sentence))
+    spent = "" if decision.epsilon is None else f"; cumulative epsilon {decision.epsilon:.4g}"
+    return replace(decision, reason="ok", sentence=f"accepted{spent}")
 
 
-def _identify(study: Study, site: str, signed: bytes) -> tuple[Site, Claim]:
+def _identify(study: Study, site: str, signed: bytes) -> Claim:
+    """Return the claim if it is the site's own word, byte for byte as it was signed."""
     registered = next((known for known in study.sites if known.name == site), None)
     if registered is None:
-        raise _Refused("unregistered-site", f"site '{site}' is not part of study '{study.name}'")
+        raise Refused("unregistered-site", f"site '{site}' is not part of study '{study.name}'")
     if len(signed) > MAX_CLAIM_BYTES:
-        raise _Refused("too-large", f"a claim has at most {MAX_CLAIM_BYTES} bytes, found {len(signed)}")
+        raise Refused("too-large", f"a claim has at most {MAX_CLAIM_BYTES} bytes, found {len(signed)}")
     try:
         claim, _ = read_unverified(signed, Claim)
     except FedcallError as error:
-        raise _Refused("malformed", str(error)) from None
+        raise Refused("malformed", str(error)) from None
     if claim.site != site:
-        raise _Refused("unregistered-site", f"the claim names site '{claim.site}', the node key is that of '{site}'")
+        raise Refused("unregistered-site", f"the claim names site '{claim.site}', the node key is that of '{site}'")
     try:
-        return registered, verify(signed, Claim, registered.public_key)
+        verify(signed, Claim, registered.public_key)
     except FedcallError as error:
-        raise _Refused("bad-signature", str(error)) from None
+        raise Refused("bad-signature", str(error)) from None
+    if not is_exact(signed, claim):
+        raise Refused("malformed", "the claim is not in canonical form: other bytes than those that were signed")
+    return claim
+
+
+def _check_study(study: Study, claim: Claim) -> None:
+    if claim.study != study.digest:
+        raise Refused("wrong-study", f"the claim is for study {claim.study}, this is {study.digest}")
+    if claim.outcome == "update" and claim.update is None:
+        raise Refused("malformed", "the claim says that an update was made, and does not name it")
+
+
+def _account(study: Study, history: History, claim: Claim) -> Decision:
+    """Return what holds from here on whatever the outcome: the release was made, so it is counted."""
+    releases = dict(history.releases or {})
+    if claim.outcome == "withheld":
+        spent = _spent(study, releases)
+        return Decision("malformed", "", claim.digest, spent, ledger_head=claim.ledger_head)
+    releases.setdefault(str(claim.update), claim.privacy)
+    return Decision(
+        "malformed",
+        "",
+        claim.digest,
+        _spent(study, releases),
+        claim.update,
+        claim.privacy,
+        claim.ledger_head,
+        _next_clip_norm(study, claim, history),
+    )
+
+
+def _check_standing(site: str, history: History) -> None:
+    if history.is_quarantined:
+        raise Refused("site-quarantined", f"site '{site}' is quarantined; ask the coordinator to release it")
 
 
 def _check_round(claim: Claim, open_round: OpenRound, requested: int) -> None:
     if claim.round != requested:
-        raise _Refused("wrong-round", f"the claim is for round {claim.round}, it was sent for round {requested}")
+        raise Refused("wrong-round", f"the claim is for round {claim.round}, it was sent for round {requested}")
     if claim.round < open_round.number:
-        raise _Refused("late", f"round {claim.round} is closed; round {open_round.number} is open")
+        raise Refused("late", f"round {claim.round} is closed; fetch round {open_round.number}")
     if claim.round > open_round.number:
-        raise _Refused("wrong-round", f"round {claim.round} is not open yet; round {open_round.number} is open")
+        raise Refused("wrong-round", f"round {claim.round} is not open yet; round {open_round.number} is open")
     if claim.base != open_round.base:
-        raise _Refused(
+        raise Refused(
             "wrong-base", f"the update starts from model {claim.base}, round {claim.round} from {open_round.base}"
         )
 
 
-def _read_update(claim: Claim, open_round: OpenRound, update: bytes) -> dict[str, np.ndarray]:
-    limit = sum(4 * math.prod(shape) for shape in open_round.shapes.values()) + _HEADER_BYTES
-    if len(update) > limit:
-        raise _Refused("too-large", f"an update of this model has at most {limit} bytes, found {len(update)}")
-    try:
-        tensors = load(update)
-        digest = weights_digest(tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise _Refused("malformed", f"the update is not a complete safetensors file ({error})") from None
-    if digest != claim.update:
-        raise _Refused("malformed", f"the update has digest {digest}, the claim says {claim.update}")
-    if set(tensors) != set(open_round.shapes):
-        odd = sorted(set(tensors) ^ set(open_round.shapes))[0]
-        verb = "is not trainable here" if odd in tensors else "is missing"
-        raise _Refused("tensor-names", f"tensor '{odd[:80]}' {verb}; exactly the trainable tensors are expected")
-    for name, shape in sorted(open_round.shapes.items()):
-        if tensors[name].shape != shape:
-            raise _Refused("tensor-shape", f"tensor '{name}' has shape {tensors[name].shape}, {shape} is expected")
-        if tensors[name].dtype != np.float32:
-            raise _Refused("tensor-dtype", f"tensor '{name}' is {tensors[name].dtype}, float32 is expected")
-        if not np.isfinite(tensors[name]).all():
-            raise _Refused("not-finite", f"tensor '{name}' has values that are not finite")
-    return tensors
+def _check_replay(claim: Claim, history: History) -> None:
+    if history.has_answered:
+        raise Refused("replay", f"site '{claim.site}' has already answered round {claim.round} with another claim")
+    if claim.outcome == "update" and claim.update in (history.releases or {}):
+        raise Refused("replay", "this update was already received")
+
+
+def _check_withheld(claim: Claim, update: bytes) -> None:
+    if claim.update is not None or update:
+        raise Refused("malformed", "a withheld claim comes without an update")
 
 
 def _check_mechanism(study: Study, claim: Claim) -> None:
@@ -197,25 +197,25 @@ def _check_mechanism(study: Study, claim: Claim) -> None:
         return
     agreed, used = study.privacy.model_dump(mode="json"), claim.privacy.model_dump(mode="json")
     key = next(key for key in agreed if agreed[key] != used[key])
-    raise _Refused("mechanism", f"privacy.{key} {used[key]} was used, {agreed[key]} is agreed")
+    raise Refused("mechanism", f"privacy.{key} {used[key]} was used, {agreed[key]} is agreed")
 
 
 def _check_epsilon(study: Study, claim: Claim, epsilon: float | None) -> None:
     cap = study.privacy.max_epsilon
     if study.privacy.noise_multiplier == 0:
         if claim.epsilon is not None:
-            raise _Refused("epsilon", f"the claim says epsilon {claim.epsilon:g}, but without noise there is none")
+            raise Refused("epsilon", f"the claim says epsilon {claim.epsilon:g}, but without noise there is none")
         return
     if epsilon is None:
-        raise _Refused("budget", "an earlier release of this site had no finite epsilon")
+        raise Refused("budget", "an earlier release of this site had no finite epsilon")
     if cap is not None and epsilon > cap:
-        raise _Refused("budget", f"cumulative epsilon {epsilon:.4g} passes max_epsilon {cap:g}")
+        raise Refused("budget", f"cumulative epsilon {epsilon:.4g} passes max_epsilon {cap:g}")
     if claim.epsilon is None or not math.isfinite(claim.epsilon):
-        raise _Refused("epsilon", f"the claim names no epsilon; {epsilon:.4g} is recomputed")
+        raise Refused("epsilon", f"the claim names no epsilon; {epsilon:.4g} is recomputed")
     if claim.epsilon < epsilon * (1 - _EPSILON_TOLERANCE):
-        raise _Refused("epsilon", f"the claim says epsilon {claim.epsilon:.6g}, {epsilon:.6g} is recomputed")
+        raise Refused("epsilon", f"the claim says epsilon {claim.epsilon:.6g}, {epsilon:.6g} is recomputed")
     if cap is not None and claim.epsilon > cap * (1 + _EPSILON_TOLERANCE):
-        raise _Refused("budget", f"the claim says epsilon {claim.epsilon:.4g}, max_epsilon is {cap:g}")
+        raise Refused("budget", f"the claim says epsilon {claim.epsilon:.4g}, max_epsilon is {cap:g}")
 
 
 def _check_clipping(study: Study, claim: Claim, history: History) -> None:
@@ -223,23 +223,23 @@ def _check_clipping(study: Study, claim: Claim, history: History) -> None:
     trace = claim.clipping
     if study.privacy.clipping == "fixed":
         if trace is not None:
-            raise _Refused("mechanism", "the claim tells of adaptive clipping, fixed clipping is agreed")
+            raise Refused("mechanism", "the claim tells of adaptive clipping, fixed clipping is agreed")
         return
     if trace is None or len(trace.shares) != study.privacy.steps_per_round:
-        raise _Refused(
+        raise Refused(
             "mechanism",
             f"the claim has {len(trace.shares) if trace else 'no'} shares of adaptive clipping,"
             f" {study.privacy.steps_per_round} are expected, one a step",
         )
     start = history.clip_norm or study.privacy.clip_norm
     if not math.isclose(trace.start, start, rel_tol=_CLIP_TOLERANCE):
-        raise _Refused(
+        raise Refused(
             "mechanism", f"clipping starts at {trace.start:.6g}, the site's last release ended at {start:.6g}"
         )
     limit = largest_share_deviation(study.privacy, study.units(claim.site))
     worst = max(trace.shares, key=lambda share: abs(share - 0.5))
     if abs(worst - 0.5) > limit:
-        raise _Refused(
+        raise Refused(
             "mechanism", f"a share of {worst:.4g} cannot be measured: it is more than {limit:.3g} from a half"
         )
 
@@ -247,65 +247,46 @@ def _check_clipping(study: Study, claim: Claim, history: History) -> None:
 def _next_clip_norm(study: Study, claim: Claim, history: History) -> float | None:
     try:
         _check_clipping(study, claim, history)
-    except _Refused:
+    except Refused:
         return None
     return clip_norms(study.privacy, claim.clipping)[-1] if claim.clipping else None
 
 
-def _check_norm(study: Study, site: Site, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
-    norm = math.sqrt(sum(float(np.square(tensor, dtype=np.float64).sum()) for tensor in tensors.values()))
-    parameters = sum(tensor.size for tensor in tensors.values())
-    terms = study.training
-    bounds = _bounds(
-        study.privacy,
-        terms.learning_rate,
-        terms.iterate_averaging,
-        study.units(site.name),
-        parameters,
-        tuple(step_clip_norms(study.privacy, claim.clipping)),
-    )
-    if norm < bounds[0]:
-        raise _Refused(
-            "noise-floor", f"the update's norm {norm:.4g} is below {bounds[0]:.4g}: it cannot carry the agreed noise"
-        )
-    agreed = study.admission.max_update_norm
-    ceiling = bounds[1] if agreed is None else min(agreed, bounds[1])
-    if norm > ceiling:
-        raise _Refused("norm-ceiling", f"the update's norm {norm:.4g} is above {ceiling:.4g}")
-
-
-def _spent(study: Study, history: History, fresh: tuple[str | None, PrivacyTerms | None] | None) -> float | None:
-    """Return the cumulative epsilon of all releases received, the fresh one included; None if it is not finite."""
+def _spent(study: Study, releases: Mapping[str, PrivacyTerms]) -> float | None:
+    """Return the cumulative epsilon of releases; None if it is not finite, or their terms are beyond computing."""
     counts: dict[Event, int] = {}
-    terms = list((history.releases or {}).values())
-    if fresh is not None and fresh[1] is not None:
-        terms.append(fresh[1])
-    for each in terms:
-        event = round_event(each)
+    others = {terms for terms in releases.values() if terms != study.privacy}
+    if len(others) > _MAX_OTHER_TERMS or not all(_is_comparable(study.privacy, terms) for terms in others):
+        return None
+    for terms in releases.values():
+        event = round_event(terms)
         counts[event] = counts.get(event, 0) + 1
     if not counts:
         return 0.0 if study.privacy.noise_multiplier > 0 else None
     return _composed(tuple(counts.items()), study.privacy.delta)
 
 
+def _is_comparable(agreed: PrivacyTerms, used: PrivacyTerms) -> bool:
+    if used.noise_multiplier == 0 or agreed.noise_multiplier == 0 or used.unit != agreed.unit:
+        return False
+    least, most = (factor * agreed.noise_multiplier for factor in _NOISE_FACTORS)
+    return (
+        least <= used.noise_multiplier <= most
+        and used.sampling_rate >= _LEAST_SAMPLING_FACTOR * agreed.sampling_rate
+        and used.steps_per_round <= _MOST_STEPS_FACTOR * agreed.steps_per_round
+    )
+
+
 @lru_cache(maxsize=256)
 def _composed(events: tuple[tuple[Event, int], ...], delta: float) -> float | None:
     if any(event.noise_multiplier == 0 for event, _ in events):
         return None
-    if len({event.unit for event, _ in events}) > 1:
-        return None  # epsilons of different units do not add up
     epsilon = compose(events, delta).pld
     return float(epsilon) if math.isfinite(epsilon) else None
 
 
-@lru_cache(maxsize=256)
-def _bounds(
-    terms: PrivacyTerms,
-    learning_rate: float,
-    averaging: float,
-    units: int,
-    parameters: int,
-    clip_norms: tuple[float, ...],
-) -> tuple[float, float]:
-    bounds = norm_bounds(terms, learning_rate, averaging, units, parameters, clip_norms)
-    return bounds.floor, bounds.ceiling
+def _readable(sentence: str) -> str:
+    """Return a sentence that fits into a log and a terminal, whatever was quoted in it."""
+    printable = sentence.encode("ascii", "backslashreplace").decode()
+    printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in printable)
+    return printable if len(printable) <= _SENTENCE_LENGTH else printable[: _SENTENCE_LENGTH - 3] + "..."

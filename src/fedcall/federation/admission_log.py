@@ -1,15 +1,18 @@
 """The aggregator's log: every decision it ever took, as hash-chained JSON lines.
 
-The log is the only truth of the aggregator; what else lies in its state folder follows from it. One append is one
-atomic rename of the whole file, so that a kill leaves the entry in or out, never half. Operator commands append to
-the same log from another process, under a file lock.
+The log is the only truth of the aggregator; what else lies in its state folder follows from it. A line counts once its
+newline is on disk: what a kill or a full disk leaves of a line is cut off by the next append. Operator commands append
+to the same log from another process, under a file lock.
+
+The chain runs over the digests of the entries, so that a site can be shown the log with the entries of other sites
+hidden and still check that nothing was changed, left out or put in.
 """
 
 import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +25,29 @@ from fedcall.documents import Document
 from fedcall.errors import FedcallError
 from fedcall.federation.claims import ReasonCode
 from fedcall.federation.study import Digest, Name
-from fedcall.files import write_bytes
+from fedcall.files import sync
 from fedcall.privacy.terms import PrivacyTerms
 
 GENESIS = "0" * 64
 
 
+class PutOut(Document):
+    """A site whose update of the round before was found unlike the others, and was not averaged."""
+
+    site: Name
+    sentence: str
+    quarantines: bool = Field(description="Whether this was one refusal too many in a row.")
+
+
 class Opened(Document):
-    """A round opened, or, for round `rounds + 1`, the final model is ready."""
+    """A round opened, or, for round `rounds + 1`, the final model is ready; the round before closed with it."""
 
     kind: Literal["opened"] = "opened"
     round: Annotated[int, Field(ge=1)]
     base: Digest
     accepted: tuple[Name, ...] = Field((), description="Sites whose updates made this base from the one before.")
+    outliers: tuple[PutOut, ...] = Field((), description="Sites whose updates were put out when the round closed.")
+    moments: Digest | None = Field(None, description="Content digest of fedadam's moments going into the round.")
 
 
 class Decided(Document):
@@ -64,12 +77,22 @@ class Decided(Document):
     )
 
 
+class SetAside(Document):
+    """An operator quarantined a site: it is gone for good, or is not to be trusted."""
+
+    kind: Literal["set-aside"] = "set-aside"
+    site: Name
+    reason: str
+    operator: str
+
+
 class Released(Document):
     """An operator let a quarantined site back in."""
 
     kind: Literal["released"] = "released"
     site: Name
     reason: str
+    operator: str = Field(description="Who did it, as the machine knows them.")
 
 
 class Fetched(Document):
@@ -79,16 +102,30 @@ class Fetched(Document):
     site: Name
 
 
-Entry = Opened | Decided | Released | Fetched
-_KINDS: dict[str, type[Entry]] = {"opened": Opened, "decided": Decided, "released": Released, "fetched": Fetched}
+class Hidden(Document):
+    """Stands in an extract for an entry that is another site's business."""
+
+    kind: Literal["hidden"] = "hidden"
+    sha256: Digest = Field(description="Digest of the entry.")
+
+
+Entry = Opened | Decided | SetAside | Released | Fetched
+_KINDS: dict[str, type[Entry]] = {
+    "opened": Opened,
+    "decided": Decided,
+    "set-aside": SetAside,
+    "released": Released,
+    "fetched": Fetched,
+}
 
 
 @dataclass(frozen=True)
 class Line:
     """An entry in its place: `head` is the hash of the chain up to and with it; `seconds` since 1970."""
 
-    entry: Entry
+    entry: Entry | Hidden
     seconds: int
+    previous: str
     head: str
 
 
@@ -98,7 +135,7 @@ class AdmissionLog:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.lines: list[Line] = []
-        self._content = b""
+        self._end = 0  # bytes read so far: whole lines
         self._seen: tuple[int, int, int] | None = None
 
     @property
@@ -123,22 +160,31 @@ class AdmissionLog:
         seen = (found.st_ino, found.st_size, found.st_mtime_ns)
         if seen == self._seen:
             return []
-        content = self.path.read_bytes()
-        if not content.startswith(self._content):
-            raise FedcallError(f"{self.path}: lines already read were changed; restore the log from your backup")
-        new = list(_read(self.path, content, len(self._content), len(self.lines), self.head))
+        if found.st_size < self._end:
+            raise FedcallError(f"{self.path}: lines already read are gone; restore the log from your backup")
+        with open(self.path, "rb") as file:
+            file.seek(self._end)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        new = list(read_lines(whole, str(self.path), len(self.lines), self.head))
         self.lines += new
-        self._content, self._seen = content, seen
+        self._end += len(whole)
+        self._seen = seen
         return new
 
     def append(self, entry: Entry, seconds: int) -> Line:
-        """Add one entry durably; the rename of the log is the commit point."""
+        """Add one entry durably; the end of its line on disk is the commit point."""
         with self.locked():
             self.catch_up()
-            body: dict[str, Any] = {"entry": entry.model_dump(mode="json"), "previous": self.head, "seconds": seconds}
-            head = hashlib.sha256(rfc8785.dumps(body)).hexdigest()
-            line = rfc8785.dumps({**body, "head": head}) + b"\n"
-            write_bytes(self.path, self._content + line)
+            line = _line(entry, seconds, self.head)
+            is_first = not self.path.exists()
+            with open(self.path, "ab") as file:
+                file.truncate(self._end)  # a line that a kill or a full disk cut short never counted
+                file.write(_dump(line))
+                file.flush()
+                os.fsync(file.fileno())
+            if is_first:
+                sync(self.path.parent)
             self.catch_up()
             return self.lines[-1]
 
@@ -151,16 +197,57 @@ class AdmissionLog:
             yield
 
 
-def _read(path: Path, content: bytes, start: int, count: int, previous: str) -> Iterator[Line]:
-    for number, text in enumerate(content[start:].splitlines(), start=count + 1):
+def read_lines(content: bytes, name: str, count: int = 0, previous: str = GENESIS) -> Iterator[Line]:
+    """Yield the lines of a log, or of an extract, that continue a chain of `count` lines.
+
+    Raises
+    ------
+    FedcallError
+        If a line does not continue the chain; the message gives `name` and the number of the line.
+    """
+    for number, text in enumerate(content.splitlines(), start=count + 1):
         try:
-            line = json.loads(text)
-            head = line.pop("head")
-            entry = _KINDS[line["entry"]["kind"]].model_validate(line["entry"])
-            intact = line["previous"] == previous and head == hashlib.sha256(rfc8785.dumps(line)).hexdigest()
-        except (ValueError, KeyError, TypeError):
+            fields = json.loads(text)
+            kind = fields["entry"]["kind"]
+            entry = (Hidden if kind == "hidden" else _KINDS[kind]).model_validate(fields["entry"])
+            line = Line(entry, fields["seconds"], fields["previous"], fields["head"])
+            intact = line.previous == previous and line.head == _head(entry, line.seconds, previous)
+        except (ValueError, KeyError, TypeError, RecursionError):
             intact = False
         if not intact:
-            raise FedcallError(f"{path}:{number}: this line does not continue the chain; restore it from your backup")
-        previous = head
-        yield Line(entry, int(line["seconds"]), head)
+            raise FedcallError(f"{name}:{number}: this line does not continue the chain; restore it from your backup")
+        previous = line.head
+        yield line
+
+
+def extract(lines: Iterable[Line], site: str) -> bytes:
+    """Return the log as `site` may see it: rounds and its own entries in full, other sites' entries as digests."""
+    return b"".join(_dump(line if _concerns(line.entry, site) else _hidden(line)) for line in lines)
+
+
+def _concerns(entry: Entry | Hidden, site: str) -> bool:
+    return isinstance(entry, Opened) or (not isinstance(entry, Hidden) and entry.site == site)
+
+
+def _hidden(line: Line) -> Line:
+    entry = line.entry if isinstance(line.entry, Hidden) else Hidden(sha256=line.entry.digest)
+    return Line(entry, line.seconds, line.previous, line.head)
+
+
+def _line(entry: Entry, seconds: int, previous: str) -> Line:
+    return Line(entry, seconds, previous, _head(entry, seconds, previous))
+
+
+def _head(entry: Entry | Hidden, seconds: int, previous: str) -> str:
+    digest = entry.sha256 if isinstance(entry, Hidden) else entry.digest
+    return hashlib.sha256(rfc8785.dumps({"entry": digest, "previous": previous, "seconds": seconds})).hexdigest()
+
+
+def _dump(line: Line) -> bytes:
+    fields: dict[str, Any] = {
+        "entry": line.entry.model_dump(mode="json"),
+        "previous": line.previous,
+        "seconds": line.seconds,
+        "head": line.head,
+    }
+    return bytes(rfc8785.dumps(fields)) + b"\n"

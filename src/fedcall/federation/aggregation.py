@@ -14,7 +14,9 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
 from safetensors import safe_open
 
+from fedcall.errors import FedcallError
 from fedcall.federation.study import AggregationTerms
+from fedcall.weights import read_weights, weights_digest, write_weights
 
 _WEIGHT = "num-examples"  # Flower's name; ours are the declared patients
 _STRATEGIES: dict[str, Callable[[AggregationTerms], FedAvg]] = {
@@ -97,6 +99,26 @@ def next_global(
     assert strategy.m_t is not None
     assert strategy.v_t is not None
     return NextGlobal(result, Moments(strategy.m_t, strategy.v_t, steps + 1))
+
+
+def write_moments(path: Path, moments: Moments) -> str:
+    """Write fedadam's moments; return the digest of their content."""
+    tensors = {f"first.{name}": tensor for name, tensor in moments.first.items()}
+    tensors |= {f"second.{name}": tensor for name, tensor in moments.second.items()}
+    tensors["steps"] = np.array([moments.steps], np.int64)
+    write_weights(path, tensors, {})
+    return weights_digest(tensors)
+
+
+def read_moments(path: Path, digest: str) -> Moments:
+    """Read fedadam's moments; FedcallError if they are not those of this digest."""
+    weights = read_weights(path)
+    if weights.digest != digest:
+        raise FedcallError(f"{path}: has digest {weights.digest}, the log says {digest}; restore it from your backup")
+    tensors = weights.tensors
+    first = {name.removeprefix("first."): tensor for name, tensor in tensors.items() if name.startswith("first.")}
+    second = {name.removeprefix("second."): tensor for name, tensor in tensors.items() if name.startswith("second.")}
+    return Moments(first, second, int(tensors["steps"][0]))
 
 
 def _take_up(strategy: FedAdam, contribution: Contribution, moments: Moments | None) -> None:

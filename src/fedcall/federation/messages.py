@@ -14,7 +14,7 @@ from pydantic import Field
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError
-from fedcall.federation.study import Digest
+from fedcall.federation.study import Digest, Name
 
 ASK = "query.ask"
 ANSWER = "query.answer"
@@ -24,7 +24,7 @@ _FILE = "file"
 
 
 class RoundOpening(Document):
-    """The coordinator's signed statement that a round is open, and from which global model.
+    """The coordinator's signed statement that a round is open, from which global model, and who made that.
 
     Round `rounds + 1` of a study never collects updates: its base is the final model.
     """
@@ -32,13 +32,16 @@ class RoundOpening(Document):
     study: Digest
     round: Annotated[int, Field(ge=1)]
     base: Digest = Field(description="Content digest of the global model going into the round.")
+    accepted: tuple[Name, ...] = Field(description="Sites whose updates made this model from the one before.")
+    outliers: tuple[Name, ...] = Field(description="Sites whose updates were unlike the others' and were left out.")
+    log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log when the round opened.")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a site wants: the global model of a round, or an answer to its claim."""
+    """What a site wants: the global model of a round, an answer to its claim, or the admission log."""
 
-    kind: Literal["fetch", "upload"]
+    kind: Literal["fetch", "upload", "log"]
     study: str
     round: int
     claim: bytes = b""
@@ -47,9 +50,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site gets: a model with its opening, a receipt, or the reason why not (yet)."""
+    """What a site gets: a model with its opening, a receipt, the log as it may see it, or the reason why not (yet)."""
 
-    kind: Literal["model", "receipt", "wait", "refused"]
+    kind: Literal["model", "receipt", "log", "wait", "refused"]
     document: bytes = b""
     model: bytes = b""
     sentence: str = ""
@@ -76,7 +79,7 @@ def unpack_request(content: RecordDict) -> Request:
     """
     fields, update = _unpack(content)
     kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
-    if kind not in ("fetch", "upload") or not isinstance(study, str) or not isinstance(claim, bytes):
+    if kind not in ("fetch", "upload", "log") or not isinstance(study, str) or not isinstance(claim, bytes):
         raise FedcallError("not a request of fedcall")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
         raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")
@@ -93,7 +96,7 @@ def unpack_answer(content: RecordDict) -> Answer:
     """Return the answer in Flower records that come from anywhere; FedcallError if there is none."""
     fields, model = _unpack(content)
     kind, document, sentence = (fields.get(name) for name in ("kind", "document", "sentence"))
-    if kind not in ("model", "receipt", "wait", "refused") or not isinstance(document, bytes):
+    if kind not in ("model", "receipt", "log", "wait", "refused") or not isinstance(document, bytes):
         raise FedcallError(
             "the aggregator's answer is not one of fedcall; is this the address of a fedcall aggregator?"
         )

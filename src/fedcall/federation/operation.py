@@ -1,12 +1,14 @@
 """What the coordinator's operator sees and does: status, refused updates, release of a site."""
 
 import datetime
+import getpass
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 from fedcall.errors import FedcallError
-from fedcall.federation.admission_log import AdmissionLog, Released
+from fedcall.federation.admission_log import AdmissionLog, Released, SetAside
 from fedcall.federation.aggregator import is_held, read_endpoint
 from fedcall.federation.study import Study, read_study
 from fedcall.federation.study_log import Decision, StudyLog
@@ -51,13 +53,37 @@ def refusal(state: Path, identifier: str) -> dict[str, Any]:
     return {**rows[identifier], "claim": claim, "files": files}
 
 
-def release_site(state: Path, site: str, reason: str) -> None:
-    """Let a quarantined site back in; the log keeps the reason."""
+def interventions(state: Path) -> list[dict[str, Any]]:
+    """Return what operators did to sites, oldest first, ready for JSON."""
+    _, log = _open(state)
+    return [
+        {
+            "time": _time(seconds),
+            "site": entry.site,
+            "action": entry.kind,
+            "operator": entry.operator,
+            "reason": entry.reason,
+        }
+        for seconds, entry in log.interventions
+    ]
+
+
+def set_aside(state: Path, site: str, reason: str, operator: str | None = None) -> None:
+    """Quarantine a site, for example one that is gone for good: nobody waits for it; the log keeps who and why."""
+    study, log = _open(state)
+    study.site(site)
+    if log.site(site).is_quarantined:
+        raise FedcallError(f"site '{site}' is quarantined already")
+    log.append(SetAside(site=site, reason=_reason(reason), operator=operator or _operator()))
+
+
+def release_site(state: Path, site: str, reason: str, operator: str | None = None) -> None:
+    """Let a quarantined site back in; the log keeps who and why."""
     study, log = _open(state)
     study.site(site)
     if not log.site(site).is_quarantined:
         raise FedcallError(f"site '{site}' is not quarantined")
-    log.append(Released(site=site, reason=reason))
+    log.append(Released(site=site, reason=_reason(reason), operator=operator or _operator()))
 
 
 def _open(state: Path) -> tuple[Study, StudyLog]:
@@ -68,20 +94,34 @@ def _open(state: Path) -> tuple[Study, StudyLog]:
 
 
 def _refused(log: StudyLog) -> list[Decision]:
-    return [decision for decision in log.decisions if decision.entry.status in ("rejected", "quarantined")]
+    return [decision for decision in log.decisions if decision.is_refused]
 
 
 def _row(decision: Decision) -> dict[str, Any]:
-    entry = decision.entry
+    entry, put_out = decision.entry, decision.put_out
     return {
-        "id": f"{entry.site}-{entry.round}-{entry.claim[:12]}",
-        "time": datetime.datetime.fromtimestamp(decision.seconds, datetime.UTC).isoformat(),
+        "id": decision.identifier,
+        "time": _time(decision.seconds),
         "site": entry.site,
         "round": entry.round,
-        "status": entry.status,
-        "reason": entry.reason,
-        "sentence": entry.sentence,
+        "status": "quarantined" if put_out else entry.status,
+        "reason": "outlier" if put_out else entry.reason,
+        "sentence": put_out.sentence if put_out else entry.sentence,
     }
+
+
+def _time(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat()
+
+
+def _reason(reason: str) -> str:
+    if not reason.strip():
+        raise FedcallError("--reason is empty; say why, the log keeps it")
+    return reason.strip()
+
+
+def _operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _site_status(log: StudyLog, name: str) -> dict[str, Any]:
@@ -89,8 +129,8 @@ def _site_status(log: StudyLog, name: str) -> dict[str, Any]:
     answer = history.settled.get(log.open_round)
     return {
         "site": name,
-        "answer": answer.status if answer else None,
+        "answer": _row(answer)["status"] if answer else None,
         "accepted_rounds": history.accepted_rounds,
-        "refusals": sum(decision.entry.site == name for decision in _refused(log)),
+        "refusals": history.refusals,
         "quarantined": history.is_quarantined,
     }

@@ -1,10 +1,9 @@
-"""The aggregator's state on disk: the log decides, everything else is files that the log names.
+"""The aggregator's state on disk: the log decides, everything else is files (`study_files`) that the log names.
 
-    study.json  admission.jsonl
-    rounds/{round}/global.safetensors, opening.json       the model going into the round, and its signed digest
-    rounds/{round}/accepted/{site}.safetensors, .claim.json
-    rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
-    quarantine/{site}-{round}-{claim}/claim.json, update.safetensors, receipt.json
+An update is accepted on its own when it arrives, so that a site leaves with a receipt and nobody waits for anybody; it
+is compared with the round's other updates when the round closes. One line of the log closes a round: it names the
+updates put out as outliers and those averaged, and opens the next. From then on the receipt of an outlier says so, and
+the opening of the next round, which every site fetches, names it.
 
 An update is stored before the log says it was accepted, a model before the log says that its round is open; openings
 and receipts are signed with Ed25519, whose signatures depend on nothing but key and content, so they can be made again.
@@ -14,20 +13,32 @@ import hashlib
 import time
 from pathlib import Path
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedcall.documents import public_text, sign
+from fedcall.documents import public_text, read_unverified, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.admission import Decision, History, OpenRound, judge
-from fedcall.federation.admission_log import AdmissionLog, Decided, Fetched, Opened
-from fedcall.federation.aggregation import Contribution, next_global
-from fedcall.federation.claims import Receipt
+from fedcall.federation.admission import MAX_CLAIM_BYTES, Decision, History, OpenRound, judge
+from fedcall.federation.admission_log import AdmissionLog, Decided, Fetched, Opened, PutOut, extract
+from fedcall.federation.aggregation import (
+    Contribution,
+    Moments,
+    NextGlobal,
+    next_global,
+    read_moments,
+    write_moments,
+)
+from fedcall.federation.claims import Claim, Receipt
 from fedcall.federation.messages import RoundOpening
+from fedcall.federation.outliers import Screened, find_outliers
 from fedcall.federation.study import Study
+from fedcall.federation.study_files import StudyFiles
 from fedcall.federation.study_log import BLAMELESS, StudyLog
+from fedcall.federation.study_log import Decision as LoggedDecision
+from fedcall.federation.update_checks import claimed_noise_std
 from fedcall.files import write_bytes
 from fedcall.weights import read_weights, write_weights
+
+_KEPT_REFUSALS = 100  # refused uploads whose files are kept, for each site; the log has them all
 
 
 class StudyState:
@@ -41,12 +52,12 @@ class StudyState:
         FedcallError
             If the key is not the coordinator's, the model not the study's, or the folder holds another study.
         """
-        self.folder, self.study = Path(folder), study
+        self.files, self.study = StudyFiles(Path(folder)), study
         self._key = key
         if public_text(key.public_key()) != study.coordinator:
             raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
         self._claim_folder()
-        self.log = StudyLog(AdmissionLog(self.folder / "admission.jsonl"))
+        self.log = StudyLog(AdmissionLog(self.files.log))
         if self.log.open_round == 0:
             weights = read_weights(initial)
             if weights.digest != study.model.initial_weights:
@@ -54,7 +65,7 @@ class StudyState:
                     f"{initial}: has digest {weights.digest}, the study's initial weights are"
                     f" {study.model.initial_weights}"
                 )
-            self._open(1, weights.tensors, weights.metadata, ())
+            self._open(1, NextGlobal(weights.tensors), weights.metadata, (), ())
         self._base = read_weights(self.model_path(self.log.open_round))
         self._mend()
 
@@ -75,14 +86,31 @@ class StudyState:
 
     def model_path(self, number: int) -> Path:
         """Return where the model going into a round lies."""
-        return self.folder / "rounds" / str(number) / "global.safetensors"
+        return self.files.model(number)
 
     def opening(self, number: int) -> bytes | None:
         """Return the signed opening of a round, or None if it is not open yet."""
         opened = self.log.openings.get(number)
         if opened is None:
             return None
-        return sign(RoundOpening(study=self.study.digest, round=number, base=opened.base), self._key)
+        outliers = tuple(put_out.site for put_out in opened.outliers)
+        head = self.log.heads[number]
+        return sign(
+            RoundOpening(
+                study=self.study.digest,
+                round=number,
+                base=opened.base,
+                accepted=opened.accepted,
+                outliers=outliers,
+                log_head=head,
+            ),
+            self._key,
+        )
+
+    def extract(self, site: str) -> bytes:
+        """Return the log as a site may see it."""
+        self.log.catch_up()
+        return extract(self.log.log.lines, site)
 
     def waiting_for(self) -> list[str]:
         """Return the sites that the open round waits for."""
@@ -96,13 +124,17 @@ class StudyState:
         ]
 
     def answer(self, site: str, requested: int, claim: bytes, update: bytes) -> bytes:
-        """Return the signed receipt of an upload; the same upload gets the same receipt, ever after."""
+        """Return the signed receipt of an upload.
+
+        The same upload gets the same receipt, ever after; but if the update turns out an outlier when the round closes,
+        its receipt says so from then on.
+        """
         self.log.catch_up()
         history = self.log.site(site)
         digests = _sha256(claim), _sha256(update) if update else None
         known = history.answers.get(digests)
         if known is not None:
-            return self._receipt(known.entry, known.head)
+            return self._receipt(known)
         number = self.log.open_round
         shapes = {name: tensor.shape for name, tensor in self._base.tensors.items()}
         names = self.study.model.trainable_names(shapes)
@@ -123,10 +155,11 @@ class StudyState:
         )
         settles = requested == number and number not in history.settled and not self.is_done
         entry = self._entry(site, requested, digests, decision, settles)
-        place = self._store(entry, claim, update)
-        receipt = self._receipt(entry, self.log.append(entry).head)
-        self._store_receipt(entry, receipt, place)
-        return receipt
+        self._store(entry, claim, update)
+        self.log.append(entry)
+        decided = history.answers[digests]
+        self._store_receipt(decided)
+        return self._receipt(decided)
 
     def close_round_if_due(self) -> bool:
         """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed."""
@@ -134,17 +167,23 @@ class StudyState:
         if self.is_done or not self._is_due():
             return False
         number, terms = self.log.open_round, self.study.aggregation
-        accepted = tuple(site.name for site in self.study.sites if self._is_accepted(site.name))
-        tensors = self._base.tensors
-        if len(accepted) >= terms.minimum_sites:
-            tensors = next_global(
-                tensors,
-                [Contribution(name, self._accepted(number, name), self.study.site(name).patients) for name in accepted],
-                terms,
-            )
-        else:
+        admitted = [site.name for site in self.study.sites if self._is_accepted(site.name)]
+        outliers = self._outliers(number, admitted)
+        put_out = {outlier.site for outlier in outliers}
+        accepted = tuple(name for name in admitted if name not in put_out)
+        if len(accepted) < terms.minimum_sites:
             accepted = ()  # too few to average: the model stays as it is
-        self._open(number + 1, tensors, self._base.metadata, accepted)
+        made = next_global(
+            self._base.tensors,
+            [Contribution(name, self.files.update(number, name), self.study.site(name).patients) for name in accepted],
+            terms,
+            self._moments(number),
+        )
+        for outlier in outliers:
+            self._store_outlier(number, outlier.site)
+        self._open(number + 1, made, self._base.metadata, accepted, outliers)
+        for outlier in outliers:
+            self._store_receipt(self.log.site(outlier.site).settled[number])
         self._base = read_weights(self.model_path(number + 1))
         return True
 
@@ -154,13 +193,13 @@ class StudyState:
             self.log.append(Fetched(site=site))
 
     def _claim_folder(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "study.json"
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        path = self.files.study
         signed = sign(self.study, self._key)
         if not path.exists():
             write_bytes(path, signed)
         elif path.read_bytes() != signed:
-            raise FedcallError(f"{self.folder}: holds the state of another study; choose another folder")
+            raise FedcallError(f"{self.files.folder}: holds the state of another study; choose another folder")
 
     def _is_due(self) -> bool:
         number = self.log.open_round
@@ -175,15 +214,56 @@ class StudyState:
 
     def _is_accepted(self, site: str) -> bool:
         settled = self.log.site(site).settled.get(self.log.open_round)
-        return settled is not None and settled.status == "accepted"
+        return settled is not None and settled.entry.status == "accepted"
+
+    def _outliers(self, number: int, admitted: list[str]) -> tuple[PutOut, ...]:
+        """Compare the admitted updates of a round; the same files give the same outliers, whenever it is done."""
+        terms = self.study.admission
+        if terms.outlier_z is None:
+            return ()
+        updates = [
+            Screened(
+                name,
+                self.files.update(number, name),
+                claimed_noise_std(self.study, read_unverified(self.files.claim(number, name).read_bytes(), Claim)[0]),
+            )
+            for name in admitted
+        ]
+        found = find_outliers(updates, terms.outlier_z, terms.outlier_ratio, self.study.privacy.mechanism)
+        return tuple(
+            PutOut(
+                site=outlier.site,
+                sentence=f"round {number}: not averaged, {outlier.sentence}",
+                quarantines=self.log.site(outlier.site).refusals_in_a_row + 1 >= terms.max_refusals,
+            )
+            for outlier in found
+        )
+
+    def _moments(self, number: int) -> Moments | None:
+        digest = self.log.openings[number].moments
+        return None if digest is None else read_moments(self.files.moments(number), digest)
 
     def _open(
-        self, number: int, tensors: dict[str, np.ndarray], metadata: dict[str, str], accepted: tuple[str, ...]
+        self,
+        number: int,
+        made: NextGlobal,
+        metadata: dict[str, str],
+        accepted: tuple[str, ...],
+        outliers: tuple[PutOut, ...],
     ) -> None:
         path = self.model_path(number)
-        write_weights(path, tensors, {**metadata, "study": self.study.digest, "round": str(number)})
-        self.log.append(Opened(round=number, base=read_weights(path).digest, accepted=accepted))
-        write_bytes(path.with_name("opening.json"), self.opening(number) or b"")
+        write_weights(path, made.tensors, {**metadata, "study": self.study.digest, "round": str(number)})
+        moments = None if made.moments is None else write_moments(self.files.moments(number), made.moments)
+        self.log.append(
+            Opened(
+                round=number,
+                base=read_weights(path).digest,
+                accepted=accepted,
+                outliers=outliers,
+                moments=moments,
+            )
+        )
+        write_bytes(self.files.opening(number), self.opening(number) or b"")
 
     def _entry(
         self, site: str, requested: int, digests: tuple[str, str | None], decision: Decision, settles: bool
@@ -193,6 +273,8 @@ class StudyState:
         sentence = decision.sentence
         if decision.reason in ("ok", "withheld"):
             status = "accepted" if decision.reason == "ok" else "withheld"
+            if status == "accepted" and self.study.admission.outlier_z is not None:
+                sentence += "; compared with the other sites when the round closes"
         elif decision.reason == "site-quarantined":
             status = "quarantined"
         elif decision.reason not in BLAMELESS:
@@ -220,56 +302,61 @@ class StudyState:
             }
         )
 
-    def _receipt(self, entry: Decided, head: str) -> bytes:
+    def _receipt(self, decision: LoggedDecision) -> bytes:
+        entry, put_out = decision.entry, decision.put_out
         receipt = Receipt(
             study=self.study.digest,
             site=entry.site,
             round=entry.round,
             claim=entry.document,
-            status=entry.status,
-            reason=entry.reason,
-            sentence=entry.sentence,
+            status="quarantined" if put_out else entry.status,
+            reason="outlier" if put_out else entry.reason,
+            sentence=put_out.sentence if put_out else entry.sentence,
             epsilon=entry.epsilon,
-            accepted_rounds=entry.accepted_rounds,
+            accepted_rounds=entry.accepted_rounds - (put_out is not None),
             ledger_head=entry.ledger_head,
-            log_head=head,
+            log_head=decision.head,
         )
         return sign(receipt, self._key)
 
-    def _store(self, entry: Decided, claim: bytes, update: bytes) -> Path:
-        """Store what was sent, before the log names it; return the folder of a refused one."""
+    def _store(self, entry: Decided, claim: bytes, update: bytes) -> None:
+        """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
         if entry.status in ("accepted", "withheld"):
-            path = self._accepted(entry.round, entry.site)
             if update:
-                write_bytes(path, update)
-            write_bytes(path.with_suffix(".claim.json"), claim)
-            return path.parent
-        place = self.folder / "quarantine" / f"{entry.site}-{entry.round}-{entry.claim[:12]}"
-        write_bytes(place / "claim.json", claim)
+                write_bytes(self.files.update(entry.round, entry.site), update)
+            write_bytes(self.files.claim(entry.round, entry.site), claim)
+            return
+        if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
+            return
+        place = self.files.quarantine(LoggedDecision(entry, 0, "").identifier)
+        write_bytes(place / "claim.json", claim[:MAX_CLAIM_BYTES])
         if update:
             write_bytes(place / "update.safetensors", update)
-        return place
 
-    def _store_receipt(self, entry: Decided, receipt: bytes, place: Path) -> None:
-        if entry.status not in ("accepted", "withheld"):
+    def _store_outlier(self, number: int, site: str) -> None:
+        place = self.files.quarantine(self.log.site(site).settled[number].identifier)
+        write_bytes(place / "claim.json", self.files.claim(number, site).read_bytes())
+        write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
+
+    def _store_receipt(self, decision: LoggedDecision) -> None:
+        receipt = self._receipt(decision)
+        place = self.files.quarantine(decision.identifier)
+        if decision.is_refused and place.exists():
             write_bytes(place / "receipt.json", receipt)
-        if entry.settles:
-            write_bytes(self.folder / "rounds" / str(entry.round) / "receipts" / f"{entry.site}.json", receipt)
-
-    def _accepted(self, number: int, site: str) -> Path:
-        return self.folder / "rounds" / str(number) / "accepted" / f"{site}.safetensors"
+        if decision.entry.settles:
+            write_bytes(self.files.receipt(decision.entry.round, decision.entry.site), receipt)
 
     def _mend(self) -> None:
         """Make again the files that a kill kept from following the log."""
         for number in self.log.openings:
-            path = self.model_path(number).with_name("opening.json")
+            path = self.files.opening(number)
             if not path.exists():
                 write_bytes(path, self.opening(number) or b"")
         for decision in self.log.decisions:
-            entry = decision.entry
-            path = self.folder / "rounds" / str(entry.round) / "receipts" / f"{entry.site}.json"
-            if entry.settles and not path.exists():
-                write_bytes(path, self._receipt(entry, decision.head))
+            if decision.put_out is not None or (
+                decision.entry.settles and not self.files.receipt(decision.entry.round, decision.entry.site).exists()
+            ):
+                self._store_receipt(decision)
 
 
 def _sha256(content: bytes) -> str:

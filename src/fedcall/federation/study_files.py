@@ -1,0 +1,60 @@
+"""Where things lie in an aggregator's state folder.
+
+study.json  admission.jsonl
+rounds/{round}/global.safetensors, opening.json       the model going into the round, and its signed digest
+rounds/{round}/moments.safetensors                    what fedadam remembers, going into the round
+rounds/{round}/accepted/{site}.safetensors, .claim.json
+rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
+quarantine/{site}-{round}-{claim}/claim.json, update.safetensors, receipt.json
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The paths of one state folder."""
+
+    folder: Path
+
+    @property
+    def study(self) -> Path:
+        """The signed study."""
+        return self.folder / "study.json"
+
+    @property
+    def log(self) -> Path:
+        """The admission log."""
+        return self.folder / "admission.jsonl"
+
+    def model(self, number: int) -> Path:
+        """The model going into a round."""
+        return self._round(number) / "global.safetensors"
+
+    def opening(self, number: int) -> Path:
+        """The signed opening of a round."""
+        return self._round(number) / "opening.json"
+
+    def moments(self, number: int) -> Path:
+        """Fedadam's moments going into a round."""
+        return self._round(number) / "moments.safetensors"
+
+    def update(self, number: int, site: str) -> Path:
+        """An accepted update."""
+        return self._round(number) / "accepted" / f"{site}.safetensors"
+
+    def claim(self, number: int, site: str) -> Path:
+        """The claim of an accepted or withheld update."""
+        return self._round(number) / "accepted" / f"{site}.claim.json"
+
+    def receipt(self, number: int, site: str) -> Path:
+        """The receipt that settled a round for a site."""
+        return self._round(number) / "receipts" / f"{site}.json"
+
+    def quarantine(self, identifier: str) -> Path:
+        """The folder of a refused upload."""
+        return self.folder / "quarantine" / identifier
+
+    def _round(self, number: int) -> Path:
+        return self.folder / "rounds" / str(number)
