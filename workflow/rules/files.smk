@@ -6,10 +6,6 @@ def private_folder(template, site):
     return template.format(site=site)
 
 
-def ledger_of(wildcards):
-    return private_folder(CONFIG.ledger, wildcards.site)
-
-
 def keys_of(wildcards):
     if wildcards.site == COORDINATOR:
         return f"private/{COORDINATOR}/keys"
@@ -66,12 +62,16 @@ def options(name, values):
     return " ".join(option(name, value) for value in values)
 
 
-def endpoint(initial):
+# The model the embedded aggregator starts from; a hospital gets it from the consortium.
+INITIAL = [f"{RESULTS}/initial.safetensors"] if RUN.is_rehearsal else []
+
+
+def endpoint():
     """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
     if RUN.is_rehearsal:
         return (
             f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
-            f" --initial {initial}"
+            f" --initial {INITIAL[0]}"
         )
     return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
 
@@ -83,15 +83,10 @@ def before_round(wildcards):
     """
     before = int(wildcards.round) - 1
     if before == 0:
-        return initial_of_rehearsal(wildcards)
+        return INITIAL
     if RUN.is_rehearsal:
         return f"{RESULTS}/rounds/{before}.receipts.jsonl"
     return receipts_of_round(before)
-
-
-def initial_of_rehearsal(wildcards):
-    """Return the model the embedded aggregator starts from; a hospital gets it from the consortium."""
-    return f"{RESULTS}/initial.safetensors" if RUN.is_rehearsal else []
 
 
 def receipts_of_round(round):

@@ -18,8 +18,6 @@ rule privacy_report:
         "logs/privacy_report/{study}.{site}.log",
     benchmark:
         "benchmarks/privacy_report/{study}.{site}.tsv"
-    group:
-        "privacy"
     conda:
         "../envs/reporting.yaml"
     threads: 1
@@ -27,8 +25,8 @@ rule privacy_report:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        key_folder=keys_of,
-        ledger=ledger_of,
+        key_folder=CONFIG.site_key,
+        ledger=CONFIG.ledger,
         rounds="results/{study}/{site}/rounds",
         version=FEDCALL_VERSION,
     shell:
@@ -52,8 +50,6 @@ rule privacy_report_of_study:
         "logs/privacy_report_of_study/{study}.log",
     benchmark:
         "benchmarks/privacy_report_of_study/{study}.tsv"
-    group:
-        "privacy"
     conda:
         "../envs/reporting.yaml"
     threads: 1

@@ -18,8 +18,8 @@ rule fetch_global:
         mem_mb=500,
         runtime=60,
     params:
-        key_folder=keys_of,
-        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        key_folder=CONFIG.site_key,
+        endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
@@ -42,8 +42,6 @@ rule train_round:
     benchmark:
         "benchmarks/train_round/{study}.{site}.{round}.tsv"
     retries: 0  # a second attempt must go through the ledger, not around it
-    group:
-        "round-{round}"
     conda:
         "../envs/training.yaml"
     threads: 1  # a release is the same, bit for bit, only at the same number of threads
@@ -51,8 +49,8 @@ rule train_round:
         mem_mb=4000,
         runtime=240,
     params:
-        key_folder=keys_of,
-        ledger=ledger_of,
+        key_folder=CONFIG.site_key,
+        ledger=CONFIG.ledger,
         device=CONFIG.device,
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
@@ -69,7 +67,7 @@ rule upload_update:
         study="results/{study}/study.json",
         weights="results/{study}/{site}/rounds/{round}/update.safetensors",
         claim="results/{study}/{site}/rounds/{round}/claim.json",
-        initial=initial_of_rehearsal,
+        initial=INITIAL,
     output:
         receipt="results/{study}/{site}/rounds/{round}/receipt.json",
     log:
@@ -83,8 +81,8 @@ rule upload_update:
         mem_mb=500,
         runtime=60,
     params:
-        key_folder=keys_of,
-        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        key_folder=CONFIG.site_key,
+        endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     shell:
@@ -117,7 +115,7 @@ rule fetch_final:
     input:
         study="results/{study}/study.json",
         receipts=receipts_of_round(ROUNDS[-1]),
-        initial=initial_of_rehearsal,
+        initial=INITIAL,
     output:
         model="results/{study}/final.safetensors",
     log:
@@ -134,7 +132,7 @@ rule fetch_final:
         site=SITES[0],
         key_folder=private_folder(CONFIG.site_key, SITES[0]),
         round=ROUNDS[-1] + 1,
-        endpoint=endpoint(f"{RESULTS}/initial.safetensors"),
+        endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
