@@ -19,6 +19,7 @@ MODULES = (
     "study",
     "exchange",
     "aggregator",
+    "quarantine",
     "report",
     "benchmark",
 )

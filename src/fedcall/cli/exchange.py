@@ -28,6 +28,7 @@ _DEADLINE = typer.Option(
 def register(app: typer.Typer) -> None:
     """Add the `fetch` and `upload` commands."""
     app.command()(fetch)
+    app.command("fetch-log")(fetch_log)
     app.command()(upload)
 
 
@@ -65,8 +66,39 @@ def fetch(
 
     if wait_minutes is None:  # in a rehearsal every site has answered before anybody asks
         wait_minutes = 0 if rehearsal else visitor.study.aggregation.deadline_minutes
-    fetch_global(dataclasses.replace(visitor, wait_seconds=60 * wait_minutes), number, output)
+    opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * wait_minutes), number, output)
     typer.echo(f"round {number}: {output}")
+    if site in opening.outliers:
+        typer.echo(
+            f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
+            " upload it again for a receipt that says why"
+        )
+
+
+def fetch_log(
+    study: Path = _STUDY,
+    site: str = _SITE,
+    keys: Path = _KEYS,
+    aggregator: str | None = _AGGREGATOR,
+    ca: Path | None = _CA,
+    rehearsal: Path | None = _REHEARSAL,
+    coordinator_keys: Path | None = _COORDINATOR_KEYS,
+    initial: Path | None = _INITIAL,
+    deadline_minutes: float = _DEADLINE,
+    output: Path = typer.Option(..., "--output", help="The admission log (JSON lines)."),
+) -> None:
+    """Fetch the aggregator's admission log: this site's decisions in full, those on other sites as digests.
+
+    It is written only if its chain is whole; 'fedcall aggregator log verify' holds it against this site's receipts.
+
+    Example: fedcall fetch-log --study study.json --site north --keys private/north/keys
+    --aggregator fedcall.example.org:443 --ca ca.crt --output admission.jsonl
+    """
+    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+
+    from fedcall.federation.exchange import fetch_log as run
+
+    typer.echo(f"{output}: {run(visitor, output)} lines")
 
 
 def upload(

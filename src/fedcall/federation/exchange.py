@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fedcall.documents import read_unverified, verify
 from fedcall.errors import FedcallError
+from fedcall.federation.admission_log import read_lines
 from fedcall.federation.claims import Claim, Receipt
 from fedcall.federation.fleet import NodeRefused, Unreachable, exchange
 from fedcall.federation.messages import Answer, Request, RoundOpening
@@ -59,8 +60,10 @@ class Visitor:
     wait_seconds: float = 0.0
 
 
-def fetch_global(visitor: Visitor, number: int, output: Path) -> None:
+def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
     """Fetch the global model going into a round (`rounds + 1`: the final model), and write it once it is verified.
+
+    Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers.
 
     Raises
     ------
@@ -88,6 +91,7 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> None:
         found = read_weights(temporary).digest
         if found != opening.base:
             raise FedcallError(f"the model of round {number} has digest {found}, the coordinator signed {opening.base}")
+    return opening
 
 
 def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, output: Path) -> Receipt:
@@ -119,6 +123,22 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
         raise FedcallError("the aggregator sent the receipt of another claim; upload again")
     write_bytes(output, answer.document)
     return receipt
+
+
+def fetch_log(visitor: Visitor, output: Path) -> int:
+    """Fetch the admission log as this site may see it; write it once its chain is verified; return its lines.
+
+    Raises
+    ------
+    FedcallError
+        If a line was changed, left out or put in, or no log came before the deadline.
+    """
+    answer = _visit(visitor, Request("log", visitor.study.digest, 1))
+    if answer.kind != "log":
+        raise _not_yet(visitor.deadline_seconds, answer)
+    lines = list(read_lines(answer.document, "the aggregator's log"))
+    write_bytes(output, answer.document)
+    return len(lines)
 
 
 def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Answer:

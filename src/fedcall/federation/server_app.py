@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import httpx
 from flwr.app import Context, Message
 from flwr.serverapp import Grid, ServerApp
 
@@ -110,20 +111,30 @@ class _Desk:
         session.asked_at = time.monotonic()
 
     def _read_replies(self) -> None:
-        asked = {session.asked: session for session in self._sessions.values() if session.asked}
-        for reply in self._grid.pull_messages(list(asked)) if asked else ():
-            session = asked.get(reply.metadata.reply_to_message_id)
-            if session is None:
-                continue
-            session.asked = ""
-            if reply.has_error():
-                log.info("site %s: no reply (%s)", session.site, reply.error.reason)
+        for session in [session for session in self._sessions.values() if session.asked]:
+            try:
+                reply = next(iter(self._grid.pull_messages([session.asked])), None)
+                if reply is None:
+                    continue
+                session.asked = ""
+                if reply.has_error():
+                    log.info("site %s: no reply (%s)", session.site, reply.error.reason)
+                    continue
+                request = unpack_request(reply.content)
+            except (httpx.HTTPError, OSError):  # the SuperLink, not the site
+                raise
+            except Exception as error:
+                session.asked = ""
+                self._refuse(session, f"not a message of fedcall ({type(error).__name__}: {error})")
                 continue
             try:
-                self._handle(session, unpack_request(reply.content))
+                self._handle(session, request)
             except FedcallError as error:
-                log.warning("site %s: %s", session.site, error)
-                self._send(session, ANSWER, Answer("refused", sentence=str(error)))
+                self._refuse(session, str(error))
+
+    def _refuse(self, session: _Session, sentence: str) -> None:
+        log.warning("site %s: %s", session.site, sentence[:500])
+        self._send(session, ANSWER, Answer("refused", sentence=sentence[:500]))
 
     def _handle(self, session: _Session, request: Request) -> None:
         study = self._state.study
@@ -136,6 +147,8 @@ class _Desk:
             receipt = self._state.answer(session.site, request.round, request.claim, request.update)
             self._send(session, ANSWER, Answer("receipt", document=receipt))
             log.info("site %s: answered round %d in %.2f s", session.site, request.round, time.monotonic() - start)
+        elif request.kind == "log":
+            self._send(session, ANSWER, Answer("log", document=self._state.extract(session.site)))
         elif request.round > study.rounds + 1:
             raise FedcallError(
                 f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
