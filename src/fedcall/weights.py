@@ -13,6 +13,9 @@ from safetensors.numpy import save
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 
+STAND_DOWN = "stand_down"
+"""Metadata of a fetched global model: why this site must not spend budget on training from it."""
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -20,7 +20,7 @@ PATIENTS = {"north": 40, "south": 20}
 
 @dataclass(frozen=True)
 class Consortium:
-    """A folder with everything a coordinator and two sites have."""
+    """A folder with everything a coordinator and its sites have."""
 
     folder: Path
     study: Study
@@ -78,16 +78,16 @@ class Consortium:
         return update, claim
 
 
-def make_consortium(folder: Path, rounds: int = 2, **terms) -> Consortium:
-    """Make keys of a coordinator and two sites, an initial model and a signed study."""
+def make_consortium(folder: Path, rounds: int = 2, patients: dict[str, int] | None = None, **terms) -> Consortium:
+    """Make keys of a coordinator and its sites (two by default), an initial model and a signed study."""
     generator = np.random.default_rng(7)
     tensors = {name: generator.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     write_weights(folder / "initial.safetensors", tensors, {"architecture": "pileup_residual"})
     coordinator = create_keys(folder / "keys" / "coordinator", "coordinator")
     sites = []
-    for name, patients in PATIENTS.items():
+    for name, count in (patients or PATIENTS).items():
         identity = create_keys(folder / "keys" / name, name)
-        sites.append(Site(name=name, public_key=identity.public_key, node_key=identity.node_key, patients=patients))
+        sites.append(Site(name=name, public_key=identity.public_key, node_key=identity.node_key, patients=count))
     study = Study.model_validate(
         {
             "name": "tiny",

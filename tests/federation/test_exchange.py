@@ -10,7 +10,7 @@ from fedcall.federation.fleet import Unreachable
 from fedcall.federation.messages import Answer
 from fedcall.federation.study_state import StudyState
 from fedcall.keys import read_signing_key
-from fedcall.weights import read_weights
+from fedcall.weights import STAND_DOWN, read_weights
 
 WAIT = Answer("wait", sentence="round 1 waits for south")
 
@@ -86,3 +86,14 @@ def test_fetch__gives_up_early_without_an_aggregator(consortium, monkeypatch, cl
     with pytest.raises(FedcallError, match="no aggregator reached"):
         fetch(consortium, monkeypatch, clock, [Unreachable("away")], wait_seconds=86400)
     assert 500 < clock.now <= 600
+
+
+def test_fetch__a_model_not_to_train_on_is_marked(consortium, monkeypatch, clock):
+    model = model_of(consortium)
+    fetch(consortium, monkeypatch, clock, [model], wait_seconds=1)
+    assert (consortium.folder / "model.safetensors").read_bytes() == model.model, "the same bytes at every site"
+    told = Answer("model", model.document, model.model, "round 1 is closed; round 2 is open")
+    fetch(consortium, monkeypatch, clock, [told], wait_seconds=1)
+    marked = read_weights(consortium.folder / "model.safetensors")
+    assert marked.metadata[STAND_DOWN] == "round 1 is closed; round 2 is open"
+    assert marked.digest == consortium.study.model.initial_weights

@@ -31,7 +31,7 @@ def make_round(generator, stds, d, strength, agreement=0.5, lie=None):
             shared = -shared
         update = shared + rest + std * generator.normal(size=d)
         if is_liar and lie == "scaled":
-            update = 5 * update
+            update = 10 * update
         if is_liar and lie == "spiked":
             update[7] += 60 * std
         updates.append(update)

@@ -19,7 +19,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training import dp_sgd
 from fedcall.training.model import build_model, save_model, weights_of
 from fedcall.training.rounds import train_round
-from fedcall.weights import read_weights, weights_digest, write_weights
+from fedcall.weights import STAND_DOWN, read_weights, weights_digest, write_weights
 
 
 class Hospital:
@@ -200,3 +200,15 @@ def test_train_round__a_patient_without_candidates_stays_a_patient(hospital):
     unlabelled = replace(examples, labels=np.full(len(examples), -1, np.int8))
     write_examples(hospital.patients[1], unlabelled)
     assert hospital.train().state == "trained"
+
+
+def test_train_round__told_to_stand_down_spends_nothing_but_returns_what_was_released(hospital):
+    weights = read_weights(hospital.folder / "initial.safetensors")
+    write_weights(hospital.folder / "closed.safetensors", weights.tensors, {**weights.metadata, STAND_DOWN: "closed"})
+    outcome = hospital.train(model="closed.safetensors")
+    assert (outcome.state, outcome.claim.outcome, outcome.sentence) == ("withheld", "withheld", "closed")
+    assert hospital.kinds() == ["withhold"]
+    assert hospital.train().state == "trained", "the next time nobody says so"
+    released = hospital.outputs()
+    assert hospital.train(model="closed.safetensors").state == "returned"
+    assert hospital.outputs() == released

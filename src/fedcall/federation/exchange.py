@@ -19,7 +19,7 @@ from fedcall.federation.messages import Answer, Request, RoundOpening
 from fedcall.federation.study import Study
 from fedcall.files import atomic_path, write_bytes
 from fedcall.keys import read_identity, read_node_key
-from fedcall.weights import read_weights
+from fedcall.weights import STAND_DOWN, read_weights, weights_bytes
 
 log = logging.getLogger("fedcall.exchange")
 
@@ -63,7 +63,8 @@ class Visitor:
 def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
     """Fetch the global model going into a round (`rounds + 1`: the final model), and write it once it is verified.
 
-    Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers.
+    Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers. A model
+    that this site must not train on (the round is closed, or the site quarantined) is marked so in its metadata.
 
     Raises
     ------
@@ -88,9 +89,14 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
         )
     with atomic_path(output) as temporary:
         temporary.write_bytes(answer.model)
-        found = read_weights(temporary).digest
-        if found != opening.base:
-            raise FedcallError(f"the model of round {number} has digest {found}, the coordinator signed {opening.base}")
+        model = read_weights(temporary)
+        if model.digest != opening.base:
+            raise FedcallError(
+                f"the model of round {number} has digest {model.digest}, the coordinator signed {opening.base}"
+            )
+        if answer.sentence:  # a site can only be told to spend less
+            log.warning("%s; this round will be withheld", answer.sentence)
+            temporary.write_bytes(weights_bytes(model.tensors, {**model.metadata, STAND_DOWN: answer.sentence}))
     return opening
 
 

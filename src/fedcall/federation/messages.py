@@ -50,7 +50,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site gets: a model with its opening, a receipt, the log as it may see it, or the reason why not (yet)."""
+    """What a site gets: a model with its opening, a receipt, the log as it may see it, or the reason why not (yet).
+
+    The sentence of a model is a reason not to train on it, empty if there is none.
+    """
 
     kind: Literal["model", "receipt", "log", "wait", "refused"]
     document: bytes = b""

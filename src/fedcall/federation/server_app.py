@@ -166,7 +166,8 @@ class _Desk:
     def _give_model(self, session: _Session, number: int) -> None:
         session.waiting = None
         model = self._state.model_path(number).read_bytes()
-        self._send(session, ANSWER, Answer("model", self._state.opening(number) or b"", model))
+        stand_down = self._state.stand_down(session.site, number)
+        self._send(session, ANSWER, Answer("model", self._state.opening(number) or b"", model, stand_down))
         session.got_final = number == self._state.study.rounds + 1
         log.info("site %s: given the model of round %d", session.site, number)
 

@@ -107,6 +107,17 @@ class StudyState:
             self._key,
         )
 
+    def stand_down(self, site: str, number: int) -> str:
+        """Return why a site should not train a round, which would spend its patients' budget for nothing; or ""."""
+        history = self.log.site(site)
+        if number > self.study.rounds or number in history.settled:
+            return ""
+        if history.is_quarantined:
+            return f"site '{site}' is quarantined; ask the coordinator to release it"
+        if number < self.log.open_round:
+            return f"round {number} is closed; {self.progress}"
+        return ""
+
     def extract(self, site: str) -> bytes:
         """Return the log as a site may see it."""
         self.log.catch_up()
@@ -153,7 +164,12 @@ class StudyState:
             claim,
             update,
         )
-        settles = requested == number and number not in history.settled and not self.is_done
+        settles = (
+            requested == number
+            and number not in history.settled
+            and not self.is_done
+            and decision.reason != "site-quarantined"  # once released, the site may answer
+        )
         entry = self._entry(site, requested, digests, decision, settles)
         self._store(entry, claim, update)
         self.log.append(entry)

@@ -128,15 +128,17 @@ class Ledger:
         """Close the database."""
         self._database.close()
 
-    def reserve(self, request: ReleaseRequest) -> Reservation:
+    def reserve(self, request: ReleaseRequest, stand_down: str = "") -> Reservation:
         """Charge a round before it is trained, or say why it must not be.
+
+        `stand_down` is a reason not to train a round that was not charged yet: it is then withheld.
 
         Returns
         -------
         Reservation
             "reserved": charged, train now; again the same after a crash, without a second charge.
             "released": the artefact of this very release exists; return it, do not train.
-            "withheld": the cap of some patient would be passed; nothing was charged.
+            "withheld": the cap of some patient would be passed, or `stand_down`; nothing was charged.
 
         Raises
         ------
@@ -160,7 +162,7 @@ class Ledger:
                 epsilon = self._worst(request, cohort, included=True)
                 return self._charged(charges[0], previous[-1], epsilon)
             epsilon = self._worst(request, cohort, included=False)
-            withheld = epsilon.exceeds(request.max_epsilon)
+            withheld = bool(stand_down) or epsilon.exceeds(request.max_epsilon)
             last = previous[-1] if previous else None
             if not withheld:
                 last = self._append("reserve", request, cohort)
@@ -169,7 +171,7 @@ class Ledger:
             assert last is not None
         self._update_head()
         if withheld:
-            return Reservation("withheld", epsilon, _withheld_sentence(request, epsilon), last.digest)
+            return Reservation("withheld", epsilon, stand_down or _withheld_sentence(request, epsilon), last.digest)
         return Reservation("reserved", epsilon, f"round {request.round} is charged; train now", last.digest)
 
     def release(self, request: ReleaseRequest, artefact: bytes) -> Path:

@@ -22,7 +22,7 @@ from fedcall.privacy.ledger import Ledger, ReleaseRequest
 from fedcall.privacy.noise import keyed_digest
 from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
 from fedcall.training.model import model_from_weights
-from fedcall.weights import Weights, read_weights, weights_bytes, weights_digest
+from fedcall.weights import STAND_DOWN, Weights, read_weights, weights_bytes, weights_digest
 
 _LENGTH_BYTES = 8
 
@@ -109,7 +109,7 @@ def train_round(
         inputs=_inputs_digest(secret, study, base, patients, start),
     )
     with Ledger.open(ledger_path, secret) as ledger:
-        reservation = ledger.reserve(request)
+        reservation = ledger.reserve(request, base.metadata.get(STAND_DOWN, ""))
         remember_ledger(keys, ledger)
         spent, head = _charged_rounds(ledger, request), reservation.head
         if reservation.state == "withheld":
