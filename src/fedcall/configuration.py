@@ -21,14 +21,31 @@ class Patient(Document):
 
     patient: Name
     site: Name
-    alignments: Path
+    alignments: Path | None = None
+    reads1: Path | None = Field(None, description="FASTQ of first mates (or single reads), in place of alignments.")
+    reads2: Path | None = Field(None, description="FASTQ of second mates.")
     truth: Path | None = None
-    regions: Path | None = None
+    regions: Path | None = Field(
+        None, description="BED of the confident regions, or a gVCF: then where its genotypes have GQ 20 or more."
+    )
     split: Split
     sample: str | None = Field(
         None, description="Name of the patient's column in the truth VCF; the patient's name if empty."
     )
     reference: Path | None = Field(None, description="Reference of this row's alignments; config's reference if empty.")
+
+    @model_validator(mode="after")
+    def _has_reads(self) -> Self:
+        if (self.alignments is None) == (self.reads1 is None):
+            raise ValueError("exactly one of 'alignments' and 'reads1' is needed")
+        if self.reads2 is not None and self.reads1 is None:
+            raise ValueError("'reads2' is given without 'reads1'")
+        return self
+
+    @property
+    def has_gvcf_regions(self) -> bool:
+        """Whether the confident regions are those of a gVCF, by its name, and no BED."""
+        return str(self.regions).endswith((".vcf", ".vcf.gz", ".gvcf", ".gvcf.gz"))
 
 
 class SimulatedCohort(Document):
@@ -161,7 +178,7 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> Patient:
         column: value.strip() if isinstance(value, str) else value for column, value in row.items()
     }
     cells = {column: value for column, value in cells.items() if value != ""}
-    for column in ("alignments", "truth", "regions", "reference"):
+    for column in ("alignments", "reads1", "reads2", "truth", "regions", "reference"):
         if column in cells:
             file = (path.parent / str(cells[column])).resolve()
             if not file.exists():

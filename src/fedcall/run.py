@@ -168,17 +168,22 @@ def _check_files(config: Config, patient: Patient) -> None:
     reference = patient.reference or config.reference
     if not Path(f"{reference}.fai").is_file():
         raise FedcallError(f"{reference}: no index beside it; make one with 'samtools faidx {reference}'")
-    indexes = [f"{patient.alignments}{suffix}" for suffix in (".bai", ".csi", ".crai")]
-    indexes += [str(patient.alignments.with_suffix(suffix)) for suffix in (".bai", ".crai")]
-    if not any(Path(index).is_file() for index in indexes):
+    alignments = patient.alignments
+    if alignments is not None and not _has_index(alignments):
         raise FedcallError(
-            f"{patient.alignments}: no index beside it (patient '{patient.patient}');"
-            f" make one with 'samtools index {patient.alignments}'"
+            f"{alignments}: no index beside it (patient '{patient.patient}');"
+            f" make one with 'samtools index {alignments}'"
         )
     if patient.split == "holdout" and patient.truth is not None and patient.regions is None:
         raise FedcallError(
             f"patient '{patient.patient}': held out with a truth but without 'regions', within which calls are scored"
         )
+
+
+def _has_index(alignments: Path) -> bool:
+    beside = [f"{alignments}{suffix}" for suffix in (".bai", ".csi", ".crai")]
+    beside += [str(alignments.with_suffix(suffix)) for suffix in (".bai", ".crai")]
+    return any(Path(index).is_file() for index in beside)
 
 
 def _check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:

@@ -45,6 +45,7 @@ def test_dag__rehearsal(workspace):
         "call_baseline": 4,
         "call_classical": 2,
         "evaluate_calls": 8,
+        "list_errors": 2,
         "evaluation_report": 1,
         "privacy_report": 2,
         "privacy_report_of_study": 1,

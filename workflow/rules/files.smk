@@ -13,7 +13,16 @@ def keys_of(wildcards):
 
 
 def alignments_of(wildcards):
-    return str(RUN.by_name[wildcards.patient].alignments)
+    """Return the patient's alignments: the hospital's own, or those made here from reads."""
+    given = RUN.by_name[wildcards.patient].alignments
+    if given is None:
+        return f"{RESULTS}/{wildcards.site}/aligned/{wildcards.patient}.bam"
+    return str(given)
+
+
+def reads_of(wildcards):
+    patient = RUN.by_name[wildcards.patient]
+    return [str(reads) for reads in (patient.reads1, patient.reads2) if reads]
 
 
 def truth_of(wildcards):
@@ -21,8 +30,15 @@ def truth_of(wildcards):
 
 
 def regions_of(wildcards):
-    regions = RUN.by_name[wildcards.patient].regions
-    return str(regions) if regions else []
+    """Return the patient's confident regions; those of a gVCF are made here."""
+    patient = RUN.by_name[wildcards.patient]
+    if patient.has_gvcf_regions:
+        return f"{RESULTS}/{wildcards.site}/regions/{wildcards.patient}.bed"
+    return str(patient.regions) if patient.regions else []
+
+
+def gvcf_of(wildcards):
+    return str(RUN.by_name[wildcards.patient].regions)
 
 
 def reference_of(wildcards):

@@ -1,4 +1,4 @@
-"""`fedcall normalise-alignments` and `fedcall normalise-labels`."""
+"""`fedcall align`, `normalise-alignments`, `normalise-labels`, `confident-regions`: a patient's files in one form."""
 
 from pathlib import Path
 
@@ -7,8 +7,45 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    app.command("align")(align)
     app.command("normalise-alignments")(normalise_alignments)
     app.command("normalise-labels")(normalise_labels)
+    app.command("confident-regions")(confident_regions)
+
+
+def align(
+    reads1: Path = typer.Option(..., "--reads1", help="FASTQ of first mates, or of single reads; plain or gzipped."),
+    reads2: Path | None = typer.Option(None, "--reads2", help="FASTQ of second mates, in the same order."),
+    reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
+    sample: str = typer.Option(..., "--sample", help="Name of the patient, for the read group."),
+    output: Path = typer.Option(..., "--output", help="BAM to write, in the order of the reads; normalise-alignments sorts it."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Threads for mapping and sorting."),
+) -> None:
+    """Align short reads with minimap2's short-read preset (about 12 GB of memory for a human genome).
+
+    Example: fedcall align --reads1 p1_1.fastq.gz --reads2 p1_2.fastq.gz --reference ref.fa --sample p1 --output p1.bam
+    """
+    from fedcall.genomics.align import align_reads
+
+    count = align_reads(reads1, reads2, reference, sample, output, threads=threads)
+    typer.echo(f"{output}: {count} reads aligned")
+
+
+def confident_regions(
+    gvcf: Path = typer.Option(..., "--gvcf", help="gVCF of GATK HaplotypeCaller or DeepVariant."),
+    reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
+    sample: str | None = typer.Option(None, "--sample", help="Column of the patient; may be left out if there is one."),
+    quality: int = typer.Option(20, "--quality", min=0, help="Lowest GQ of a genotype that counts as sure."),
+    output: Path = typer.Option(..., "--output", help="BED to write."),
+) -> None:
+    """Write where a gVCF is sure of the genotype, variant or not: the confident regions of its calls.
+
+    Example: fedcall confident-regions --gvcf p1.g.vcf.gz --reference ref.fa --output p1.bed
+    """
+    from fedcall.genomics.confident_regions import write_confident_regions
+
+    bases = write_confident_regions(gvcf, reference, output, sample=sample, quality=quality)
+    typer.echo(f"{output}: {bases} bases with GQ {quality} or more")
 
 
 def normalise_alignments(

@@ -43,8 +43,9 @@ def normalise_labels(
 
     Every record is checked against the reference, split by allele and left-aligned (`bcftools norm -c e -m -any`), and
     bases that change together become single changes. Kept are alleles spelled in bases that the patient carries, with
-    nothing but the genotype. Files of callers are read as well as truth sets: blocks without variation and symbolic alleles of a gVCF
-    (`<NON_REF>`, `<*>`) and alleles that only say that another record deletes the base (`*`) are left out.
+    nothing but the genotype. Files of callers are read as well as truth sets: blocks without variation and symbolic
+    alleles of a gVCF (`<NON_REF>`, `<*>`) are left out, and so are alleles that only say that another record deletes
+    the base (`*`).
 
     Parameters
     ----------
