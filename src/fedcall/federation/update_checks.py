@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
 from fedcall.federation.claims import Claim, ReasonCode
 from fedcall.federation.study import Study
@@ -116,26 +116,24 @@ def claimed_noise_std(study: Study, claim: Claim) -> float:
 def _load(update: bytes) -> dict[str, np.ndarray]:
     try:
         tensors = load(update)
+        exact = _is_exact(update, tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Refused("malformed", f"the update is not a complete safetensors file ({error})") from None
-    if len(update) and _repeats_names(update):
-        raise Refused("malformed", "the update names a tensor twice")
+    if not exact:
+        raise Refused("malformed", "the update is not written as safetensors writes it: one content, one file")
     return tensors
 
 
-def _repeats_names(update: bytes) -> bool:
-    """Say whether a header that loads holds a key twice: readers differ in which of the two they take."""
-    end = 8 + int.from_bytes(update[:8], "little")
-    repeated = False
+def _is_exact(update: bytes, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Say whether these are the bytes that safetensors writes for the tensors, with at most one entry of metadata.
 
-    def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
-        nonlocal repeated
-        found = dict(items)
-        repeated = repeated or len(found) < len(items)
-        return found
-
-    json.loads(update[8:end], object_pairs_hook=pairs)
-    return repeated
+    A header can say the same in many ways (spaces, order, a name twice, of which readers take either), and hold more.
+    """
+    header = json.loads(update[8 : 8 + int.from_bytes(update[:8], "little")])
+    metadata = header.get("__metadata__")
+    if metadata is not None and len(metadata) > 1:
+        return False
+    return bool(save(dict(tensors), metadata=metadata) == update)
 
 
 def _norm(tensors: Mapping[str, np.ndarray]) -> float:
