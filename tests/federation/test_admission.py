@@ -1,13 +1,16 @@
 """Each reason for which an update is refused, and the update that is not."""
 
+import json
+import time
+
 import numpy as np
 import pytest
 from consortium import SHAPES, make_consortium
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
-from fedcall.federation.admission import History, OpenRound, judge
+from fedcall.federation.admission import MAX_CLAIM_BYTES, History, OpenRound, judge
 from fedcall.privacy.accounting import study_epsilon
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.weights import read_weights
@@ -199,6 +202,105 @@ def test_judge__too_little_noise(consortium, base, scale):
     tensors = {name: scale * tensor for name, tensor in consortium.update("north", 1, base).items()}
     tensors = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     assert _judge(consortium, base, tensors=tensors).reason == "noise-floor"
+
+
+@pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
+def test_judge__a_thousand_honest_updates_are_all_accepted(tmp_path, mechanism):
+    """Four steps, 2,000 weights, signals up to what clipping allows; the same with half the noise, or none, is refused.
+
+    How little noise the floor lets through depends on the terms: `study_status` says it for each site.
+    """
+    privacy = PrivacyTerms(mechanism=mechanism, noise_multiplier=4.0, steps_per_round=4, delta=1e-2, max_epsilon=60.0)
+    consortium = make_consortium(tmp_path, privacy=privacy)
+    study, units, steps = consortium.study, consortium.study.units("north"), privacy.steps_per_round
+    std = study.training.learning_rate * privacy.noise_multiplier / (privacy.sampling_rate * units)
+    draw = np.random.default_rng(8)
+    for number in range(1000):
+        sample = draw.normal if mechanism == "gaussian" else draw.laplace  # of this scale, both
+        noise = sample(0, std, (steps, 2000)).sum(axis=0)
+        drawn = draw.binomial(units, privacy.sampling_rate, steps).sum()
+        longest = study.training.learning_rate * drawn / (privacy.sampling_rate * units)
+        direction = draw.normal(size=2000)
+        signal = direction * (number % 3) / 2 * longest / np.linalg.norm(direction)
+        assert _judged_alone(consortium, signal + noise) == "ok", number
+        assert _judged_alone(consortium, signal + 0.5 * noise) == "noise-floor", number
+        assert _judged_alone(consortium, signal) == "noise-floor", number
+
+
+def _judged_alone(consortium, vector):
+    tensors = {"head.weight": vector.astype(np.float32)}
+    claim = consortium.claim("north", 1, "0" * 64, tensors)
+    signed = consortium.sign_claim(claim, "north")
+    open_round = OpenRound(1, "0" * 64, {"head.weight": vector.shape})
+    return judge(consortium.study, "north", History(), open_round, 1, signed, save(tensors)).reason
+
+
+def test_judge__the_study_may_set_a_lower_ceiling(tmp_path):
+    consortium = make_consortium(tmp_path, admission={"max_update_norm": 0.1})
+    assert _judge(consortium, read_weights(consortium.initial)).reason == "norm-ceiling"
+
+
+def test_judge__the_same_claim_in_other_bytes_is_malformed(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, tensors), "north")
+    spaced = signed.replace(b'"round":1', b'"round": 1')
+    twice = signed.replace(b'"round":1', b'"round":2,"round":1')
+    unused_bits = signed.replace(b'=="', b'Q=="')[:-4] + b'=="}'
+    for found in (spaced, twice, unused_bits):
+        decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, found, b"")
+        assert decision.reason in ("malformed", "bad-signature")
+        assert decision.released is None
+    exact = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, save(tensors))
+    assert exact.reason == "ok"
+
+
+def test_judge__the_same_tensors_in_other_bytes_are_malformed(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    update = save(tensors)
+    length = int.from_bytes(update[:8], "little")
+    header = json.dumps(json.loads(update[8 : 8 + length])).encode()
+    spaced = len(header).to_bytes(8, "little") + header + update[8 + length :]
+    assert load(spaced)["head.bias"].tolist() == tensors["head.bias"].tolist(), "it loads to the same"
+    assert _judge(consortium, base, update=spaced).reason == "malformed"
+
+
+def test_judge__a_claim_too_large_is_not_parsed(consortium, base):
+    signed = b"[" * (MAX_CLAIM_BYTES + 1)
+    open_round = OpenRound(1, base.digest, SHAPES)
+    assert judge(consortium.study, "north", History(), open_round, 1, signed, b"").reason == "too-large"
+
+
+def test_judge__a_claim_of_no_update_in_particular_is_malformed(consortium, base):
+    claim = consortium.claim("north", 1, base.digest, None, outcome="update")
+    signed = consortium.sign_claim(claim, "north")
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
+    assert decision.reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"noise_multiplier": 1e-3, "steps_per_round": 1000}, {"noise_multiplier": 1e-300}, {"sampling_rate": 1e-9}],
+)
+def test_judge__terms_beyond_computing_end_the_budget_at_once(consortium, base, change):
+    """Composing these takes minutes to hours, or fails; a site may claim anything."""
+    terms = PrivacyTerms.model_validate({**consortium.study.privacy.model_dump(), **change})
+    start = time.monotonic()
+    decision = _judge(consortium, base, privacy=terms)
+    assert (decision.reason, decision.epsilon) == ("mechanism", None)
+    assert time.monotonic() - start < 20
+    assert _judge(consortium, base, history=History(0, {"0" * 64: terms})).reason == "budget"
+
+
+def test_judge__a_sentence_is_readable_whatever_it_quotes(consortium, base):
+    claim = consortium.claim("north", 1, base.digest, consortium.update("north", 1, base))
+    signed = consortium.sign_claim(claim, "north").replace(
+        b'"software"', b'"\\ud800\\u202e\\u0007' + b"x" * 2000 + b'"'
+    )
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
+    assert decision.reason == "malformed"
+    assert decision.sentence.isascii()
+    assert decision.sentence.isprintable()
+    assert len(decision.sentence) <= 300
 
 
 def test_judge__too_long(consortium, base):

@@ -11,12 +11,17 @@ from fedcall.errors import FedcallError
 from fedcall.federation.admission_log import AdmissionLog, Released, SetAside
 from fedcall.federation.aggregator import is_held, read_endpoint
 from fedcall.federation.study import Study, read_study
+from fedcall.federation.study_files import StudyFiles
 from fedcall.federation.study_log import Decision, StudyLog
+from fedcall.federation.update_checks import noise_floor_share
+from fedcall.weights import read_weights
 
 
 def study_status(state: Path) -> dict[str, Any]:
     """Return round, sites' answers and whether an aggregator is alive, ready for JSON."""
     study, log = _open(state)
+    model = read_weights(StudyFiles(Path(state)).model(1)).tensors
+    parameters = sum(model[name].size for name in study.model.trainable_names(model))
     endpoint = read_endpoint(state)
     alive = is_held(state)
     return {
@@ -28,7 +33,7 @@ def study_status(state: Path) -> dict[str, Any]:
         "alive": alive,
         "address": endpoint.address if alive and endpoint else None,
         "log_head": log.log.head,
-        "sites": [_site_status(log, site.name) for site in study.sites],
+        "sites": [_site_status(study, log, site.name, parameters) for site in study.sites],
     }
 
 
@@ -124,7 +129,7 @@ def _operator() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _site_status(log: StudyLog, name: str) -> dict[str, Any]:
+def _site_status(study: Study, log: StudyLog, name: str, parameters: int) -> dict[str, Any]:
     history = log.site(name)
     answer = history.settled.get(log.open_round)
     return {
@@ -133,4 +138,5 @@ def _site_status(log: StudyLog, name: str) -> dict[str, Any]:
         "accepted_rounds": history.accepted_rounds,
         "refusals": history.refusals,
         "quarantined": history.is_quarantined,
+        "noise_floor": round(noise_floor_share(study, name, parameters), 3),  # share of the agreed noise
     }

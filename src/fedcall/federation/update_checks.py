@@ -113,6 +113,18 @@ def claimed_noise_std(study: Study, claim: Claim) -> float:
     )
 
 
+def noise_floor_share(study: Study, site: str, parameters: int) -> float:
+    """Return the share of the agreed noise below which every update of a site is refused.
+
+    It is below 1 by the chance of the noise itself, and by what clipped gradients could undo of earlier steps' noise;
+    small models, small noise and many steps make it small. 1 without noise agreed.
+    """
+    terms, units = study.training, study.units(site)
+    arguments = (study.privacy, terms.learning_rate, terms.iterate_averaging, units)
+    noise = update_noise_std(*arguments) * math.sqrt(parameters)
+    return norm_bounds(*arguments, parameters).floor / noise if noise > 0 else 1.0
+
+
 def _load(update: bytes) -> dict[str, np.ndarray]:
     try:
         tensors = load(update)
