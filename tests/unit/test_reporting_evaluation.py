@@ -129,7 +129,8 @@ def test_evaluation_report__calibration_counts_every_call_once(report: Evaluatio
 def test_evaluation_report__strata_of_calls_only_have_precision_only(report: EvaluationReport) -> None:
     depth = [row for row in report.strata if row.stratum == "depth"]
     assert depth
-    assert all(row.truth is None and cell.f1 is None for row in depth for cell in row.cells)
+    assert all(row.truth is None and row.figure == "precision" for row in depth)
+    assert all(cell.f1 is None for row in depth for cell in row.cells)
     zygosity = [row for row in report.strata if row.stratum == "zygosity"]
     snps = next(row for row in report.scopes[0].figures if (row.caller, row.type) == ("final", "snps"))
     assert sum(row.truth or 0 for row in zygosity if row.type == "snps") == snps.truth

@@ -44,6 +44,7 @@ def test_dag__rehearsal(workspace):
         "call_variants": 2,
         "call_baseline": 4,
         "call_classical": 2,
+        "count_alleles": 2,
         "evaluate_calls": 8,
         "list_errors": 2,
         "evaluation_report": 1,

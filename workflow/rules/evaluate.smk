@@ -1,10 +1,34 @@
 # Calls against the truth of held-out patients, within their regions.
 
 
+rule count_alleles:
+    input:
+        labels=labels_of_folder,
+    output:
+        table="results/{study}/{site}/allele_counts.tsv",
+    log:
+        "logs/count_alleles/{study}.{site}.log",
+    benchmark:
+        "benchmarks/count_alleles/{study}.{site}.tsv"
+    group:
+        "evaluation"
+    conda:
+        "../envs/reads.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall allele-counts {input.labels} --output {output.table} > {log} 2>&1"
+
+
 rule evaluate_calls:
     input:
         truth="results/{study}/{site}/labels/{patient}.vcf.gz",
         calls=calls_to_score,
+        allele_counts="results/{study}/{site}/allele_counts.tsv",
         regions=regions_of,
         reference=reference_of,
     output:
@@ -25,7 +49,8 @@ rule evaluate_calls:
         version=FEDCALL_VERSION,
     shell:
         "fedcall concordance --truth {input.truth} --calls {input.calls} --regions {input.regions:q}"
-        " --reference {input.reference:q} --json {output.concordance} > {log} 2>&1"
+        " --reference {input.reference:q} --allele-counts {input.allele_counts} --json {output.concordance}"
+        " > {log} 2>&1"
 
 
 rule list_errors:

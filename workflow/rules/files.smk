@@ -59,6 +59,15 @@ def labels_of(wildcards):
     return f"{RESULTS}/{wildcards.site}/labels/{wildcards.patient}.vcf.gz"
 
 
+def labels_of_folder(wildcards):
+    """Return the normalised truth of everybody at a site: the cohort in which a variant is rare or not."""
+    return [
+        f"{RESULTS}/{wildcards.site}/labels/{patient.patient}.vcf.gz"
+        for patient in RUN.patients
+        if patient.site == wildcards.site and patient.truth is not None
+    ]
+
+
 def examples_of(site):
     """Return the examples of a site's training patients, or of the public people, these at all depths."""
     thinned = [f"thinned-{percent}/" for percent in CONFIG.public_thinning]

@@ -1,4 +1,4 @@
-"""`fedcall concordance` and `fedcall errors`: how good calls are against truth, and where they are wrong."""
+"""`fedcall concordance`, `errors` and `allele-counts`: how good calls are, where they are wrong, and what is rare."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands `concordance` and `errors`."""
+    """Add the commands `concordance`, `errors` and `allele-counts`."""
     app.command("concordance")(concordance)
     app.command("errors")(errors)
+    app.command("allele-counts")(allele_counts)
 
 
 def concordance(
@@ -17,6 +18,9 @@ def concordance(
     regions: Path = typer.Option(..., "--regions", help="BED of confident regions; only variants inside count."),
     reference: Path = typer.Option(..., "--reference", help="Reference FASTA, indexed."),
     sample: str | None = typer.Option(None, "--sample", help="The patient's column in the truth, if it has several."),
+    allele_counts: Path | None = typer.Option(
+        None, "--allele-counts", help="Table of 'fedcall allele-counts': also report recall of rare variants."
+    ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything as JSON to this file."),
 ) -> None:
     """Compare calls with truth: precision, recall and F1 of SNPs and indels, by genotype.
@@ -30,7 +34,7 @@ def concordance(
     from fedcall.files import write_text
     from fedcall.genomics.concordance import compare
 
-    result = compare(truth, calls, regions, reference, sample)
+    result = compare(truth, calls, regions, reference, sample, allele_counts)
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 
@@ -76,3 +80,21 @@ def errors(
             f"  {error.contig}:{error.position} {error.ref[:12]}>{error.alt[:12]} {error.kind},"
             f" shown by {error.supporting} of {error.depth} reads"
         )
+
+
+def allele_counts(
+    labels: list[Path] = typer.Argument(..., metavar="LABELS_VCF...", help="Files of 'fedcall normalise-labels'."),
+    output: Path = typer.Option(..., "--output", help="Table to write; 'fedcall concordance' reads it."),
+) -> None:
+    """Count how many copies of each allele a cohort's truth has: one copy among all patients is a rare variant.
+
+    The table holds patients' alleles: it stays where they are.
+
+    Example: fedcall allele-counts labels/*.vcf.gz --output allele_counts.tsv
+    """
+    from fedcall.genomics.allele_counts import count_alleles, write_allele_counts
+
+    counts = count_alleles(labels)
+    write_allele_counts(output, counts)
+    rare = sum(copies == 1 for copies in counts.values())
+    typer.echo(f"{output}: {len(counts)} alleles of {len(labels)} people, {rare} of them carried once")

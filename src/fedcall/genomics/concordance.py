@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
+from fedcall.genomics.allele_counts import Allele, read_allele_counts
 from fedcall.genomics.concordance_figures import Figures, Tally
 from fedcall.genomics.concordance_haplotypes import Fetch, Verdict, match
 from fedcall.genomics.concordance_records import Kind, Region, Variant, read_variants
@@ -27,7 +28,7 @@ SCHEMA: Literal["fedcall.concordance/1"] = "fedcall.concordance/1"
 
 
 class Stratum(Document):
-    """Figures of a group of variants; the truth side of groups that only calls have (depth, quality) is empty."""
+    """Figures of a group of variants; groups that only calls or only true variants have are empty on the other side."""
 
     type: Kind
     stratum: str
@@ -78,7 +79,14 @@ class Concordance(Document):
     calibration: list[CalibrationBin]
 
 
-def compare(truth: Path, calls: Path, regions: Path, reference: Path, sample: str | None = None) -> Concordance:
+def compare(
+    truth: Path,
+    calls: Path,
+    regions: Path,
+    reference: Path,
+    sample: str | None = None,
+    allele_counts: Path | None = None,
+) -> Concordance:
     """Compare the calls of one patient with the truth.
 
     Parameters
@@ -87,6 +95,7 @@ def compare(truth: Path, calls: Path, regions: Path, reference: Path, sample: st
     calls : VCF with one genotype column, whatever its name
     regions : BED of the confident regions; only variants inside count
     reference : indexed FASTA
+    allele_counts : table of `fedcall allele-counts`, which says what is rare in the cohort
 
     Raises
     ------
@@ -101,8 +110,9 @@ def compare(truth: Path, calls: Path, regions: Path, reference: Path, sample: st
     true_variants = read_variants(truth, reference, intervals, sample)
     called_variants = read_variants(calls, reference, intervals)
     labelled = label_types(Path(truth))
+    counts = None if allele_counts is None else read_allele_counts(allele_counts)
     with pysam.FastaFile(str(reference)) as bases:
-        return compare_variants(true_variants, called_variants, intervals, _fetch(bases), labelled)
+        return compare_variants(true_variants, called_variants, intervals, _fetch(bases), labelled, counts)
 
 
 def compare_variants(
@@ -111,6 +121,7 @@ def compare_variants(
     regions: Sequence[Region],
     fetch: Fetch,
     label_types: Literal["all", "snps"] = "all",
+    allele_counts: Mapping[Allele, int] | None = None,
 ) -> Concordance:
     """Compare normalised variants; see `compare`."""
     if label_types == "snps":
@@ -120,7 +131,7 @@ def compare_variants(
     place = _Blocks(regions)
     counts: dict[tuple[Kind, str, str], _Counts] = defaultdict(_Counts)
     for variant, verdict in zip(truth, true_verdicts, strict=True):
-        for stratum, value in ((_BLOCK, str(place(variant))), *truth_strata(variant, fetch)):
+        for stratum, value in ((_BLOCK, str(place(variant))), *truth_strata(variant, fetch, allele_counts)):
             counts[variant.kind, stratum, value].add_truth(verdict)
     calibration = [[0, 0] for _ in CALIBRATION_BINS]
     for variant, verdict in zip(calls, call_verdicts, strict=True):

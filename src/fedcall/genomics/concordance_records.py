@@ -34,6 +34,8 @@ class Variant:
         Copies of `alt`, 1 or 2; a haploid genotype counts as 2, as a diploid caller reports it.
     quality, genotype_quality, depth : float or int, or None
         QUAL, GQ and DP, where the file has them.
+    allele_fraction : float, or None
+        Share of `alt` among the reads that AD counts, where the file has them.
     """
 
     contig: str
@@ -44,6 +46,7 @@ class Variant:
     quality: float | None = None
     genotype_quality: float | None = None
     depth: int | None = None
+    allele_fraction: float | None = None
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -159,8 +162,14 @@ def _variants(records: pysam.VariantFile) -> Iterator[Variant]:
         dosage = 2 if len(genotype) == 1 else min(copies, 2)
         depth = call["DP"] if "DP" in record.format else None
         quality = call["GQ"] if "GQ" in record.format else None
-        variant = Variant(record.contig, record.start, ref, alt, dosage, record.qual, quality, depth)
+        fraction = _fraction(call["AD"]) if "AD" in record.format else None
+        variant = Variant(record.contig, record.start, ref, alt, dosage, record.qual, quality, depth, fraction)
         yield from _single_bases(variant)
+
+
+def _fraction(allele_depths: tuple[int | None, ...]) -> float | None:
+    reads = [count or 0 for count in allele_depths or ()]
+    return reads[-1] / sum(reads) if len(reads) > 1 and sum(reads) else None
 
 
 def _single_bases(variant: Variant) -> Iterator[Variant]:

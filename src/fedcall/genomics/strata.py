@@ -1,6 +1,6 @@
-"""The groups of variants that accuracy is reported for: zygosity, indel length, homopolymers, depth, quality."""
+"""The groups of variants that accuracy is reported for, from zygosity to how rare an allele is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from fedcall.genomics.concordance_haplotypes import Fetch
 from fedcall.genomics.concordance_records import Variant
@@ -12,12 +12,32 @@ CALIBRATION_BINS: tuple[tuple[int, int], ...] = tuple((low, low + 10) for low in
 _HOMOPOLYMER = ((1, 3), (4, 6), (7, 9), (10, None))
 _INDEL_LENGTH = ((1, 1), (2, 5), (6, 15), (16, None))
 _DEPTH = ((0, 4), (5, 9), (10, 19), (20, 29), (30, 49), (50, None))
+_PERCENT = ((0, 9), (10, 19), (20, 29), (30, 69), (70, None))
+_COPIES = ((2, 4), (5, None))
 _QUALITY = ((0, 9), (10, 19), (20, 29), (30, 49), (50, None))
 
 _Bins = tuple[tuple[int, int | None], ...]
 
 
-def truth_strata(variant: Variant, fetch: Fetch) -> Iterator[tuple[str, str]]:
+CALLS_ONLY = ("depth", "quality", "allele fraction")
+"""Strata that only calls have: precision can be told there, recall cannot."""
+TRUTH_ONLY = ("allele count",)
+"""Strata that only true variants have: recall can be told there, precision cannot."""
+
+Allele = tuple[str, int, str, str]
+
+
+def truth_strata(
+    variant: Variant, fetch: Fetch, allele_counts: Mapping[Allele, int] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield (stratum, value) of a true variant: the shared ones, and how many copies the cohort's truth has."""
+    yield from shared_strata(variant, fetch)
+    if allele_counts is not None:
+        copies = max(1, allele_counts.get(variant.key, 0))
+        yield "allele count", "1 (rare)" if copies == 1 else _bin(copies, _COPIES)
+
+
+def shared_strata(variant: Variant, fetch: Fetch) -> Iterator[tuple[str, str]]:
     """Yield (stratum, value) for what is known on both sides: zygosity, homopolymer run and indel length."""
     yield "zygosity", "het" if variant.dosage == 1 else "hom"
     yield "homopolymer", _bin(_run_length(variant, fetch), _HOMOPOLYMER)
@@ -27,12 +47,14 @@ def truth_strata(variant: Variant, fetch: Fetch) -> Iterator[tuple[str, str]]:
 
 
 def call_strata(variant: Variant, fetch: Fetch) -> Iterator[tuple[str, str]]:
-    """Yield (stratum, value) for a call: those of the truth, and depth and quality where the file has them."""
-    yield from truth_strata(variant, fetch)
+    """Yield (stratum, value) of a call: the shared ones, and those of `CALLS_ONLY` that the file has."""
+    yield from shared_strata(variant, fetch)
     if variant.depth is not None:
         yield "depth", _bin(variant.depth, _DEPTH)
     if variant.quality is not None:
         yield "quality", _bin(variant.quality, _QUALITY)
+    if variant.allele_fraction is not None:
+        yield "allele fraction", f"{_bin(100 * variant.allele_fraction, _PERCENT)} %"
 
 
 def calibration_bin(genotype_quality: float) -> int:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from scipy.stats import binomtest
 
@@ -12,6 +13,7 @@ from fedcall.federation.study import Study
 from fedcall.genomics.concordance import CalibrationBin, Concordance, read_concordance
 from fedcall.genomics.concordance_figures import Figures
 from fedcall.genomics.concordance_pool import Figure, difference_interval, interval, pool
+from fedcall.genomics.strata import CALLS_ONLY, TRUTH_ONLY
 from fedcall.genomics.worst_errors import WorstErrors, read_worst_errors
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
@@ -38,7 +40,6 @@ from fedcall.run import PUBLIC
 
 DRAWN_ERRORS = 50
 UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen
-ONLY_CALLS = ("depth", "quality")  # strata that the truth side does not have
 GATE_RULE = (
     "The jointly trained model is recommended only if its F1 over all variants of the held-out patients is not below"
     " that of the model it started from."
@@ -307,27 +308,29 @@ def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
         for caller, concordance in pooled.items()
     }
     rows = []
+    figure: Literal["f1", "precision", "recall"]
     for kind, stratum, value in sorted({key for rows in found.values() for key in rows}, key=_stratum_order):
         own = {
             caller: groups[kind, stratum, value] for caller, groups in found.items() if (kind, stratum, value) in groups
         }
-        truth = None if stratum in ONLY_CALLS else max(group.tp + group.fn for group in own.values())
+        truth = None if stratum in CALLS_ONLY else max(group.tp + group.fn for group in own.values())
         cells = tuple(
             StratumCell(
                 caller=caller,
-                precision=group.precision,
+                precision=None if stratum in TRUTH_ONLY else group.precision,
                 recall=None if truth is None else group.recall,
-                f1=None if truth is None else group.f1,
+                f1=None if truth is None or stratum in TRUTH_ONLY else group.f1,
             )
             for caller, group in own.items()
         )
-        rows.append(StratumRow(type=kind, stratum=stratum, value=value, truth=truth, cells=cells))
+        figure = "precision" if stratum in CALLS_ONLY else "recall" if stratum in TRUTH_ONLY else "f1"
+        rows.append(StratumRow(type=kind, stratum=stratum, value=value, truth=truth, figure=figure, cells=cells))
     return tuple(rows)
 
 
 def _stratum_order(key: tuple[str, str, str]) -> tuple[bool, str, float, str]:
     kind, stratum, value = key
-    digits = value.split("-")[0].strip("+<")
+    digits = value.split("-")[0].strip("+< %")
     return kind != "snps", stratum, float(digits) if digits.isdigit() else 0.0, value
 
 

@@ -54,12 +54,15 @@ class StratumCell(Document):
 
 
 class StratumRow(Document):
-    """One group of variants. Truth is None for groups that only calls have (depth, quality): precision only."""
+    """One group of variants, and which figure can be told: groups that only calls have (depth, quality) have precision,
+    groups that only true variants have (allele count) recall.
+    """
 
     type: Literal["snps", "indels"]
     stratum: str
     value: str
-    truth: int | None
+    truth: int | None = Field(description="True variants in the group; null where only calls belong to it.")
+    figure: Literal["f1", "precision", "recall"]
     cells: tuple[StratumCell, ...]
 
 
