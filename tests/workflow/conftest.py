@@ -12,7 +12,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace.create(tmp_path / "workspace", COHORT, STUDY)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a folder in which the tiny study was rehearsed to its end; tests that change it must leave it whole."""
     workspace = Workspace.create(tmp_path_factory.mktemp("rehearsal") / "workspace", COHORT, STUDY)

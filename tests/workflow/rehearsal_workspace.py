@@ -1,6 +1,7 @@
 """A working directory in which the workflow of this checkout runs a small rehearsal."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -38,6 +39,11 @@ class Workspace:
         (path / "config/study.yaml").write_text(yaml.safe_dump(study))
         (path / "config/config.yaml").write_text(yaml.safe_dump({"study": "config/study.yaml", "cohort": cohort}))
         return cls(path)
+
+    def copy(self, path: Path) -> "Workspace":
+        """Return a copy with everything in it, times of files included."""
+        shutil.copytree(self.path, path, symlinks=True)
+        return type(self)(path)
 
     def snakemake(self, *options: object, timeout: int = 600) -> subprocess.CompletedProcess[str]:
         """Run the workflow; its two streams together are the result's `stdout`."""
