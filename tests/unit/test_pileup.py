@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tiny_alignments import Read, write_alignments, write_reference, write_truth
 
 from fedcall.errors import FedcallError
-from fedcall.genomics import pileup_kernels as kernels
 from fedcall.genomics.alignment_records import Records, fetch_records
+from fedcall.genomics.candidates import base_codes
+from fedcall.genomics.count_kernels import count_channels
 from fedcall.genomics.examples import COUNT_CHANNELS, Examples, write_examples
 from fedcall.genomics.pileup import extract_examples, make_shards
 
@@ -21,12 +22,15 @@ SEQUENCE = "".join(random.Random(5).choice("ACGT") for _ in range(2_000))
 FLAGS = 0xF04
 
 
-def count(records: Records, start: int, end: int, mates: np.ndarray | None = None) -> np.ndarray:
+def count(
+    records: Records, reference: Path, contig: str, start: int, end: int, mates: np.ndarray | None = None
+) -> np.ndarray:
     counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
     events = np.empty((records.indels, 4), np.int64)
-    kernels.count_channels(
-        records.buffer, records.table, records.mates if mates is None else mates, start, counts, events
-    )
+    with pysam.FastaFile(str(reference)) as fasta:
+        codes = base_codes(fasta.fetch(contig, start, end))
+    mates = records.mates if mates is None else mates
+    count_channels(records.buffer, records.table, mates, codes, start, counts, events)
     return counts
 
 
@@ -89,9 +93,9 @@ def test_count_channels__real_reads_as_pysam(people: dict, name: str) -> None:
     for offset in (1_000, 37_100, 46_100):
         start, end = origin + offset, origin + offset + 1_200
         records = fetch_records(path, reference, contig, index, start, end)
-        alone = count(records, start, end, np.full(len(records), -1))
+        alone = count(records, reference, contig, start, end, np.full(len(records), -1))
         np.testing.assert_array_equal(alone[:, :4] + alone[:, 9:13], coverage(path, contig, start, end))
-        once = count(records, start, end)
+        once = count(records, reference, contig, start, end)
         np.testing.assert_array_equal(once[:, :4] + once[:, 9:13], counted_once(path, contig, start, end))
         assert once.sum() > 1_000
 
@@ -128,7 +132,7 @@ def test_count_channels__awkward_cigars_as_pysam(tmp_path: Path, reads: list[Rea
     reference = write_reference(tmp_path, {"c": SEQUENCE})
     path = write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads)
     records = fetch_records(path, reference, "c", 0, 20, 160)
-    counts = count(records, 20, 160)
+    counts = count(records, reference, "c", 20, 160)
     np.testing.assert_array_equal(counts[:, :4] + counts[:, 9:13], coverage(path, "c", 20, 160))
 
 
@@ -136,7 +140,7 @@ def channels(tmp_path: Path, reads: list[Read]) -> dict[str, dict[int, int]]:
     """Positions with a count, per channel without strand."""
     reference = write_reference(tmp_path, {"c": SEQUENCE})
     path = write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads)
-    counts = count(fetch_records(path, reference, "c", 0, 0, 300), 0, 300)
+    counts = count(fetch_records(path, reference, "c", 0, 0, 300), reference, "c", 0, 300)
     pooled = counts[:, :9] + counts[:, 9:]
     return {
         name[:-1]: {int(at): int(pooled[at, k]) for at in np.flatnonzero(pooled[:, k])}
@@ -168,7 +172,7 @@ def test_count_channels__overlapping_mates_count_once(tmp_path: Path) -> None:
     second = Read(112, "18M", wrong, 20, 0x93, name="f", mate_position=100)
     reference = write_reference(tmp_path, {"c": SEQUENCE})
     path = write_alignments(tmp_path, {"c": len(SEQUENCE)}, [first, second])
-    counts = count(fetch_records(path, reference, "c", 0, 90, 140), 90, 140)
+    counts = count(fetch_records(path, reference, "c", 0, 90, 140), reference, "c", 90, 140)
     assert counts.sum(1)[10:40].tolist() == [1] * 30
     assert counts[22, "ACGT".index(SEQUENCE[112])] == 1, "the better base of the two speaks"
 
@@ -179,47 +183,7 @@ def test_count_channels__missing_qualities_and_sequences(tmp_path: Path) -> None
     path = write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads)
     records = fetch_records(path, reference, "c", 0, 90, 120)
     assert len(records) == 2
-    assert count(records, 90, 120).sum() == 10
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=6))
-def test_index_records__damaged_bytes_never_read_outside(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
-    reads = [Read(100 + k, "5S10M1I5M2D9M", SEQUENCE[:30], name=f"f{k // 2}", flag=0x43) for k in range(8)]
-    reference = write_reference(tmp_path, {"c": SEQUENCE})
-    records = fetch_records(
-        write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads), reference, "c", 0, 0, len(SEQUENCE)
-    )
-    buffer = records.buffer.copy()
-    offset = kernels.skip_header(buffer)
-    for place, value in changes:
-        buffer[offset + place % (len(buffer) - offset)] = value
-    number, error = kernels.count_records(buffer, offset)
-    assert number <= len(buffer) // 36
-    if error == kernels.OK:
-        table, hashes = np.zeros((number, kernels.RECORD_COLUMNS), np.int64), np.zeros(number, np.uint64)
-        indels, error = kernels.index_records(buffer, offset, 0, table, hashes)
-    if error == kernels.OK:
-        ends = table[:, kernels.QUALITIES] + table[:, kernels.LENGTH]
-        assert (ends <= len(buffer)).all()
-        assert (table[:, kernels.CIGAR] + 4 * table[:, kernels.CIGAR_OPS] <= len(buffer)).all()
-        found = kernels.count_channels(
-            buffer,
-            table,
-            np.full(number, -1),
-            0,
-            np.zeros((300, 18), np.int32),
-            np.empty((indels, 4), np.int64),
-        )
-        assert found <= indels
-
-
-def test_count_records__cut_off(tmp_path: Path) -> None:
-    reference = write_reference(tmp_path, {"c": SEQUENCE})
-    path = write_alignments(tmp_path, {"c": len(SEQUENCE)}, [Read(100, "10M", SEQUENCE[100:110])])
-    records = fetch_records(path, reference, "c", 0, 90, 120)
-    offset = kernels.skip_header(records.buffer)
-    assert kernels.count_records(records.buffer[:-1], offset) == (0, kernels.TRUNCATED)
+    assert count(records, reference, "c", 90, 120).sum() == 10
 
 
 @pytest.mark.real_data

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SNAKEFILES = [ROOT / "Snakefile", ROOT / "workflow/Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
 # Names that differ between conda-forge and PyPI.
-PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-isal": "isal"}
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:

@@ -1,24 +1,30 @@
-"""Fetch the usable reads of a region as raw BAM records: htslib decompresses and filters, nothing is parsed in Python.
+"""Fetch the usable reads of a region as raw BAM records; nothing is parsed in Python.
 
-Decompressed reads are kept in anonymous memory: they never get a name in a file system, and vanish with the process.
+A BAM file is inflated from the place its index names. CRAM, other indexes and thinned reads go through samtools, into
+anonymous memory: decompressed reads never get a name in a file system, and vanish with the process.
 """
 
 import mmap
 import os
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pysam
 
 from fedcall.errors import FedcallError
-from fedcall.genomics import pileup_kernels as kernels
+from fedcall.genomics import record_fields as fields
+from fedcall.genomics import record_kernels as kernels
+from fedcall.genomics.bam_index import bai_of, first_offset
+from fedcall.genomics.bgzf import DamagedBlockError, inflate
 
 DROPPED_FLAGS = 0x904 | 0x400 | 0x200
 """Unmapped, secondary, supplementary; duplicate; failed quality control."""
 MIN_MAPPING_QUALITY = 5
 _LONGEST_PAIRED_SPAN = 100_000
+_BATCH_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,8 @@ class Records:
     ----------
     buffer : uint8
         The raw records.
-    table : int64, shape (n, kernels.RECORD_COLUMNS)
-        Checked fields and offsets; the columns are named in `pileup_kernels`.
+    table : int64, shape (n, fields.RECORD_COLUMNS)
+        Checked fields and offsets; the columns are named in `record_fields`.
     mates : int64, shape (n,)
         The fragment's other read, where both may overlap; else -1.
     indels : int
@@ -45,29 +51,26 @@ class Records:
     def __len__(self) -> int:
         return len(self.table)
 
-    @property
+    @cached_property
     def fragment(self) -> np.ndarray:
         """The smaller row of each read and its mate: equal for both reads of an overlapping fragment."""
         rows = np.arange(len(self.table))
         return np.where(self.mates >= 0, np.minimum(rows, self.mates), rows)
 
-    @property
-    def orientation(self) -> np.ndarray:
+    def orientation(self, rows: np.ndarray) -> np.ndarray:
         """+1 for reads of F1R2 fragments, -1 for F2R1, 0 for unpaired reads (int8)."""
-        flag = self.table[:, kernels.FLAG]
+        flag = self.table[rows, fields.FLAG]
         first, reverse = (flag & 0x40) > 0, (flag & 0x10) > 0
         known = ((flag & 1) > 0) & (first != ((flag & 0x80) > 0))
         return np.where(known, np.where(first != reverse, 1, -1), 0).astype(np.int8)
 
-    @property
-    def reverse(self) -> np.ndarray:
-        """Whether the read lies on the reverse strand (bool)."""
-        return (self.table[:, kernels.FLAG] & 0x10) > 0
+    def reverse(self, rows: np.ndarray) -> np.ndarray:
+        """Whether reads lie on the reverse strand (bool)."""
+        return (self.table[rows, fields.FLAG] & 0x10) > 0
 
-    @property
-    def mapping_quality(self) -> np.ndarray:
+    def mapping_quality(self, rows: np.ndarray) -> np.ndarray:
         """Mapping quality; 255 ("unknown") counts as 30 (int64)."""
-        quality = self.table[:, kernels.MAPPING_QUALITY]
+        quality = self.table[rows, fields.MAPPING_QUALITY]
         return np.where(quality == 255, 30, quality)
 
 
@@ -78,46 +81,91 @@ def fetch_records(
 
     Parameters
     ----------
-    contig_index : the contig's place in the header of `alignments`.
-    start, end : 0-based, half open.
-    keep : share of the fragments to keep, chosen by a hash of their names.
+    contig_index : place of the contig in the alignments' header
+    keep : share of the fragments to return, drawn by name: all reads of a fragment, in every region, or none
 
     Raises
     ------
     FedcallError
-        If samtools cannot read the region, or a record is damaged; names the file and the region.
+        If a record is damaged; names the file and the region.
     """
     where = f"{alignments}: {contig}:{start + 1}-{end}"
-    blocks = _view(alignments, reference, contig, start, end, keep, where)
-    content = np.empty(blocks.size, np.uint8)
-    written, error = kernels.unwrap_stored_blocks(blocks, content)
-    _refuse(error, where)
-    buffer = content[:written]
-    offset = kernels.skip_header(buffer)
-    if offset < 0:
-        raise FedcallError(f"{where}: damaged BAM header; make the file again")
-    count, error = kernels.count_records(buffer, offset)
-    _refuse(error, where)
-    table = np.empty((count, kernels.RECORD_COLUMNS), np.int64)
-    hashes = np.empty(count, np.uint64)
-    indels, error = kernels.index_records(buffer, offset, contig_index, table, hashes)
-    _refuse(error, where)
-    return Records(buffer, table, _pair(buffer, table, hashes), indels)
+    with open(alignments, "rb") as handle:
+        is_bgzf = handle.read(2) == b"\x1f\x8b"
+        index = bai_of(alignments) if is_bgzf and keep == 1 else None
+        if index is not None:
+            try:
+                offset = first_offset(index, contig_index, start)
+            except ValueError:
+                raise FedcallError(f"{index}: damaged; make it again with: samtools index {alignments}") from None
+            if offset is None:
+                return _records(bytearray(), 0, 0, contig_index, start, where)
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+                buffer, offset, count = _read_until(view, offset, contig_index, end, where)
+            return _records(buffer, offset, count, contig_index, start, where)
+    with _view(alignments, reference, contig, start, end, keep, where) as content, memoryview(content) as view:
+        buffer, offset, count = _read_until(view, 0, contig_index, end, where)
+    return _records(buffer, offset, count, contig_index, start, where)
 
 
-def _pair(buffer: np.ndarray, table: np.ndarray, hashes: np.ndarray) -> np.ndarray:
+def _read_until(content: memoryview, place: int, contig: int, end: int, where: str) -> tuple[bytearray, int, int]:
+    """Inflate from a virtual offset (0: the header) to the first record behind `end`.
+
+    Returns (bytes, offset of the first record in them, number of records).
+    """
+    buffer = bytearray()
+    in_header = place == 0
+    first = behind = count = 0
+    blocks = inflate(content, place)
+    finished = False
+    while not finished:
+        size = len(buffer)
+        try:
+            while len(buffer) - size < _BATCH_BYTES and (block := next(blocks, None)) is not None:
+                buffer += block
+        except DamagedBlockError as error:
+            raise FedcallError(f"{where}: {error}; the file or its index is damaged, make them again") from None
+        finished = len(buffer) == size
+        view = np.frombuffer(buffer, np.uint8)
+        if in_header:
+            first = behind = kernels.skip_header(view)
+            if first < 0:
+                if finished:
+                    raise FedcallError(f"{where}: damaged BAM header; make the file again")
+                continue
+            in_header = False
+        found, behind, stopped, fault = kernels.walk_records(view, behind, contig, end)
+        _refuse(fault, where)
+        on_contig = int.from_bytes(buffer[first + 4 : first + 8], "little") == contig
+        if place and stopped and count + found == 0 and not on_contig:
+            raise FedcallError(f"{where}: the index leads to another contig; make it again with: samtools index")
+        count += found
+        finished |= stopped
+        if finished and not stopped and behind < len(buffer):
+            _refuse(kernels.TRUNCATED, where)
+        # The buffer cannot grow while it is looked at.
+        del view
+    return buffer, first, count
+
+
+def _records(buffer: bytearray, offset: int, count: int, contig: int, start: int, where: str) -> Records:
+    view = np.frombuffer(buffer, np.uint8)
+    table = np.empty((count, fields.RECORD_COLUMNS), np.int64)
+    kept, indels, error = kernels.index_records(view, offset, contig, start, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table)
+    _refuse(error, where)
+    return Records(view, table[:kept], _pair(view, table[:kept]), indels)
+
+
+def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:
+    rows, hashes = np.empty(len(table), np.int64), np.empty(len(table), np.uint64)
+    count = kernels.may_overlap(buffer, table, _LONGEST_PAIRED_SPAN, rows, hashes)
     mates = np.full(len(table), -1, np.int64)
-    position, end, mate = (table[:, column] for column in (kernels.POSITION, kernels.END, kernels.MATE_POSITION))
-    span = end - position
-    longest = int(np.minimum(span, _LONGEST_PAIRED_SPAN).max(initial=0))
-    may_overlap = (mate >= 0) & (span <= _LONGEST_PAIRED_SPAN) & (mate < end) & (position < mate + longest)
-    rows = np.flatnonzero(may_overlap)
-    order = rows[np.argsort(hashes[rows], kind="stable")]
-    kernels.pair_mates(buffer, table, hashes, order, mates)
+    order = np.argsort(hashes[:count], kind="stable")
+    kernels.pair_mates(buffer, table, rows, hashes, order, mates)
     return mates
 
 
-def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, keep: float, where: str) -> np.ndarray:
+def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, keep: float, where: str) -> mmap.mmap:
     region = f"{{{contig}}}:{start + 1}-{end}"
     with _anonymous_file() as handle:
         options = [
@@ -144,7 +192,7 @@ def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, 
         size = os.fstat(handle.fileno()).st_size
         if size == 0:
             raise FedcallError(f"{where}: samtools wrote nothing; check the file with `samtools quickcheck`")
-        return np.frombuffer(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ), np.uint8)
+        return mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
 
 
 def _anonymous_file():

@@ -1,12 +1,13 @@
 """Find the candidates: alleles that enough usable reads show."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedcall.genomics import pileup_kernels as kernels
+from fedcall.genomics import candidate_kernels as kernels
 from fedcall.genomics.alignment_records import Records
-from fedcall.genomics.alleles import Allele, left_align_deletion, left_align_insertion, right_shift, smallest_period
+from fedcall.genomics.alleles import MAX_SHIFT, Allele, right_shift, smallest_period
 from fedcall.genomics.examples import BASES
 
 MIN_FRACTION = 0.08
@@ -70,89 +71,97 @@ def base_codes(sequence: str) -> np.ndarray:
 
 
 def find_candidates(
-    counts: np.ndarray, events: np.ndarray, records: Records, sequence: str, start: int, window: tuple[int, int]
+    counts: np.ndarray,
+    events: np.ndarray,
+    records: Records,
+    sequence: str,
+    reference: np.ndarray,
+    start: int,
+    window: tuple[int, int],
 ) -> Candidates:
     """Find the alleles that reads show often enough.
 
     Parameters
     ----------
-    counts, events : from `pileup_kernels.count_channels`, for positions from `start` on
+    counts, events : from `count_kernels.count_channels`, for positions from `start` on
     sequence : upper-case reference of the same positions
+    reference : uint8, its codes from `base_codes`
     window : (first, last + 1) position candidates may have; must keep `alleles.MAX_SHIFT` from the ends of `sequence`,
         save at the ends of the contig.
     """
-    pooled = counts[:, :9] + counts[:, 9:]
-    depth = pooled[:, :4].sum(1) + pooled[:, 8]
-    indels, support = _indels(events, records, sequence, start, depth, window)
-    alleles = [(allele, rows) for allele, rows in zip(indels, support, strict=True)]
-    alleles += [(allele, []) for allele in _snps(pooled[:, :4], depth, sequence, start, window)]
-    alleles.sort(key=lambda pair: pair[0])
-    pairs = [(row, record) for row, (_, reads) in enumerate(alleles) for record in reads]
-    ordered = [allele for allele, _ in alleles]
-    is_indel = np.array([not allele.is_snp for allele in ordered], bool)
+    reads = dict(_indels(counts, events, records, sequence, reference, start, window))
+    # Two sorted runs merge cheaply.
+    ordered = sorted(reads)
+    ordered += _snps(counts, reference, start, window)
+    ordered.sort()
+    is_indel = np.array([allele in reads for allele in ordered], bool)
     shift = np.zeros(len(ordered), np.int64)
     period = np.zeros(len(ordered), np.int64)
+    support = [np.empty((0, 2), np.int64)]
     for row in np.flatnonzero(is_indel):
-        shift[row] = right_shift(ordered[row], sequence, start)
-        period[row] = smallest_period(ordered[row].alt[1:] or ordered[row].ref[1:])
+        allele = ordered[row]
+        shift[row] = right_shift(allele, sequence, start)
+        period[row] = smallest_period(allele.alt[1:] or allele.ref[1:])
+        support.append(np.stack([np.full(len(reads[allele]), row), reads[allele]], 1))
     return Candidates(
         ordered,
         np.array([allele.position for allele in ordered], np.int64),
         is_indel,
         shift,
         period,
-        np.array(pairs, np.int64).reshape(-1, 2),
+        np.concatenate(support),
     )
 
 
-def _snps(bases: np.ndarray, depth: np.ndarray, sequence: str, start: int, window: tuple[int, int]) -> list[Allele]:
-    codes = base_codes(sequence)
-    enough = (bases >= MIN_SNP_READS) & (bases >= MIN_FRACTION * depth[:, None]) & (codes < 4)[:, None]
-    enough &= codes[:, None] != np.arange(4, dtype=np.uint8)
-    enough[: max(0, window[0] - start)] = False
-    enough[max(0, window[1] - start) :] = False
-    return [Allele(int(at) + start, sequence[at], BASES[base]) for at, base in np.argwhere(enough)]
+def _snps(counts: np.ndarray, reference: np.ndarray, start: int, window: tuple[int, int]) -> list[Allele]:
+    bounds = window[0] - start, window[1] - start
+    found = np.empty((4096, 2), np.int32)
+    number = kernels.find_snps(counts, reference, *bounds, MIN_SNP_READS, MIN_FRACTION, found)
+    if number > len(found):
+        found = np.empty((number, 2), np.int32)
+        kernels.find_snps(counts, reference, *bounds, MIN_SNP_READS, MIN_FRACTION, found)
+    rows, bases = found[:number, 0], found[:number, 1]
+    columns = zip((rows + start).tolist(), reference[rows].tolist(), bases.tolist(), strict=True)
+    return [Allele(position, BASES[ref], BASES[alt]) for position, ref, alt in columns]
 
 
 def _indels(
-    events: np.ndarray, records: Records, sequence: str, start: int, depth: np.ndarray, window: tuple[int, int]
-) -> tuple[list[Allele], list[list[int]]]:
-    seen: dict[tuple[int, int, bytes], Allele | None] = {}
-    reads: dict[Allele, set[int]] = {}
-    scratch = np.empty(MAX_INDEL_LENGTH, np.uint8)
-    for event in events:
-        record, anchor, length = (int(value) for value in event[:3])
-        if abs(length) > MAX_INDEL_LENGTH:
-            continue
-        bases = b""
-        if length > 0:
-            lowest = kernels.inserted_bases(records.buffer, records.table, event, scratch)
-            bases = scratch[:length].tobytes()
-            if lowest < kernels.MIN_BASE_QUALITY or max(bases) > 3:
-                continue
-        key = (anchor, length, bases)
-        if key not in seen:
-            seen[key] = _allele(anchor, length, bases, sequence, start)
-        allele = seen[key]
-        if allele is not None and window[0] <= allele.position < window[1]:
-            reads.setdefault(allele, set()).add(record)
-    fragment = records.fragment
-    kept = [
-        allele
-        for allele, rows in sorted(reads.items())
-        if len({int(fragment[row]) for row in rows})
-        >= max(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth[allele.position - start])
-    ]
-    return kept, [sorted(reads[allele]) for allele in kept]
+    counts: np.ndarray,
+    events: np.ndarray,
+    records: Records,
+    sequence: str,
+    reference: np.ndarray,
+    start: int,
+    window: tuple[int, int],
+) -> Iterator[tuple[Allele, np.ndarray]]:
+    """Yield indels that enough fragments show, each with the records that do (int64, ascending)."""
+    table = np.empty((len(events), kernels.EVENT_COLUMNS), np.int64)
+    number = kernels.normalise_events(
+        records.buffer, records.table, events, reference, start, MAX_INDEL_LENGTH, MAX_SHIFT, table
+    )
+    table = table[:number]
+    table = table[(table[:, 0] >= window[0]) & (table[:, 0] < window[1])]
+    table = table[np.lexsort(table.T[::-1])]
+    # One row per allele and record.
+    table = table[np.append(True, (table[1:] != table[:-1]).any(1))] if len(table) else table
+    new = np.append(True, (table[1:, :4] != table[:-1, :4]).any(1)) if len(table) else np.zeros(0, bool)
+    allele = np.cumsum(new) - 1
+    fragments = np.unique(np.stack([allele, records.fragment[table[:, 4]]], 1), axis=0)[:, 0]
+    first = np.flatnonzero(new)
+    around = counts[table[first, 0] - start]
+    depth = around[:, [0, 1, 2, 3, 8, 9, 10, 11, 12, 17]].sum(1)
+    enough = np.bincount(fragments, minlength=len(first)) >= np.maximum(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth)
+    last = np.append(first[1:], len(table))
+    for index in np.flatnonzero(enough):
+        rows = table[first[index] : last[index]]
+        position, length, head, tail = (int(value) for value in rows[0, :4])
+        yield _spell(position, length, head, tail, sequence, start), rows[:, 4]
 
 
-def _allele(anchor: int, length: int, bases: bytes, sequence: str, start: int) -> Allele | None:
-    if length > 0:
-        if not 0 <= anchor - start < len(sequence):
-            return None
-        allele = left_align_insertion(sequence, start, anchor, "".join(BASES[base] for base in bases))
-    else:
-        if anchor < start or anchor - start - length >= len(sequence):
-            return None
-        allele = left_align_deletion(sequence, start, anchor, -length)
-    return allele if set(allele.ref + allele.alt) <= set(BASES) else None
+def _spell(position: int, length: int, head: int, tail: int, sequence: str, start: int) -> Allele:
+    at = position - start
+    if length < 0:
+        return Allele(position, sequence[at : at - length + 1], sequence[at])
+    halves = ((head, min(length, kernels.HALF)), (tail, max(0, length - kernels.HALF)))
+    inserted = "".join(BASES[bases >> 2 * k & 3] for bases, size in halves for k in range(size - 1, -1, -1))
+    return Allele(position, sequence[at], sequence[at] + inserted)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from fedcall.genomics import pileup_kernels as kernels
+from fedcall.genomics import observation_kernels as kernels
 from fedcall.genomics.alignment_records import Records
 from fedcall.genomics.candidates import Candidates
+from fedcall.genomics.evidence_kernels import judge_bases, one_per_fragment
 from fedcall.genomics.examples import BASES
 
 REF, ALT, OTHER, NEITHER = range(4)
 """What a fragment shows: the reference, the candidate, the best supported further allele, or something else."""
+_EXPECTED_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,9 @@ def collect_evidence(records: Records, candidates: Candidates, reference: np.nda
         rows[order],
         shown[order].astype(np.int8),
         seen[order, 3].astype(np.int64),
-        records.mapping_quality[record],
-        records.reverse[record],
-        records.orientation[record],
+        records.mapping_quality(record),
+        records.reverse(record),
+        records.orientation(record),
         seen[order, 4].astype(np.int64),
         seen[order, 5].astype(np.int64),
     )
@@ -72,23 +75,15 @@ def _snp_evidence(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions, place = np.unique(candidates.position[rows], return_inverse=True)
     seen = _observe(kernels.observe_positions, records, reference, start, positions.astype(np.int64))
-    seen = _one_per_fragment(records, seen, better=seen[:, 3])
+    kept, begins = one_per_fragment(seen, records.mates, len(positions), 3)
+    seen = seen[kept]
+    refs = np.array([BASES.index(candidates.alleles[row].ref) for row in rows], np.int64)
+    alts = np.array([BASES.index(candidates.alleles[row].alt) for row in rows], np.int64)
     # Every candidate of a position gets that position's observations.
-    first = np.searchsorted(seen[:, 0], np.arange(len(positions)))
-    last = np.searchsorted(seen[:, 0], np.arange(len(positions)), side="right")
-    lengths = (last - first)[place]
-    local = np.repeat(np.arange(len(rows)), lengths)
-    steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    seen = seen[first[place][local] + steps]
-    ref = np.array([BASES.index(candidates.alleles[row].ref) for row in rows], np.int64)
-    alt = np.array([BASES.index(candidates.alleles[row].alt) for row in rows], np.int64)
-    base = seen[:, 2].astype(np.int64)
-    support = np.bincount(local * 5 + base, minlength=5 * len(rows)).reshape(-1, 5)[:, :4]
-    everyone = np.arange(len(rows))
-    support[everyone, ref] = support[everyone, alt] = -1
-    other = support.argmax(1) if len(rows) else np.zeros(0, np.int64)
-    shown = np.select([base == ref[local], base == alt[local], base == other[local]], [REF, ALT, OTHER], NEITHER)
-    return rows[local], shown, seen
+    count = int((begins[place + 1] - begins[place]).sum())
+    candidate, shown, row = (np.empty(count, np.int64) for _ in range(3))
+    judge_bases(seen, begins, place, refs, alts, candidate, shown, row)
+    return rows[candidate], shown, seen[row]
 
 
 def _indel_evidence(
@@ -102,22 +97,15 @@ def _indel_evidence(
     carriers = candidates.support[:, 0] * max(len(records), 1) + candidates.support[:, 1]
     shown = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))
     seen[:, 2] = shown
-    seen = _one_per_fragment(records, seen, better=seen[:, 4])
+    kept, _ = one_per_fragment(seen, records.mates, len(rows), 4)
+    seen = seen[kept]
     return rows[seen[:, 0]], seen[:, 2].astype(np.int64), seen
 
 
-def _observe(kernel: Callable[..., int], records: Records, *places: np.ndarray | int) -> np.ndarray:
-    count = kernel(records.buffer, records.table, *places, np.empty((0, 6), np.int32))
-    seen = np.empty((count, 6), np.int32)
-    kernel(records.buffer, records.table, *places, seen)
-    return seen
-
-
-def _one_per_fragment(records: Records, seen: np.ndarray, better: np.ndarray) -> np.ndarray:
-    """Sort by place and record, and keep of two mates at one place the better; the first of equal ones."""
-    fragment = records.fragment[seen[:, 1]]
-    order = np.lexsort((seen[:, 1], -better, fragment, seen[:, 0]))
-    seen, fragment = seen[order], fragment[order]
-    new = np.ones(len(seen), bool)
-    new[1:] = (seen[1:, 0] != seen[:-1, 0]) | (fragment[1:] != fragment[:-1])
-    return seen[new]
+def _observe(kernel: Callable[..., int], records: Records, *places: Any) -> np.ndarray:
+    seen = np.empty((_EXPECTED_DEPTH * len(places[-1]), 6), np.int32)
+    count = kernel(records.buffer, records.table, *places, seen)
+    if count > len(seen):
+        seen = np.empty((count, 6), np.int32)
+        kernel(records.buffer, records.table, *places, seen)
+    return seen[:count]

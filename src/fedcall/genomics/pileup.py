@@ -12,13 +12,13 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics import pileup_kernels as kernels
 from fedcall.genomics.alignment_records import Records, fetch_records
 from fedcall.genomics.alleles import MAX_SHIFT
+from fedcall.genomics.candidate_kernels import cut_windows
 from fedcall.genomics.candidates import Candidates, base_codes, find_candidates
+from fedcall.genomics.count_kernels import count_channels
 from fedcall.genomics.evidence import ALT, REF, collect_evidence
 from fedcall.genomics.examples import (
-    CENTRE,
     COUNT_CHANNELS,
     WINDOW,
     Examples,
@@ -179,15 +179,17 @@ def extract_shard(source: Source, shard: Shard) -> Examples:
     records = fetch_records(source.alignments, source.reference, shard.contig, contig_index, start, end, source.keep)
     if len(records) == 0:
         return empty_examples()
+    covered = sequence[: end - start]
+    reference = base_codes(covered)
     counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
     events = np.empty((records.indels, 4), np.int64)
-    found = kernels.count_channels(records.buffer, records.table, records.mates, start, counts, events)
+    found = count_channels(records.buffer, records.table, records.mates, reference, start, counts, events)
     around = (shard.start - _AROUND, shard.end + _AROUND)
-    everything = find_candidates(counts, events[:found], records, sequence[: end - start], start, around)
+    everything = find_candidates(counts, events[:found], records, covered, reference, start, around)
     labels = _label(source, shard, everything, sequence, start)
     others = count_neighbours(everything.position)
     rows = np.flatnonzero(_inside(everything.position, shard.regions))
-    return _encode(records, everything.take(rows), counts, sequence, start, labels[rows], others[rows], shard.contig)
+    return _encode(records, everything.take(rows), counts, reference, start, labels[rows], others[rows], shard.contig)
 
 
 def _label(source: Source, shard: Shard, candidates: Candidates, sequence: str, start: int) -> np.ndarray:
@@ -202,25 +204,24 @@ def _encode(
     records: Records,
     candidates: Candidates,
     counts: np.ndarray,
-    sequence: str,
+    reference: np.ndarray,
     start: int,
     labels: np.ndarray,
     others: np.ndarray,
     contig: str,
 ) -> Examples:
-    reference = base_codes(sequence)[: len(counts)]
     evidence = collect_evidence(records, candidates, reference, start)
     likelihoods = log_likelihoods(evidence, candidates)
     count = len(candidates)
     depths = [np.bincount(evidence.candidate[evidence.shown == kind], minlength=count) for kind in (REF, ALT)]
-    columns = (candidates.position - start)[:, None] + np.arange(-CENTRE, CENTRE + 1)
-    padded = np.pad(np.minimum(counts, 65_535).astype(np.uint16), ((CENTRE, CENTRE), (0, 0)))
-    codes = np.pad(reference, CENTRE, constant_values=4)
+    windows = np.zeros((count, len(COUNT_CHANNELS), WINDOW), np.uint16)
+    bases = np.full((count, WINDOW), 4, np.uint8)
+    cut_windows(counts, reference, candidates.position - start, windows, bases)
     return make_examples(
         [(allele.ref, allele.alt) for allele in candidates.alleles],
         {"contigs": json.dumps([contig])},
-        counts=padded[columns + CENTRE].transpose(0, 2, 1),
-        reference=codes[columns + CENTRE],
+        counts=windows,
+        reference=bases,
         scalars=summarise(evidence, candidates, likelihoods, others),
         log_likelihoods=likelihoods,
         labels=labels,

@@ -1,0 +1,220 @@
+"""Count what reads show at every position, and list the indels their CIGARs hold."""
+
+import numpy as np
+
+from fedcall.genomics.compiled import inlined, kernel
+from fedcall.genomics.record_fields import (
+    BASE,
+    CIGAR,
+    CIGAR_OPS,
+    DELETED,
+    END,
+    FLAG,
+    MIN_BASE_QUALITY,
+    POSITION,
+    QUALITIES,
+    SEQUENCE,
+    base_at,
+    quality_at,
+    u32,
+)
+
+_INSERTION_AFTER, _DELETION_AFTER = 1, 2
+_STRAND = 9
+"""Channels per strand: A, C, G, T, I, I1, D, D1, *."""
+# 0..3 = ACGT to BAM's four-bit codes; anything else to "=", which no base counted here has.
+_PACKED = np.array([1, 2, 4, 8, 0], np.uint8)
+
+
+@kernel
+def count_channels(buffer, table, mates, reference, start, counts, events):
+    """Count the 18 channels per position, and list the indels a read shows between aligned bases.
+
+    Most bases are good and equal the reference: an aligned stretch counts as such where it begins and ends, and only
+    the bases that are not are looked at one by one.
+
+    Parameters
+    ----------
+    buffer, table, mates : as from `index_records` and `pair_mates`
+    reference : uint8, shape (positions,); 0..3 = ACGT, 4 = other
+    start : position of row 0 of `counts`
+    counts : int32, shape (positions, 18), added to. Where the two reads of a fragment overlap, the better base counts.
+    events : int64, shape (indels, 4), written: record, position of the base before, length (negative for deletions),
+        offset of the first inserted base in the read
+
+    Returns
+    -------
+    number of events written
+    """
+    found, positions = 0, len(counts)
+    pairs = _pairs(reference)
+    cover = np.zeros((2, positions + 1), np.int32)
+    longest = 1
+    for row in range(len(table)):
+        if mates[row] >= 0:
+            longest = max(longest, table[row, END] - table[row, POSITION])
+    mate_bases = np.empty(longest, np.uint8)
+    mate_qualities = np.empty(longest, np.uint8)
+    mate_marks = np.empty(longest, np.uint8)
+    for row in range(len(table)):
+        mate = mates[row]
+        # Without a mate to compare with, its stretch is empty and lies behind everything.
+        mate_start, mate_end = positions, positions
+        if mate >= 0:
+            mate_start = table[mate, POSITION] - start
+            mate_end = mate_start + _spell(buffer, table, mate, mate_bases, mate_qualities, mate_marks)
+        second = mate >= 0 and mate < row
+        strand = 1 if table[row, FLAG] & 16 else 0
+        channel = strand * _STRAND
+        r, q, aligned_before = table[row, POSITION] - start, 0, False
+        operations = table[row, CIGAR_OPS]
+        for k in range(operations):
+            value = u32(buffer, table[row, CIGAR] + 4 * k)
+            operation, size = value & 15, value >> 4
+            if operation == 0 or operation == 7 or operation == 8:
+                first, last = max(0, r), min(r + size, positions)
+                before, behind = min(last, mate_start), max(first, mate_end)
+                sequence, qualities = table[row, SEQUENCE], table[row, QUALITIES]
+                for low, high in ((first, before), (behind, last)):
+                    if low < high:
+                        cover[strand, low] += 1
+                        cover[strand, high] -= 1
+                        _correct(buffer, sequence, qualities, q - r, low, high, pairs, reference, counts[:, channel:])
+                for at in range(max(first, mate_start), min(last, mate_end)):
+                    base = base_at(buffer, table, row, q + at - r)
+                    quality = quality_at(buffer, table, row, q + at - r)
+                    if base > 3 or quality < MIN_BASE_QUALITY:
+                        continue
+                    if mate_bases[at - mate_start] < 4:
+                        better = mate_qualities[at - mate_start]
+                        if better > quality or (better == quality and second):
+                            continue
+                    counts[at, channel + base] += 1
+                r += size
+                q += size
+                aligned_before = size > 0
+            elif operation == 1 or operation == 2:
+                at = r - 1
+                mark = _INSERTION_AFTER if operation == 1 else _DELETION_AFTER
+                counted = second and mate_start <= at < mate_end and mate_marks[at - mate_start] & mark
+                anchored = aligned_before if operation == 1 else r + start > table[row, POSITION]
+                if anchored and 0 < r <= positions and not counted:
+                    kind = channel + (4 if operation == 1 else 6)
+                    counts[at, kind] += 1
+                    if size == 1:
+                        counts[at, kind + 1] += 1
+                    if aligned_before and k + 1 < operations:
+                        following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
+                        if following == 0 or following == 7 or following == 8:
+                            events[found, 0] = row
+                            events[found, 1] = at + start
+                            events[found, 2] = size if operation == 1 else -size
+                            events[found, 3] = q
+                            found += 1
+                if operation == 1:
+                    q += size
+                else:
+                    for at in range(max(0, r), min(r + size, positions)):
+                        if not (second and mate_start <= at < mate_end and mate_bases[at - mate_start] == DELETED):
+                            counts[at, channel + 8] += 1
+                    r += size
+                    aligned_before = False
+            elif operation == 3:
+                r += size
+                aligned_before = False
+            elif operation == 4:
+                q += size
+                aligned_before = False
+    _add_cover(cover, reference, counts)
+    return found
+
+
+@kernel
+def _pairs(reference):
+    """Pack each base of the reference with the one behind it, as BAM packs a read's."""
+    pairs = np.zeros(len(reference), np.uint8)
+    for at in range(len(reference)):
+        pairs[at] = _PACKED[reference[at]] << 4
+        if at + 1 < len(reference):
+            pairs[at] |= _PACKED[reference[at + 1]]
+    return pairs
+
+
+@kernel
+def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, counts):
+    """Move what is not a good reference base in [low, high) to where it counts; read offset = row + `shift`."""
+    at = low
+    if (at + shift) & 1:
+        _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
+        at += 1
+    while at + 1 < high:
+        here = at + shift
+        if (
+            buffer[sequence + (here >> 1)] != pairs[at]
+            or buffer[qualities + here] < MIN_BASE_QUALITY
+            or buffer[qualities + here + 1] < MIN_BASE_QUALITY
+        ):
+            _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
+            _correct_one(buffer, sequence, qualities, shift, at + 1, reference, counts)
+        at += 2
+    if at < high:
+        _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
+
+
+@inlined
+def _correct_one(buffer, sequence, qualities, shift, at, reference, counts):
+    here = at + shift
+    byte = np.int64(buffer[sequence + (here >> 1)])
+    base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
+    if reference[at] < 4:
+        counts[at, reference[at]] -= 1
+    if base < 4 and buffer[qualities + here] >= MIN_BASE_QUALITY:
+        counts[at, base] += 1
+
+
+@kernel
+def _add_cover(cover, reference, counts):
+    for strand in range(2):
+        depth = 0
+        for at in range(len(counts)):
+            depth += cover[strand, at]
+            if reference[at] < 4:
+                counts[at, strand * _STRAND + reference[at]] += depth
+
+
+@kernel
+def _spell(buffer, table, row, bases, qualities, marks):
+    """Write base, quality and following indels of a read per reference position from its start."""
+    span = table[row, END] - table[row, POSITION]
+    bases[:span] = 15
+    marks[:span] = 0
+    r, q, aligned_before = 0, 0, False
+    for k in range(table[row, CIGAR_OPS]):
+        value = u32(buffer, table[row, CIGAR] + 4 * k)
+        operation, size = value & 15, value >> 4
+        if operation == 0 or operation == 7 or operation == 8:
+            for j in range(size):
+                quality = quality_at(buffer, table, row, q + j)
+                if quality >= MIN_BASE_QUALITY:
+                    bases[r + j] = base_at(buffer, table, row, q + j)
+                    qualities[r + j] = quality
+            r += size
+            q += size
+            aligned_before = size > 0
+        elif operation == 1:
+            if aligned_before:
+                marks[r - 1] |= _INSERTION_AFTER
+            q += size
+        elif operation == 2:
+            if r > 0:
+                marks[r - 1] |= _DELETION_AFTER
+            bases[r : r + size] = DELETED
+            r += size
+            aligned_before = False
+        elif operation == 3:
+            r += size
+            aligned_before = False
+        elif operation == 4:
+            q += size
+            aligned_before = False
+    return span
