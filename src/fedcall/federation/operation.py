@@ -19,7 +19,7 @@ from fedcall.weights import read_weights
 
 def study_status(state: Path) -> dict[str, Any]:
     """Return round, sites' answers and whether an aggregator is alive, ready for JSON."""
-    study, log = _open(state)
+    study, log = open_state(state)
     model = read_weights(StudyFiles(Path(state)).model(1)).tensors
     parameters = sum(model[name].size for name in study.model.trainable_names(model))
     endpoint = read_endpoint(state)
@@ -39,13 +39,13 @@ def study_status(state: Path) -> dict[str, Any]:
 
 def refusals(state: Path) -> list[dict[str, Any]]:
     """Return every refused upload, oldest first, ready for JSON."""
-    _, log = _open(state)
+    _, log = open_state(state)
     return [_row(decision) for decision in _refused(log)]
 
 
 def refusal(state: Path, identifier: str) -> dict[str, Any]:
     """Return one refused upload with its claim and files; FedcallError if there is none of that name."""
-    _, log = _open(state)
+    _, log = open_state(state)
     rows = {row["id"]: row for row in map(_row, _refused(log))}
     if identifier not in rows:
         raise FedcallError(f"{state}: no refused update '{identifier}'; see 'fedcall quarantine list'")
@@ -60,7 +60,7 @@ def refusal(state: Path, identifier: str) -> dict[str, Any]:
 
 def interventions(state: Path) -> list[dict[str, Any]]:
     """Return what operators did to sites, oldest first, ready for JSON."""
-    _, log = _open(state)
+    _, log = open_state(state)
     return [
         {
             "time": _time(seconds),
@@ -75,7 +75,7 @@ def interventions(state: Path) -> list[dict[str, Any]]:
 
 def set_aside(state: Path, site: str, reason: str, operator: str | None = None) -> None:
     """Quarantine a site, for example one that is gone for good: nobody waits for it; the log keeps who and why."""
-    study, log = _open(state)
+    study, log = open_state(state)
     study.site(site)
     if log.site(site).is_quarantined:
         raise FedcallError(f"site '{site}' is quarantined already")
@@ -84,14 +84,15 @@ def set_aside(state: Path, site: str, reason: str, operator: str | None = None) 
 
 def release_site(state: Path, site: str, reason: str, operator: str | None = None) -> None:
     """Let a quarantined site back in; the log keeps who and why."""
-    study, log = _open(state)
+    study, log = open_state(state)
     study.site(site)
     if not log.site(site).is_quarantined:
         raise FedcallError(f"site '{site}' is not quarantined")
     log.append(Released(site=site, reason=_reason(reason), operator=operator or _operator()))
 
 
-def _open(state: Path) -> tuple[Study, StudyLog]:
+def open_state(state: Path) -> tuple[Study, StudyLog]:
+    """Read the study and the log of a state folder; FedcallError if no aggregator has kept its state there."""
     path = Path(state) / "admission.jsonl"
     if not path.exists():
         raise FedcallError(f"{state}: no aggregator has kept its state here; see 'fedcall aggregator serve'")

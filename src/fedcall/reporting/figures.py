@@ -63,6 +63,19 @@ def spending(
 
 
 @matplotlib.rc_context(STYLE)
+def changes(rounds: Sequence[int], relative: Sequence[float]) -> str:
+    """Draw how much each round changed the model, as a share of its size."""
+    figure, axes = _canvas(6.2, 2.6)
+    axes.plot(rounds, [100 * share for share in relative], color=BLUE, marker="o", markersize=4)
+    axes.set_xlim(0.5, max(rounds) + 0.5)
+    axes.set_ylim(0, 115 * max([*relative, 1e-6]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("Round")
+    axes.set_ylabel("Change of the model (%)")
+    return _svg(figure, "changes")
+
+
+@matplotlib.rc_context(STYLE)
 def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate | None]], label: str) -> str:
     """Draw one row per name and, in it, one dot with its interval per series."""
     figure, axes = _canvas(6.2, 0.7 + 0.34 * max(len(rows), 1) * max(1.0, len(series) / 1.6))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedcall.documents import Document
+from fedcall.reporting.dashboard import Dashboard
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
 
@@ -10,6 +11,7 @@ REPORTS: dict[str, type[Document]] = {
     "privacy": PrivacyReport,
     "privacy-study": StudyPrivacyReport,
     "evaluation": EvaluationReport,
+    "dashboard": Dashboard,
 }
 
 
