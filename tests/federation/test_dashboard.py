@@ -50,7 +50,7 @@ def test_dashboard__says_who_is_awaited_and_who_was_refused(consortium, state) -
     report = dashboard(consortium.state)
     assert report.sentence.endswith("1 update refused so far.")
     assert [(row.site, row.answer, row.refusals) for row in report.sites] == [
-        ("north", None, 1),
+        ("north", "rejected", 1),
         ("south", "accepted", 0),
     ]
     assert [(row.site, row.reason) for row in report.refusals] == [("north", "epsilon")]
