@@ -103,6 +103,13 @@ def read_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def require_private(path: Path) -> None:
+    """Refuse a secret file that others than its owner may read; the message names the command that mends it."""
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise FedcallError(f"{path}: mode {mode:04o} lets others read it; run 'chmod 600 {path}'")
+
+
 def _private_bytes(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, form: serialization.PrivateFormat) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
@@ -120,9 +127,7 @@ def _write_private(path: Path, content: bytes) -> None:
 
 def _read_private(path: Path) -> bytes:
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        if mode & 0o077:
-            raise FedcallError(f"{path}: mode {mode:04o} lets others read it; run 'chmod 600 {path}'")
+        require_private(path)
         return path.read_bytes()
     except FileNotFoundError:
         raise FedcallError(f"{path}: no such key; make keys with 'fedcall site keygen'") from None

@@ -51,7 +51,7 @@ def _upload(consortium: Consortium, site: str, number: int, update: Path, claim:
 
 
 def _fetch_with_a_wrong_authority(consortium: Consortium, address: str) -> None:
-    ca = ensure_certificates(consortium.folder / "impostor", "localhost").authority
+    ca = ensure_certificates(consortium.folder / "impostor", ()).authority
     done = _fedcall(
         *("fetch", "--study", consortium.study_path, "--site", "north", "--keys", consortium.keys("north")),
         *("--round", 1, "--aggregator", address, "--ca", ca, "--output", consortium.folder / "never.safetensors"),
@@ -113,7 +113,7 @@ def test_rehearsal__two_sites_two_rounds_and_a_kill(tmp_path):
 
 def test_fetch__nobody_there(tmp_path):
     consortium = make_consortium(tmp_path)
-    ca = ensure_certificates(tmp_path / "tls", "localhost").authority
+    ca = ensure_certificates(tmp_path / "tls", ()).authority
     done = _fedcall(
         *("fetch", "--study", consortium.study_path, "--site", "north", "--keys", consortium.keys("north")),
         *("--round", 1, "--aggregator", "127.0.0.1:9", "--ca", ca, "--deadline-minutes", 0.1),
@@ -124,12 +124,12 @@ def test_fetch__nobody_there(tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_serve__refuses_to_be_reachable(tmp_path):
+def test_serve__asks_for_the_name_of_an_open_address(tmp_path):
     consortium = make_consortium(tmp_path)
     done = _fedcall(
         *("aggregator", "serve", "--study", consortium.study_path, "--state", consortium.state),
         *("--listen", "0.0.0.0:8443", "--keys", consortium.keys("coordinator"), "--initial", consortium.initial),
     )
     assert done.returncode == 2
-    assert "/v1/fleet/" in done.stderr
+    assert "--name" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

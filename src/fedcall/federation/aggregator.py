@@ -1,13 +1,15 @@
-"""The aggregator's one process: a SuperLink as its child, our ServerApp inside, all state in one folder.
+"""The aggregator: a supervisor, and in its worker a SuperLink, the gate before it, and our ServerApp.
 
-It may be killed at any moment and started again: `study_state` takes up where it was. Whatever way it dies, its child
-dies with it.
+It may be killed at any moment and started again: `study_state` takes up where it was. Whatever way a process of it
+dies, its children die with it, and its parent starts it again.
 """
 
+import errno
 import fcntl
 import logging
 import os
-import signal
+import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,36 +25,37 @@ from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from fedcall.federation.certificates import Certificates
-    from fedcall.federation.study_state import StudyState
+    from fedcall.federation.study import Study
 
 log = logging.getLogger("fedcall.aggregator")
 
-_LOOPBACK = ("127.0.0.1", "localhost")
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 _RESTARTS = 5  # within the time below, before we give up
 _RESTART_WINDOW_SECONDS = 300.0
-
-_PROXY_ADVICE = """\
---listen {listen}: the aggregator itself listens on loopback only, because Flower's one port also carries the Control \
-and Runtime APIs, which must never be reachable; give --listen 127.0.0.1:PORT and put a reverse proxy in front that \
-passes /v1/fleet/ and nothing else, for example nginx: server {{ listen {port} ssl; ssl_certificate …; \
-ssl_certificate_key …; client_max_body_size 16m; proxy_ssl_trusted_certificate STATE/ca.crt; proxy_ssl_verify on; \
-proxy_ssl_name localhost; location /v1/fleet/ {{ proxy_pass https://127.0.0.1:PORT; proxy_http_version 1.1; \
-proxy_set_header Connection ""; }} location / {{ return 403; }} }}"""
+_FULL_BYTES = 16 * 1024 * 1024  # of disk left: what goes wrong then is not the fault of a process
+_FULL_SECONDS = 10.0
+_BIND_SECONDS = 10.0  # for the gate of a killed aggregator to be gone
 
 
 class Endpoint(Document):
     """Where a running aggregator is to be found; `STATE/endpoint.json`."""
 
-    address: str = Field(description="HOST:PORT of the Fleet API.")
-    pid: int
+    address: str = Field(description="HOST:PORT of the gate, as this machine reaches it.")
+    listen: str = Field(description="HOST:PORT it listens at.")
+    pid: int = Field(description="Process id of the supervisor.")
     ca: str = Field(description="Certificate of its authority, relative to the state folder.")
     study: str = Field(description="Digest of the study it serves.")
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """What `fedcall aggregator serve` was asked for."""
+    """What `fedcall aggregator serve` was asked for.
+
+    `names` are what sites call this machine, for its certificate; `certificate` and its key replace that certificate.
+    """
 
     study: Path
     state: Path
@@ -60,6 +63,9 @@ class ServeOptions:
     keys: Path
     initial: Path
     idle_minutes: float | None = None
+    names: tuple[str, ...] = ()
+    certificate: Path | None = None
+    certificate_key: Path | None = None
 
 
 def serve(options: ServeOptions) -> None:
@@ -70,46 +76,31 @@ def serve(options: ServeOptions) -> None:
     FedcallError
         If the options do not fit together, or another aggregator holds the state folder.
     """
-    host, port = parse_listen(options.listen)
-
-    from fedcall.federation.certificates import ensure_certificates
     from fedcall.federation.study import read_study
-    from fedcall.federation.study_state import StudyState
-    from fedcall.federation.superlink import SuperLinkLost, free_port, node_key_bytes
+    from fedcall.federation.supervisor import supervise
     from fedcall.keys import read_signing_key
 
-    study = read_study(options.study)
-    for site in study.sites:
-        node_key_bytes(site)
-    stop = _stop_on_signals()
+    host, port = parse_listen(options.listen)
+    if (options.certificate is None) != (options.certificate_key is None):
+        raise FedcallError("--tls-certificate and --tls-key belong together; give both or neither")
+    if host in _ANYWHERE and not options.names and options.certificate is None:
+        raise FedcallError(
+            f"--listen {options.listen}: by which name do the sites reach this machine? It goes into the certificate:"
+            " give --name NAME, or a certificate of your own with --tls-certificate and --tls-key"
+        )
+    study, key = read_study(options.study), read_signing_key(options.keys)
     with holding(options.state):
-        state = StudyState(options.state, study, read_signing_key(options.keys), options.initial)
-        certificates = ensure_certificates(options.state, host)
-        previous = read_endpoint(options.state)
-        preferred = port or (int(previous.address.rpartition(":")[2]) if previous else 0)
-        failures: list[float] = []
-        while not stop.is_set():
-            chosen = port or free_port(preferred)
-            try:
-                _serve_once(options, state, certificates, chosen, stop)
-                break
-            except SuperLinkLost as lost:
-                failures = [at for at in failures if time.monotonic() - at < _RESTART_WINDOW_SECONDS]
-                failures.append(time.monotonic())
-                if len(failures) >= _RESTARTS:
-                    raise FedcallError(f"{lost}; gave up after {_RESTARTS} starts; see {options.state}") from None
-                log.warning("%s; starting it again", lost)
+        supervise(lambda stop: _work(options, study, key, host, port, stop))
         (options.state / "endpoint.json").unlink(missing_ok=True)
-        log.info("stopped; the state is kept in %s", options.state)
+    log.info("stopped; the state is kept in %s", options.state)
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT; only loopback hosts are allowed."""
+    """Return host and port of HOST:PORT; an IPv6 address stands in brackets."""
     host, separator, port = listen.rpartition(":")
-    if not separator or not port.isdecimal() or int(port) > 65535:
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
         raise FedcallError(f"--listen {listen!r}: HOST:PORT expected, for example 127.0.0.1:0 for any free port")
-    if host not in _LOOPBACK:
-        raise FedcallError(_PROXY_ADVICE.format(listen=listen, port=port if port != "0" else "443"))
     return host, int(port)
 
 
@@ -157,32 +148,109 @@ def holding(state: Path) -> Iterator[None]:
         yield
 
 
-def _serve_once(
-    options: ServeOptions, state: "StudyState", certificates: "Certificates", port: int, stop: threading.Event
+def _work(
+    options: ServeOptions, study: "Study", key: "Ed25519PrivateKey", host: str, port: int, stop: threading.Event
 ) -> None:
+    from fedcall.federation.certificates import ensure_certificates, given_certificates
+    from fedcall.federation.child import ChildLost
+
+    inside = ensure_certificates(options.state, (*(() if host in _ANYWHERE else (host,)), *options.names))
+    outside = given_certificates(inside, options.certificate, options.certificate_key)
+    previous = read_endpoint(options.state)
+    failures: list[float] = []
+    with _listening(host, port, int(previous.address.rpartition(":")[2]) if previous else 0) as listener:
+        while not stop.is_set():
+            try:
+                _serve_once(options, study, key, inside, outside, listener, stop)
+                return
+            except (ChildLost, OSError) as lost:
+                if shutil.disk_usage(options.state).free < _FULL_BYTES:
+                    log.error("%s: the disk is full; waiting for space", options.state)
+                    stop.wait(_FULL_SECONDS)
+                    continue
+                if not isinstance(lost, ChildLost):
+                    raise
+                failures = [at for at in failures if time.monotonic() - at < _RESTART_WINDOW_SECONDS]
+                failures.append(time.monotonic())
+                if len(failures) >= _RESTARTS:
+                    raise FedcallError(f"{lost}; gave up after {_RESTARTS} starts; see {options.state}") from None
+                log.warning("%s; starting it again", lost)
+
+
+def _serve_once(
+    options: ServeOptions,
+    study: "Study",
+    key: "Ed25519PrivateKey",
+    inside: "Certificates",
+    outside: "Certificates",
+    listener: socket.socket,
+    stop: threading.Event,
+) -> None:
+    import base64
+
+    from fedcall.federation.admission import MAX_CLAIM_BYTES
+    from fedcall.federation.gate import GateOptions, gate
     from fedcall.federation.server_app import make_app
-    from fedcall.federation.superlink import connected_grid, node_key_bytes, superlink
+    from fedcall.federation.study_state import StudyState
+    from fedcall.federation.superlink import connected_grid, free_port, node_key_bytes, superlink, wait_until_healthy
 
+    state = StudyState(options.state, study, key, options.initial)
     folder = Path(options.state) / "superlink"
-    node_keys = {node_key_bytes(site): site.name for site in state.study.sites}
+    node_keys = {node_key_bytes(site): site.name for site in study.sites}
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
-    with (
-        superlink(folder, certificates, port) as address,
-        connected_grid(address, folder, certificates.authority, state.study.sites) as (grid, context),
-    ):
-        endpoint = Endpoint(
-            address=address,
-            pid=os.getpid(),
-            ca=str(certificates.authority.relative_to(options.state)),
-            study=state.study.digest,
-        )
-        write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
-        log.info("study '%s' is served at %s; %s", state.study.name, address, state.progress)
-        make_app(state, node_keys, idle, stop.is_set)(grid, context)
+    port = free_port()
+    address = f"127.0.0.1:{port}"
+    gate_options = GateOptions(
+        upstream=address,
+        authority=str(inside.authority.resolve()),
+        certificate=str(outside.server.resolve()),
+        certificate_key=str(outside.server_key.resolve()),
+        node_keys=tuple(base64.b64encode(key).decode() for key in node_keys),
+        upload_bytes=state.model_path(1).stat().st_size + MAX_CLAIM_BYTES,  # an update is no larger than its model
+        state=str(Path(options.state).resolve()),
+    )
+    with superlink(folder, inside, port) as link, gate(gate_options, listener) as door:
+        wait_until_healthy(link, address, inside.authority)
+
+        def should_stop() -> bool:
+            link.check()
+            door.check()
+            return stop.is_set()
+
+        with connected_grid(address, folder, inside.authority, study.sites) as (grid, context):
+            endpoint = _endpoint(options, listener, inside, study)
+            write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
+            log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)
+            make_app(state, node_keys, idle, should_stop)(grid, context)
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
+def _endpoint(options: ServeOptions, listener: socket.socket, inside: "Certificates", study: "Study") -> Endpoint:
+    host, port = parse_listen(options.listen)[0], listener.getsockname()[1]
+    written = f"[{host}]" if ":" in host else host
+    return Endpoint(
+        address=f"{_ANYWHERE.get(host, written)}:{port}",
+        listen=f"{written}:{port}",
+        pid=os.getppid(),
+        ca=str(inside.authority.relative_to(options.state)),
+        study=study.digest,
+    )
+
+
+@contextmanager
+def _listening(host: str, port: int, preferred: int) -> Iterator[socket.socket]:
+    """Listen at the port, or at the preferred one or any if it is 0; connections queue up until the gate is there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    end = time.monotonic() + _BIND_SECONDS
+    while True:
+        try:
+            listener = socket.create_server((host, port or preferred), family=family, backlog=512)
+            break
+        except OSError as error:
+            if port == 0 and preferred:
+                preferred = 0
+            elif error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise FedcallError(f"--listen {host}:{port}: {error.strerror or error}") from None
+            else:
+                time.sleep(0.2)
+    with listener:
+        yield listener

@@ -8,15 +8,12 @@ process. Flower's database is made anew at every start: everything that must sur
 files (`federation.study_state`), and a fresh database knows no half-dead node that would lock a site out for a minute.
 """
 
-import ctypes
 import hashlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -46,6 +43,7 @@ from flwr.superlink.grid import HttpGrid
 
 from fedcall.errors import FedcallError
 from fedcall.federation.certificates import Certificates
+from fedcall.federation.child import Child, ChildLost, running
 from fedcall.federation.study import Site
 
 # What a ServerApp must be wrapped in. Nothing in it is ever installed or run: the app runs in this process.
@@ -68,24 +66,11 @@ clientapp = "fedcall.federation.server_app:app"
 }
 _TASK_HEARTBEAT_SECONDS = 10.0
 _START_SECONDS = 60.0
-_PR_SET_PDEATHSIG = 1
-
-
-class SuperLinkLost(Exception):  # noqa: N818  (the supervisor starts another)
-    """The SuperLink died or does not answer."""
 
 
 @contextmanager
-def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[str]:
-    """Run a SuperLink on loopback for as long as the context lasts; yield its address.
-
-    The child is killed by the kernel when this process dies in whatever way.
-
-    Raises
-    ------
-    SuperLinkLost
-        If it does not answer within a minute.
-    """
+def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[Child]:
+    """Run a SuperLink on a loopback port for as long as the context lasts; it may take a moment to answer."""
     folder = Path(folder).resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -95,7 +80,6 @@ def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[s
     secret.write_bytes(secrets.token_bytes(32))
     binaries = Path(sys.executable).parent
     environment = {
-        **os.environ,
         "FLWR_HOME": str(folder),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -109,23 +93,21 @@ def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[s
         *("--enable-supernode-auth", "--database", str(folder / "state.db"), "--isolation", "process"),
         *("--superexec-auth-secret-file", str(secret), "--disable-runtime-dependency-installation"),
     ]
-    parent = os.getpid()
-    with open(folder / "superlink.log", "ab") as log:
-        child = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            preexec_fn=lambda: _die_with(parent),
-        )
-    try:
-        address = f"127.0.0.1:{port}"
-        _wait_until_healthy(child, address, certificates.authority, folder / "superlink.log")
-        yield address
-    finally:
-        _stop(child)
+    with running("the SuperLink", command, folder / "superlink.log", environment) as child:
+        yield child
+
+
+def wait_until_healthy(child: Child, address: str, authority: Path) -> None:
+    """Wait until the SuperLink at `address` answers; raise ChildLost if it does not within a minute."""
+    context = ssl.create_default_context(cafile=str(authority))
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        child.check()
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"https://{address}/health", verify=context, timeout=2).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise ChildLost(f"{address}: no SuperLink within {_START_SECONDS:.0f} s; see {child.log}")
 
 
 @contextmanager
@@ -136,7 +118,7 @@ def connected_grid(
 
     Raises
     ------
-    SuperLinkLost
+    ChildLost
         If the SuperLink stops answering, here or inside the context.
     """
     root = authority.read_bytes()
@@ -154,7 +136,7 @@ def connected_grid(
         grid._retry_invoker.max_tries, grid._retry_invoker.max_time = 4, 10.0
         task = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
         if task.run.run_id != run_id:
-            raise SuperLinkLost(f"{address}: another run ({task.run.run_id}) than ours ({run_id}) was handed to us")
+            raise ChildLost(f"{address}: another run ({task.run.run_id}) than ours ({run_id}) was handed to us")
         TaskIdentity.task_id, TaskIdentity.run_id = task.task_id, run_id
         TaskIdentity.node_id = task.context.node_id
         grid.set_run(run_from_proto(task.run))
@@ -164,7 +146,7 @@ def connected_grid(
             finally:
                 grid.close()
     except httpx.HTTPError as error:
-        raise SuperLinkLost(f"{address}: {error or type(error).__name__}") from error
+        raise ChildLost(f"{address}: {error or type(error).__name__}") from error
 
 
 def node_key_bytes(site: Site) -> bytes:
@@ -184,14 +166,11 @@ def node_key_bytes(site: Site) -> bytes:
     return public_key_to_bytes(key)
 
 
-def free_port(preferred: int = 0) -> int:
-    """Return a free loopback port: the preferred one if it is free, else any."""
-    for port in (preferred, 0):
-        with socket.socket() as probe, suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise FedcallError("no free port on 127.0.0.1")
+def free_port() -> int:
+    """Return a free loopback port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _acquire_task(address: str, root: bytes, secret: bytes) -> str:
@@ -206,7 +185,7 @@ def _acquire_task(address: str, root: bytes, secret: bytes) -> str:
             if acquired.token:
                 return str(acquired.token)
             time.sleep(0.1)
-    raise SuperLinkLost(f"{address}: the SuperLink offers no task for our run")
+    raise ChildLost(f"{address}: the SuperLink offers no task for our run")
 
 
 @contextmanager
@@ -225,36 +204,3 @@ def _heartbeat(send: Callable[[], object]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join(timeout=5)
-
-
-def _wait_until_healthy(child: subprocess.Popen[bytes], address: str, authority: Path, log: Path) -> None:
-    context = ssl.create_default_context(cafile=str(authority))
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end:
-        if child.poll() is not None:
-            tail = log.read_text(errors="replace").strip().splitlines()[-3:]
-            raise SuperLinkLost(f"the SuperLink ended with exit code {child.returncode}: {' | '.join(tail)}")
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"https://{address}/health", verify=context, timeout=2).status_code == 200:
-                return
-        time.sleep(0.1)
-    raise SuperLinkLost(f"{address}: no SuperLink within {_START_SECONDS:.0f} s; see {log}")
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this (child) process when its parent dies (prctl(2), PR_SET_PDEATHSIG)."""
-    os.setpgid(0, 0)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
