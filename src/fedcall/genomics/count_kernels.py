@@ -143,22 +143,21 @@ def _pairs(reference):
 @kernel
 def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, counts):
     """Move what is not a good reference base in [low, high) to where it counts; read offset = row + `shift`."""
-    at = low
-    if (at + shift) & 1:
-        _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
-        at += 1
-    while at + 1 < high:
-        here = at + shift
-        if (
-            buffer[sequence + (here >> 1)] != pairs[at]
-            or buffer[qualities + here] < MIN_BASE_QUALITY
-            or buffer[qualities + here + 1] < MIN_BASE_QUALITY
-        ):
-            _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
-            _correct_one(buffer, sequence, qualities, shift, at + 1, reference, counts)
-        at += 2
-    if at < high:
-        _correct_one(buffer, sequence, qualities, shift, at, reference, counts)
+    if (low + shift) & 1:
+        _correct_one(buffer, sequence, qualities, shift, low, reference, counts)
+        low += 1
+    # Slices, because indices known not to be negative make the loop twice as fast.
+    here = low + shift
+    size = (high - low) // 2
+    own = buffer[sequence + (here >> 1) : sequence + (here >> 1) + size]
+    expected = pairs[low:high]
+    quality = buffer[qualities + here : qualities + here + 2 * size]
+    for k in range(size):
+        if (own[k] != expected[2 * k]) | (quality[2 * k] < MIN_BASE_QUALITY) | (quality[2 * k + 1] < MIN_BASE_QUALITY):
+            _correct_one(buffer, sequence, qualities, shift, low + 2 * k, reference, counts)
+            _correct_one(buffer, sequence, qualities, shift, low + 2 * k + 1, reference, counts)
+    if low + 2 * size < high:
+        _correct_one(buffer, sequence, qualities, shift, high - 1, reference, counts)
 
 
 @inlined
