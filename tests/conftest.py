@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from rehearsal_workspace import COHORT, STUDY, Workspace
 
 # Continuous integration tries the same cases every time; everybody else tries new ones. A busy machine is no failure.
 settings.register_profile("default", deadline=None)
@@ -33,3 +34,12 @@ def simulated_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     simulate_cohort(cohort, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a folder in which the tiny study was rehearsed to its end; tests that change it must leave it whole."""
+    workspace = Workspace.create(tmp_path_factory.mktemp("rehearsal") / "workspace", COHORT, STUDY)
+    result = workspace.snakemake("--quiet", "rules", "reason")
+    assert result.returncode == 0, result.stdout[-6000:]
+    return workspace
