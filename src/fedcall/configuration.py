@@ -1,6 +1,7 @@
 """This run's choices: `config.yaml` and the sheet of patients."""
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -137,8 +138,16 @@ def read_config(path: Path, content: Mapping[str, Any] | None = None) -> Config:
     return read_yaml(path, Config, content)
 
 
-def read_samples(path: Path) -> list[Patient]:
+def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
     """Read a sheet of patients (tab-separated, one header line).
+
+    Parameters
+    ----------
+    path : Path
+        The sheet; files in it are relative to it.
+    upstream : bool
+        Alignments and reads may be missing, and are named relative to the working directory: by these names rules of
+        another workflow make them.
 
     Raises
     ------
@@ -160,7 +169,7 @@ def read_samples(path: Path) -> list[Patient]:
     patients: list[Patient] = []
     seen: dict[str, int] = {}
     for line, row in enumerate(rows, start=2):
-        patient = _read_row(path, line, row)
+        patient = _read_row(path, line, row, upstream)
         if patient.patient in seen:
             raise FedcallError(
                 f"{path}:{line}: patient '{patient.patient}' stands already in line {seen[patient.patient]};"
@@ -173,7 +182,7 @@ def read_samples(path: Path) -> list[Patient]:
     return patients
 
 
-def _read_row(path: Path, line: int, row: dict[str, str]) -> Patient:
+def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool) -> Patient:
     cells: dict[str, object] = {
         column: value.strip() if isinstance(value, str) else value for column, value in row.items()
     }
@@ -181,7 +190,9 @@ def _read_row(path: Path, line: int, row: dict[str, str]) -> Patient:
     for column in ("alignments", "reads1", "reads2", "truth", "regions", "reference"):
         if column in cells:
             file = (path.parent / str(cells[column])).resolve()
-            if not file.exists():
+            if upstream and column in ("alignments", "reads1", "reads2"):
+                file = Path(os.path.relpath(file))
+            elif not file.exists():
                 raise FedcallError(f"{path}:{line}: {column}: no such file: {file}")
             cells[column] = file
     try:

@@ -71,7 +71,7 @@ class Run:
         return names
 
 
-def load_run(path: Path, content: Mapping[str, Any] | None = None) -> Run:
+def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: bool = False) -> Run:
     """Read and check a configuration with its sheets and its study.
 
     Parameters
@@ -80,6 +80,8 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None) -> Run:
         `config.yaml`. Paths in it are relative to the working directory.
     content : mapping, optional
         The configuration's values after changes from a command line; the file's own if left out.
+    upstream : bool
+        Rules of another workflow may make alignments that are not there yet.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None) -> Run:
     path = Path(path)
     config = read_config(path, content)
     study = _read_study(path, config)
-    patients = _read_patients(path, config)
+    patients = _read_patients(path, config, upstream)
     declared = Counter(patient.site for patient in patients if patient.split == "train")
     if config.site is None:
         _check_rehearsal(config, study, patients, declared)
@@ -123,7 +125,7 @@ def _read_study(path: Path, config: Config) -> Study:
     return study
 
 
-def _read_patients(path: Path, config: Config) -> list[Patient]:
+def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
     if config.cohort is not None:
         reserved = [name for name in config.cohort.sites if name in RESERVED_NAMES]
         if reserved:
@@ -134,7 +136,7 @@ def _read_patients(path: Path, config: Config) -> list[Patient]:
         if file is not None and not file.is_file():
             raise FedcallError(f"{place(path, [key])}: {key}: no such file: {file}")
     assert config.samples is not None
-    patients = [_in_public_folder(patient) for patient in read_samples(config.samples)]
+    patients = [_in_public_folder(patient) for patient in read_samples(config.samples, upstream)]
     for patient in patients:
         if patient.split != PUBLIC and patient.site in RESERVED_NAMES:
             raise FedcallError(
@@ -144,7 +146,7 @@ def _read_patients(path: Path, config: Config) -> list[Patient]:
     if config.public_samples is not None:
         patients += _read_public(config.public_samples, {patient.patient for patient in patients})
     for patient in patients:
-        _check_files(config, patient)
+        _check_files(config, patient, upstream)
     return patients
 
 
@@ -164,12 +166,13 @@ def _in_public_folder(patient: Patient) -> Patient:
     return patient.model_copy(update={"site": PUBLIC}) if patient.split == PUBLIC else patient
 
 
-def _check_files(config: Config, patient: Patient) -> None:
+def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
     reference = patient.reference or config.reference
     if not Path(f"{reference}.fai").is_file():
         raise FedcallError(f"{reference}: no index beside it; make one with 'samtools faidx {reference}'")
     alignments = patient.alignments
-    if alignments is not None and not _has_index(alignments):
+    to_come = alignments is not None and upstream and not alignments.exists()
+    if alignments is not None and not to_come and not _has_index(alignments):
         raise FedcallError(
             f"{alignments}: no index beside it (patient '{patient.patient}');"
             f" make one with 'samtools index {alignments}'"

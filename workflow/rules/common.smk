@@ -7,7 +7,11 @@ from pathlib import Path
 # Environments made with --sdm conda install it from this checkout (envs/*.post-deploy.sh).
 os.environ.update(
     PATH=os.pathsep.join([os.path.dirname(sys.executable), *os.get_exec_path()]),
-    FEDCALL_CHECKOUT=str(Path(workflow.basedir).resolve().parent),
+    FEDCALL_CHECKOUT=str(
+        Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
+        .resolve()
+        .parents[1]
+    ),
 )
 
 from fedcall import __version__ as FEDCALL_VERSION
@@ -16,7 +20,9 @@ from fedcall.run import COHORT_FOLDER, PUBLIC, load_run
 
 try:
     RUN = load_run(
-        workflow.configfiles[-1] if workflow.configfiles else "config", config
+        workflow.configfiles[-1] if workflow.configfiles else "config",
+        config,
+        upstream=workflow.modifier.namespace is not None,  # used as a module
     )
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.
