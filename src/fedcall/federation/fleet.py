@@ -5,18 +5,23 @@ It never downloads or runs code: it knows no message but fedcall's own, and igno
 A stock SuperNode, by contrast, runs whatever Python the aggregator sends.
 """
 
+import logging
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -26,6 +31,7 @@ from flwr.proto.fleet_pb2 import (
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.error import FlowerError
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -40,12 +46,14 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects, push_objects
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from fedcall.errors import FedcallError
 from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_request, unpack_answer
+
+log = logging.getLogger("fedcall.exchange")
 
 # The aggregator takes a node for offline after twice this long; we write twice as often. Short, because a killed
 # client keeps its site out until then.
@@ -104,6 +112,8 @@ def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, reque
                 answer = unpack_answer(message.content)
                 if answer.kind != "wait":
                     return answer
+                if request.kind == "upload":
+                    raise Unreachable(f"{address}: {answer.sentence}")
                 waiting = answer
         return waiting
 
@@ -113,7 +123,7 @@ class _Node:
 
     def __init__(self, address: str, ca: Path, key: ec.EllipticCurvePrivateKey) -> None:
         public = key.public_key()
-        interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperNode"), NodeAuthHttpInterceptor(key, public)]
+        interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperNode"), _NodeSignature(key)]
         self._client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors)
         self._public = public_key_to_bytes(public)
         self._node = Node()
@@ -180,6 +190,41 @@ class _Node:
                 )
 
 
+class _NodeSignature:
+    """Signs the time of every call, as Flower's own interceptor does, but by the aggregator's clock.
+
+    Flower refuses a time stamp from 5 s ahead or 5 minutes behind. The offset comes from the Date of a refusal, which
+    TLS vouches for.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self._public = b64encode(public_key_to_bytes(key.public_key())).decode()
+        self._offset = timedelta()
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        response = self._send(context, call_next)
+        if response.status_code == httpx.codes.UNAUTHORIZED and "date" in response.headers:
+            offset = parsedate_to_datetime(response.headers["date"]) - datetime.now(UTC)
+            if abs(offset - self._offset) > timedelta(seconds=2):
+                self._offset = offset
+                seconds = offset.total_seconds()
+                log.warning(
+                    "this machine's clock is %.0f s %s the aggregator's; going by theirs (set it: NTP)",
+                    abs(seconds),
+                    "behind" if seconds > 0 else "ahead of",
+                )
+                response = self._send(context, call_next)
+        return response
+
+    def _send(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        time_stamp = (datetime.now(UTC) + self._offset).isoformat()
+        signature = sign_message(self._key, time_stamp.encode("ascii"))
+        signed = {TIMESTAMP_HEADER: time_stamp, FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode()}
+        context.request.headers.update({FLEET_HTTP_PUBLIC_KEY_HEADER: self._public, **signed})
+        return call_next(context)
+
+
 @contextmanager
 def _translated_errors(address: str, ca: Path) -> Iterator[None]:
     try:
@@ -188,7 +233,8 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
         details = FlowerError.from_json(error.response.text)
         if details is not None and details.code == _NODE_NOT_ACTIVATED:
             raise NodeRefused(details.message) from None
-        raise Unreachable(f"{address} answered HTTP {error.response.status_code}") from None
+        reason = error.response.text if error.response.headers.get("content-type") == "text/plain" else ""
+        raise Unreachable(f"{address} answered HTTP {error.response.status_code} {reason[:200]}".strip()) from None
     except httpx.TransportError as error:
         if _is_certificate_error(error):
             raise FedcallError(

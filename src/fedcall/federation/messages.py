@@ -39,9 +39,12 @@ class RoundOpening(Document):
 
 @dataclass(frozen=True)
 class Request:
-    """What a site wants: the global model of a round, an answer to its claim, or the admission log."""
+    """What a site wants: the global model of a round, an answer to its claim, the admission log; or nothing now.
 
-    kind: Literal["fetch", "upload", "log"]
+    Nothing is what a node says that stays online, a stock SuperNode.
+    """
+
+    kind: Literal["fetch", "upload", "log", "nothing"]
     study: str
     round: int
     claim: bytes = b""
@@ -82,7 +85,7 @@ def unpack_request(content: RecordDict) -> Request:
     """
     fields, update = _unpack(content)
     kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
-    if kind not in ("fetch", "upload", "log") or not isinstance(study, str) or not isinstance(claim, bytes):
+    if kind not in ("fetch", "upload", "log", "nothing") or not isinstance(study, str) or not isinstance(claim, bytes):
         raise FedcallError("not a request of fedcall")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
         raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")

@@ -15,13 +15,16 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedcall.errors import FedcallError
 from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
+from fedcall.federation.presence import Presence
 from fedcall.federation.study_state import StudyState
 
 _BUSY_SECONDS = 0.1  # between looks at the grid while somebody is online, or was a moment ago
 _QUIET_SECONDS = 0.25
 _QUIET_AFTER_SECONDS = 3.0
 _ASK_AGAIN_SECONDS = 60.0
+_REST_SECONDS = 1.0  # of a node that stays, before it is asked again
 _MESSAGE_SECONDS = 3600.0
+_FULL_SECONDS = 2.0
 _LINGER_SECONDS = 15.0  # for a lost answer to be asked for again, once the study is done
 _DONE_SECONDS = 60.0  # for sites that do not fetch the final model; an aggregator that ends when idle ends sooner then
 
@@ -36,8 +39,17 @@ class _Session:
     node: int
     asked: str = ""
     asked_at: float = 0.0
+    answered: str = ""
+    rests_since: float | None = None  # a node that stays had nothing to ask, or has taken its answer
     waiting: Request | None = None
     got_final: bool = False
+
+    def is_to_be_asked(self, now: float) -> bool:
+        """Whether the node is new, has lost our question, or stays and has had its rest."""
+        is_lost = bool(self.asked) and now - self.asked_at > _ASK_AGAIN_SECONDS
+        rest = _REST_SECONDS if self.waiting is None else _ASK_AGAIN_SECONDS
+        has_rested = self.rests_since is not None and now - self.rests_since > rest
+        return self.asked_at == 0 or is_lost or has_rested
 
 
 def make_app(
@@ -83,6 +95,7 @@ class _Desk:
     def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str]) -> None:
         self._grid, self._state, self._node_keys = grid, state, node_keys
         self._sessions: dict[tuple[int, str], _Session] = {}
+        self._presence = Presence(state.files.folder)
 
     def look(self) -> bool:
         """Greet who came, forget who left, answer who asked; say whether anybody is here."""
@@ -95,12 +108,11 @@ class _Desk:
             self._leave(self._sessions.pop(visit))
         for visit, name in online.items():
             session = self._sessions.setdefault(visit, _Session(name, visit[0]))
-            is_new = session.asked_at == 0
-            if is_new or (session.asked and time.monotonic() - session.asked_at > _ASK_AGAIN_SECONDS):
+            if session.is_to_be_asked(time.monotonic()):
                 self._ask(session)
+        self._presence.note(online.values())
         self._read_replies()
-        if self._state.close_round_if_due():
-            log.info(self._state.progress)
+        self._close_round()
         for session in self._sessions.values():
             if session.waiting is not None and self._state.opening(session.waiting.round) is not None:
                 self._give_model(session, session.waiting.round)
@@ -108,9 +120,21 @@ class _Desk:
 
     def _ask(self, session: _Session) -> None:
         session.asked = self._send(session, ASK, Answer("wait"))
-        session.asked_at = time.monotonic()
+        session.asked_at, session.rests_since = time.monotonic(), None
+
+    def _close_round(self) -> None:
+        try:
+            if self._state.close_round_if_due():
+                log.info(self._state.progress)
+        except OSError as error:  # a full disk: nothing was lost, and the next look tries again
+            log.error("the round cannot be closed: %s", error)
+            time.sleep(_FULL_SECONDS)
 
     def _read_replies(self) -> None:
+        for session in [session for session in self._sessions.values() if session.answered]:
+            # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
+            if list(self._grid.pull_messages([session.answered])):
+                session.answered, session.rests_since = "", time.monotonic()
         for session in [session for session in self._sessions.values() if session.asked]:
             try:
                 reply = next(iter(self._grid.pull_messages([session.asked])), None)
@@ -131,24 +155,31 @@ class _Desk:
                 self._handle(session, request)
             except FedcallError as error:
                 self._refuse(session, str(error))
+            except OSError as error:  # a full disk: the site tries again, and nothing was decided
+                log.error("site %s: not answered: %s", session.site, error)
+                sentence = f"the aggregator cannot store this now ({error.strerror}); try again later"
+                session.answered = self._send(session, ANSWER, Answer("wait", sentence=sentence))
 
     def _refuse(self, session: _Session, sentence: str) -> None:
         log.warning("site %s: %s", session.site, sentence[:500])
-        self._send(session, ANSWER, Answer("refused", sentence=sentence[:500]))
+        session.answered = self._send(session, ANSWER, Answer("refused", sentence=sentence[:500]))
 
     def _handle(self, session: _Session, request: Request) -> None:
         study = self._state.study
         if request.study != study.digest:
             raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
+        if request.kind == "nothing":
+            session.rests_since = time.monotonic()
+            return
         if request.kind == "upload":
             if request.round > study.rounds:
                 raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
             start = time.monotonic()
             receipt = self._state.answer(session.site, request.round, request.claim, request.update)
-            self._send(session, ANSWER, Answer("receipt", document=receipt))
+            session.answered = self._send(session, ANSWER, Answer("receipt", document=receipt))
             log.info("site %s: answered round %d in %.2f s", session.site, request.round, time.monotonic() - start)
         elif request.kind == "log":
-            self._send(session, ANSWER, Answer("log", document=self._state.extract(session.site)))
+            session.answered = self._send(session, ANSWER, Answer("log", document=self._state.extract(session.site)))
         elif request.round > study.rounds + 1:
             raise FedcallError(
                 f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
@@ -157,7 +188,7 @@ class _Desk:
             self._give_model(session, request.round)
         else:
             session.waiting = request
-            self._send(session, ANSWER, Answer("wait", sentence=self._why_wait(request.round)))
+            session.answered = self._send(session, ANSWER, Answer("wait", sentence=self._why_wait(request.round)))
 
     def _why_wait(self, number: int) -> str:
         missing = ", ".join(self._state.waiting_for()) or "nobody"
@@ -167,7 +198,8 @@ class _Desk:
         session.waiting = None
         model = self._state.model_path(number).read_bytes()
         stand_down = self._state.stand_down(session.site, number)
-        self._send(session, ANSWER, Answer("model", self._state.opening(number) or b"", model, stand_down))
+        answer = Answer("model", self._state.opening(number) or b"", model, stand_down)
+        session.answered = self._send(session, ANSWER, answer)
         session.got_final = number == self._state.study.rounds + 1
         log.info("site %s: given the model of round %d", session.site, number)
 
