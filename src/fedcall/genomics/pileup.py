@@ -55,6 +55,7 @@ _JOINED_GAP = 5_000
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
 _MARGIN = _AROUND + MAX_SHIFT + WINDOW
 _BEHIND_TRUTH = 1_100
+_SHORTEST_SHARE = 20_000
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,10 @@ def extract_examples(
         label_types(truth) if truth is not None else "all",
         keep,
     )
+    if threads > 1:
+        # Several shards a process, so that none waits long for the last.
+        share = sum(end - start for _, start, end in spans) // (4 * threads)
+        shard_length = min(shard_length, max(_SHORTEST_SHARE, share))
     shards = make_shards(spans, shard_length)
     work = partial(extract_shard, source)
     if threads > 1 and len(shards) > 1:
