@@ -104,6 +104,13 @@ def test_judge__round_that_is_not_open(consortium, base, number, reason):
     assert decision.released == consortium.study.privacy, "the release was made, so it counts"
 
 
+def test_judge__sent_for_another_round_than_it_is_for(consortium, base):
+    tensors = consortium.update("north", 1, base)
+    signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, tensors), "north")
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 2, signed, save(tensors))
+    assert decision.reason == "wrong-round"
+
+
 def test_judge__wrong_base(consortium, base):
     assert _judge(consortium, base, base="1" * 64).reason == "wrong-base"
 

@@ -221,6 +221,17 @@ def test_rounds__sites_are_not_compared_when_the_study_says_so(tmp_path):
     assert opening(consortium, state, 2).accepted == ("east", "north", "south")
 
 
+def test_rounds__a_site_that_is_refused_without_end_does_not_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(study_state, "_KEPT_REFUSALS", 3)
+    consortium = make_consortium(tmp_path, 2, THREE)
+    state = open_state(consortium)
+    receipts = [answer(consortium, state, "south", epsilon=0.001, software=str(number)) for number in range(8)]
+    assert [receipt.status for receipt in receipts[:3]] == ["rejected", "rejected", "quarantined"]
+    assert len(list(consortium.state.glob("quarantine/*"))) == 3
+    assert len(refusals(consortium.state)) == 8, "the log has them all"
+    assert len(state.log.decisions) == 8
+
+
 def test_rounds__a_quarantined_site_keeps_receiving_models(tmp_path):
     consortium = make_consortium(tmp_path, 2, THREE, admission={"max_refusals": 1})
     state = open_state(consortium)
