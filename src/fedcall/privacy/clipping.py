@@ -7,6 +7,7 @@ import numpy as np
 from fedcall.privacy.terms import Mechanism
 
 GRID = 2**24  # grid points per clip norm (design §6.4)
+CHUNK_VALUES = 2**15  # clipped at once: what stays in a processor's cache
 Norm = Literal["l1", "l2"]
 
 
@@ -105,7 +106,13 @@ def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.n
     The sum is exact, so sums of chunks of units may be added in any order with the same result. Adding or removing
     one unit moves it by at most 2^24 (design §6.1).
     """
-    return to_grid(clip_units(gradients, clip_norm, norm), clip_norm, norm).sum(axis=0, dtype=np.int64)
+    _check(gradients, clip_norm)
+    total = np.zeros(gradients.shape[1], np.int64)
+    chunk = max(1, CHUNK_VALUES // max(1, gradients.shape[1]))
+    for start in range(0, len(gradients), chunk):
+        clipped = clip_units(gradients[start : start + chunk], clip_norm, norm)
+        total += to_grid(clipped, clip_norm, norm).sum(axis=0, dtype=np.int64)
+    return total
 
 
 def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:

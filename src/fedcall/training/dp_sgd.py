@@ -66,12 +66,12 @@ class UnitDPOptimizer(DPOptimizer):
 
     def clip_and_accumulate(self) -> None:
         """Clip the gradient of each unit and add them to the exact sum of the step."""
-        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1).double().cpu().numpy()
+        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1).cpu().numpy()
         norm = norm_of(self.mechanism)
         self._total += grid_sum(gradients, self.max_grad_norm, norm)
         if self._terms.clipping == "adaptive":
             with np.errstate(over="ignore", invalid="ignore"):
-                shorter = int(np.count_nonzero(row_norms(gradients, norm) <= self.max_grad_norm))
+                shorter = int(np.count_nonzero(row_norms(gradients.astype(np.float64), norm) <= self.max_grad_norm))
             self._shorter += GRID * (2 * shorter - len(gradients))
 
     def add_noise(self) -> None:
@@ -222,13 +222,23 @@ def private_step(
     rows = model.rows_per_unit
     size = batch_units or max(1, BATCH_ROWS // rows)
     for start in range(0, len(units), size):
-        batch = _collate(units[start : start + size], patients, rows, size, device)
-        model.backward(unit_losses(model, batch))
-        for parameter in optimizer.params:  # without the padding of an incomplete batch, which is no unit
-            parameter.grad_sample = parameter.grad_sample[: len(units) - start]
-        optimizer.signal_skip_step(True)
-        optimizer.step()
-        optimizer.zero_grad()
+        batch = collate(units[start : start + size], patients, rows, size, device)
+        accumulate(model, optimizer, batch, len(units) - start)
+    finish_step(optimizer, context)
+
+
+def accumulate(model: UnitGradSampleModule, optimizer: UnitDPOptimizer, batch: tuple[Tensor, ...], units: int) -> None:
+    """Add the clipped gradients of a batch to the sum of the step; what follows its first `units` units is padding."""
+    model.backward(unit_losses(model, batch))
+    for parameter in optimizer.params:
+        parameter.grad_sample = parameter.grad_sample[:units]
+    optimizer.signal_skip_step(True)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def finish_step(optimizer: UnitDPOptimizer, context: StepContext) -> None:
+    """Add noise to the sum of the step, divide by public numbers and move the weights."""
     for parameter in optimizer.params:
         parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
     optimizer.signal_skip_step(False)
@@ -244,7 +254,7 @@ def unit_losses(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
     return (losses * weights).sum()
 
 
-def _collate(
+def collate(
     units: Sequence[Unit], patients: Mapping[str, Examples], rows: int, size: int, device: str
 ) -> tuple[Tensor, ...]:
     """Encode units into a batch of exactly size · rows rows; what is not used is zero and has weight zero."""

@@ -63,17 +63,27 @@ def conv1d_gradients(rows: int, layer: nn.Conv1d, activations: list[Tensor], bac
     if layer.groups != 1 or layer.dilation != (1,) or isinstance(layer.padding, str):
         raise NotImplementedError("Conv1d with groups, dilation or named padding")
     (kernel,), (stride,), (padding,) = layer.kernel_size, layer.stride, layer.padding
-    positions = backprops.shape[2]
-    fused = backprops.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2)  # (units, out, rows · positions)
     gradients = {}
     if layer.weight.requires_grad:
-        patches = functional.pad(activations[0], (padding, padding)).unfold(2, kernel, stride)
-        patches = patches.unflatten(0, (-1, rows)).permute(0, 1, 3, 2, 4)  # (units, rows, positions, in, kernel)
-        patches = patches.reshape(fused.shape[0], rows * positions, -1)
-        gradients[layer.weight] = torch.bmm(fused, patches).unflatten(2, (layer.in_channels, kernel))
+        # Rows lie end to end, each with its padding; where a tap would reach into the next row, backprops are zero.
+        inputs = _fuse(functional.pad(activations[0], (padding, padding)), rows)
+        length = activations[0].shape[2] + 2 * padding
+        spread = backprops.new_zeros((*backprops.shape[:2], length))
+        spread[:, :, : stride * backprops.shape[2] : stride] = backprops
+        outputs = _fuse(spread, rows)
+        span = inputs.shape[2] - kernel + 1
+        taps = [
+            torch.bmm(outputs[:, :, :span], inputs[:, :, tap : tap + span].transpose(1, 2)) for tap in range(kernel)
+        ]
+        gradients[layer.weight] = torch.stack(taps, 3)
     if layer.bias is not None and layer.bias.requires_grad:
-        gradients[layer.bias] = fused.sum(2)
+        gradients[layer.bias] = backprops.sum(2).unflatten(0, (-1, rows)).sum(1)
     return gradients
+
+
+def _fuse(values: Tensor, rows: int) -> Tensor:
+    """Return (rows of all units, channels, positions) as (units, channels, rows · positions)."""
+    return values.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2)
 
 
 def group_norm_gradients(rows: int, layer: nn.GroupNorm, activations: list[Tensor], backprops: Tensor) -> dict:
