@@ -206,6 +206,7 @@ def main(command: list[str]) -> int:
     if reason or not command:
         print(f"one_node_slurm: {reason or 'no command given'}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the cleaning up
     folder = Path(tempfile.mkdtemp(prefix="one-node-slurm-"))
     try:
         with one_node_slurm(folder):
