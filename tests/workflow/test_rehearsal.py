@@ -55,6 +55,41 @@ def test_rehearsal__baselines_are_scored_beside_the_model(rehearsal):
     assert {path.parent.name for path in folder.glob("*/*.json")} == {"final", "likelihood", "initial", "bcftools"}
 
 
+def test_rehearsal__reports_say_what_the_ledger_says(rehearsal):
+    for site in SITES:
+        report = json.loads((rehearsal.path / f"results/tiny/{site}/privacy.json").read_text())
+        told = ledger_rows(rehearsal, site)
+        most_exposed = told["exposures"][0]["epsilon_per_patient"]
+        assert report["site_only"]["epsilon_pld"] == pytest.approx(most_exposed["pld"], abs=1e-9)
+        assert report["site_only"]["epsilon_rdp"] == pytest.approx(most_exposed["rdp"], abs=1e-9)
+        assert report["site_only"]["head"] == told["head"]
+        assert report["spent"]["releases"] == len(told["rounds"]) == len(ROUNDS)
+
+
+def test_rehearsal__evaluation_says_what_concordance_prints(rehearsal):
+    report = json.loads((rehearsal.path / "results/tiny/evaluation.json").read_text())
+    for site in SITES:
+        patient, folder = f"{site}-h01", f"results/tiny/{site}"
+        printed = rehearsal.fedcall(
+            *(
+                "concordance",
+                "--truth",
+                f"{folder}/labels/{patient}.vcf.gz",
+                "--calls",
+                f"{folder}/calls/{patient}.vcf.gz",
+            ),
+            *("--regions", "resources/cohort/regions.bed", "--reference", "resources/cohort/reference.fa"),
+        )
+        rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[1:]}
+        scope = next(scope for scope in report["scopes"] if scope["site"] == site)
+        for name, kind in {"SNPs": "snps", "indels": "indels", "all": "all"}.items():
+            row = next(row for row in scope["figures"] if (row["caller"], row["type"]) == ("final", kind))
+            figures = [row[figure]["value"] for figure in ("precision", "recall", "f1")]
+            shown = ["-" if value is None else f"{value:.4f}" for value in figures]
+            assert rows[name][:2] == [str(row["truth"]), str(row["calls"])]
+            assert rows[name][2:5] == shown
+
+
 def test_rehearsal__ledgers_verify(rehearsal):
     for site in SITES:
         rehearsal.fedcall("ledger", "verify", "--ledger", f"private/{site}/ledger.sqlite")
