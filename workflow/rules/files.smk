@@ -114,6 +114,12 @@ def before_round(wildcards):
     return receipts_of_round(before)
 
 
+def own_receipt_before(wildcards):
+    """Return the receipt of the site's round before, whose row the ledger must hold; nothing in the first round."""
+    before = int(wildcards.round) - 1
+    return f"{RESULTS}/{wildcards.site}/rounds/{before}/receipt.json" if before else []
+
+
 def receipts_of_round(round):
     return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
 

@@ -33,6 +33,7 @@ rule train_round:
     input:
         study="results/{study}/study.json",
         model="results/{study}/{site}/rounds/{round}/global.safetensors",
+        receipt=own_receipt_before,
         examples=lambda wildcards: examples_of(wildcards.site),
     output:
         weights="results/{study}/{site}/rounds/{round}/update.safetensors",
@@ -52,6 +53,7 @@ rule train_round:
         key_folder=CONFIG.site_key,
         ledger=CONFIG.ledger,
         device=CONFIG.device,
+        receipt=lambda _, input: option("--receipt", input.receipt),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
@@ -59,7 +61,7 @@ rule train_round:
     shell:
         "fedcall train-round --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
         " --round {wildcards.round} --model {input.model} --ledger {params.ledger:q} --device {params.device}"
-        " --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
+        " {params.receipt} --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
 
 
 rule upload_update:
