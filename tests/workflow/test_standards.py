@@ -132,7 +132,7 @@ def test_environments__pins_agree_with_constraints(path):
     assert path.with_suffix(".post-deploy.sh").is_file()
     for line in environment["dependencies"]:
         name, _, version = line.partition(" =")
-        if name not in ("python", "pip", "hatchling"):
+        if name not in ("python", "pip"):
             assert version == constraints()[PYPI_NAMES.get(name, name)], f"{path.name}: {line}"
 
 
