@@ -16,7 +16,7 @@ from fedcall.genomics.alignment_records import Records, fetch_records
 from fedcall.genomics.candidates import base_codes
 from fedcall.genomics.count_kernels import count_channels
 from fedcall.genomics.examples import COUNT_CHANNELS, Examples, write_examples
-from fedcall.genomics.pileup import extract_examples, make_shards
+from fedcall.genomics.pileup import extract_examples, make_stretches
 
 SEQUENCE = "".join(random.Random(5).choice("ACGT") for _ in range(2_000))
 FLAGS = 0xF04
@@ -192,8 +192,8 @@ def test_extract_examples__independent_of_shards_and_processes(shared_data: Path
     files = (folder / "NA12878.bam", folder / "reference.fa.gz", folder / "regions.bed", folder / "truth.vcf.gz")
     whole = extract_examples(*files)
     assert len(whole) > 150
-    assert_equal_examples(whole, extract_examples(*files, shard_length=3_001))
-    assert_equal_examples(whole, extract_examples(*files, threads=2, shard_length=30_000))
+    assert_equal_examples(whole, extract_examples(*files, stretch_length=3_001))
+    assert_equal_examples(whole, extract_examples(*files, threads=2, stretch_length=30_000))
 
 
 def variant_reads(alt_reads: int, ref_reads: int) -> list[Read]:
@@ -258,14 +258,14 @@ def test_extract_examples__truncated_alignments(tmp_path: Path) -> None:
     spans=st.lists(st.tuples(st.integers(0, 40_000), st.integers(1, 30_000)), min_size=1, max_size=8),
     length=st.integers(500, 20_000),
 )
-def test_make_shards__cover_every_base_once(spans: list[tuple[int, int]], length: int) -> None:
+def test_make_stretches__cover_every_base_once(spans: list[tuple[int, int]], length: int) -> None:
     regions, end = [], 0
     for gap, size in spans:
         regions.append(("c", end + gap + 1, end + gap + 1 + size))
         end = regions[-1][2]
-    shards = make_shards(regions, length)
-    pieces = [piece for shard in shards for piece in shard.regions]
-    assert all(shard.end - shard.start <= length for shard in shards)
+    stretches = make_stretches([(region, region) for region in regions], length)
+    pieces = [piece for stretch in stretches for piece in stretch.regions]
+    assert all(stretch.end - stretch.start <= length for stretch in stretches)
     assert pieces == sorted(pieces)
     assert sum(b - a for a, b in pieces) == sum(b - a for _, a, b in regions)
     assert all(any(s <= a and b <= e for _, s, e in regions) for a, b in pieces)

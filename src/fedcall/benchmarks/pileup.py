@@ -16,10 +16,8 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.bam_index import bai_of, first_offset
 from fedcall.genomics.bgzf import inflate
 from fedcall.genomics.examples import write_examples
-from fedcall.genomics.pileup import extract_examples
-from fedcall.genomics.reads import check_alignments, header_contigs, open_alignments, read_regions, reference_contigs
-
-Spans = list[tuple[str, int, int]]
+from fedcall.genomics.pileup import extract_examples, spans_of
+from fedcall.genomics.shards import Span
 
 
 class PileupBenchmark(BaseModel):
@@ -95,27 +93,17 @@ def as_text(result: PileupBenchmark) -> str:
     )
 
 
-def spans_of(alignments: Path, reference: Path, regions: Path | None) -> Spans:
-    """Return the regions to work on: those of the BED file, or the contigs both files have."""
-    check_alignments(alignments, reference)
-    if regions is not None:
-        return read_regions(regions, reference)
-    lengths = reference_contigs(reference)
-    with open_alignments(alignments, reference) as handle:
-        return [(name, 0, lengths[name]) for name in header_contigs(handle) if name in lengths]
-
-
-def _text(span: tuple[str, int, int]) -> str:
+def _text(span: Span) -> str:
     return f"{span[0]}:{span[1] + 1}-{span[2]}"
 
 
-def _mpileup(alignments: Path, reference: Path, spans: Spans, output: Path) -> None:
+def _mpileup(alignments: Path, reference: Path, spans: list[Span], output: Path) -> None:
     for span in spans:
         options = ["-B", "-Q0", "-f", str(reference), "-r", _text(span), "-o", str(output)]
         pysam.mpileup(*options, str(alignments), catch_stdout=False)
 
 
-def _blocks(alignments: Path, index: Path, span: tuple[str, int, int]) -> tuple[int, int] | None:
+def _blocks(alignments: Path, index: Path, span: Span) -> tuple[int, int] | None:
     """Return the virtual offsets between which the reads of a region lie."""
     with pysam.AlignmentFile(str(alignments)) as handle:
         begin = first_offset(index, handle.get_tid(span[0]), span[1])

@@ -22,7 +22,8 @@ def call(
         None, "--sample", help="Name of the genotype column; else the alignments' own sample, else the file's stem."
     ),
     output: Path = typer.Option(..., "--output", help="Calls to write (.vcf.gz); the index is written beside them."),
-    threads: int = typer.Option(1, "--threads", min=1, help="Threads for reading the alignments."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Processes that read alignments side by side."),
+    shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
 ) -> None:
     """Call the variants of one patient with a trained model.
 
@@ -37,13 +38,18 @@ def call(
     name = sample or sample_name(alignments, reference)
 
     # Seconds to import: not before the cheap mistakes are found.
-    from fedcall.genomics.pileup import extract_examples
+    from fedcall.genomics.pileup import CALL_REACH, extract_examples, spans_of
+    from fedcall.genomics.shards import cut_regions, parse_shard
     from fedcall.training.model import model_from_weights, posteriors
 
     caller = model_from_weights(weights, str(model))
-    examples = extract_examples(alignments, reference, regions, None, None, threads)
+    part = parse_shard(shard)
+    reach = CALL_REACH if part.total > 1 else 0
+    examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
+    own = [span for span, _ in cut_regions(spans_of(alignments, reference, regions), part)] if reach else None
     provenance = Provenance(weights.digest, weights.metadata.get("study"))
-    records = write_calls(output, examples, posteriors(caller, examples), reference, name, provenance)
+    found = posteriors(caller, examples)
+    records = write_calls(output, examples, found, reference, name, provenance, part, own)
     typer.echo(f"{output}: {records} variants of {name}")
 
 

@@ -1,4 +1,4 @@
-"""`fedcall pileup`."""
+"""`fedcall pileup`, and `fedcall gather` for what shards wrote."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to `app`."""
+    """Add the commands to `app`."""
     app.command("pileup")(pileup)
+    app.command("gather")(gather)
 
 
 def pileup(
@@ -21,14 +22,37 @@ def pileup(
     keep: int = typer.Option(
         100, "--keep-percent", min=1, max=100, help="Thin the reads to this share, to see the patient at a lower depth."
     ),
+    shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
 ) -> None:
     """Find the candidate variants of one patient and encode them as examples.
+
+    A genome may be worked on in shards, on as many machines; `fedcall gather` joins what they wrote.
 
     Example: fedcall pileup --alignments p1.bam --reference ref.fa --truth p1.vcf.gz --output p1.safetensors
     """
     from fedcall.genomics.examples import write_examples
     from fedcall.genomics.pileup import extract_examples
+    from fedcall.genomics.shards import parse_shard
 
-    examples = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100)
+    part = parse_shard(shard)
+    examples = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100, shard=part)
     write_examples(output, examples)
     typer.echo(f"{output}: {len(examples)} candidates, {int((examples.labels >= 0).sum())} labelled")
+
+
+def gather(
+    parts: list[Path] = typer.Argument(..., help="What the shards 1/N to N/N of one patient wrote, in this order."),
+    output: Path = typer.Option(..., "--output", help="Examples (.safetensors) or calls (.vcf.gz) to write."),
+) -> None:
+    """Join the shards of one patient: examples of `fedcall pileup`, or calls of `fedcall call`.
+
+    The result is, byte for byte, what one job without shards would have written.
+
+    Example: fedcall gather --output p1.safetensors p1.1-of-2.safetensors p1.2-of-2.safetensors
+    """
+    from fedcall.genomics.shards import gather_calls, gather_examples
+
+    if output.name.endswith(".vcf.gz"):
+        typer.echo(f"{output}: {gather_calls(parts, output)} variants from {len(parts)} shards")
+    else:
+        typer.echo(f"{output}: {gather_examples(parts, output)} candidates from {len(parts)} shards")

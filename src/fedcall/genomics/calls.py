@@ -1,6 +1,6 @@
 """Write what a model believes about candidates as a VCF that other tools read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,8 @@ from fedcall.genomics.bgzip import write_vcf
 from fedcall.genomics.diplotypes import Candidate, Site, sites
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.reads import open_alignments, reference_contigs
+from fedcall.genomics.shards import HEADER as SHARD_HEADER
+from fedcall.genomics.shards import WHOLE, Shard, Span
 
 MAX_GQ = 99
 _FLOOR = 1e-30
@@ -43,6 +45,8 @@ def write_calls(
     reference: Path,
     sample: str,
     provenance: Provenance,
+    shard: Shard = WHOLE,
+    spans: Sequence[Span] | None = None,
 ) -> int:
     """Write candidates whose best genotype is not 0/0 as a bgzipped VCF 4.3 with a tabix index beside it.
 
@@ -55,6 +59,7 @@ def write_calls(
     reference : indexed FASTA the candidates were found on
     sample : name of the genotype column
     provenance : digests for the header
+    shard, spans : write only records that begin in these spans, those of the shard; the header names it
 
     Returns
     -------
@@ -74,8 +79,11 @@ def write_calls(
     unknown = [name for name in examples.contigs if name not in contigs]
     if unknown:
         raise FedcallError(f"{reference}: no contig '{unknown[0]}', on which there are candidates")
-    records = list(_records(examples, posteriors, list(contigs)))
-    write_vcf(output, [*_header(contigs, Path(reference), sample, provenance), *records])
+    header = list(_header(contigs, Path(reference), sample, provenance))
+    if shard.total > 1:
+        header.insert(1, f"{SHARD_HEADER}{shard}")
+    records = list(_records(examples, posteriors, list(contigs), spans))
+    write_vcf(output, [*header, *records])
     return len(records)
 
 
@@ -108,7 +116,9 @@ def _header(contigs: dict[str, int], reference: Path, sample: str, provenance: P
     yield "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", sample])
 
 
-def _records(examples: Examples, posteriors: np.ndarray, order: list[str]) -> Iterator[str]:
+def _records(
+    examples: Examples, posteriors: np.ndarray, order: list[str], spans: Sequence[Span] | None
+) -> Iterator[str]:
     names = examples.contigs
     rank = np.array([order.index(name) for name in names] or [0])
     called = np.flatnonzero(posteriors.argmax(axis=1) > 0)
@@ -116,7 +126,8 @@ def _records(examples: Examples, posteriors: np.ndarray, order: list[str]) -> It
     ordered = called[np.lexsort((examples.position[called], ranks))]
     for contig, rows in groupby(ordered.tolist(), key=lambda row: names[examples.contig[row]]):
         for site in sites([_candidate(examples, posteriors, row) for row in rows]):
-            yield _record(contig, site)
+            if spans is None or any(name == contig and start <= site.start < end for name, start, end in spans):
+                yield _record(contig, site)
 
 
 def _candidate(examples: Examples, posteriors: np.ndarray, row: int) -> Candidate:

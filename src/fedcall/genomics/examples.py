@@ -7,7 +7,7 @@ without a copy, and any safetensors reader can inspect it.
 import json
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -181,29 +181,48 @@ def empty_examples(metadata: dict[str, str] | None = None) -> Examples:
 
 def write_examples(path: Path, examples: Examples) -> None:
     """Write examples atomically as a safetensors file; equal examples give equal bytes."""
+    write_joined(path, [examples])
+
+
+def write_joined(
+    path: Path, shards: Sequence[Examples], changed: Mapping[str, str] | None = None, without: Sequence[str] = ()
+) -> None:
+    """Write what `concatenate` would return, atomically, holding one column of one of the shards at a time.
+
+    Parameters
+    ----------
+    changed : entries of the metadata to write instead
+    without : entries to leave out
+    """
     # Wide items first keeps every buffer aligned, as the format's own writer does.
     names = sorted(_DTYPES, key=lambda name: (-np.dtype(_DTYPES[name]).itemsize, name))
+    contigs = _merged_contigs(shards)
     metadata = {
-        **examples.metadata,
+        **_shared_metadata(shards),
+        **(changed or {}),
         "schema": SCHEMA,
+        "contigs": json.dumps(list(contigs)),
+        "candidates": str(sum(len(shard) for shard in shards)),
         "scalars": json.dumps(SCALARS),
         "count_channels": json.dumps(COUNT_CHANNELS),
     }
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    metadata = {key: metadata[key] for key in sorted(metadata) if key not in without}
+    header: dict[str, object] = {"__metadata__": metadata}
+    shapes = _shapes(sum(len(shard) for shard in shards), sum(len(shard.allele_bytes) for shard in shards))
     end = 0
     for name in names:
-        array = getattr(examples, name)
-        begin, end = end, end + array.nbytes
+        begin = end
+        end += int(np.prod(shapes[name], dtype=np.int64)) * np.dtype(_DTYPES[name]).itemsize
         dtype = _SAFETENSORS_NAMES[_DTYPES[name]]
-        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": dtype, "shape": list(shapes[name]), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_path(Path(path)) as temporary, open(temporary, "wb") as handle:
         handle.write(struct.pack("<Q", len(text)))
         handle.write(text)
         for name in names:
-            array = np.ascontiguousarray(getattr(examples, name), _DTYPES[name])
-            handle.write(array.data)
+            for array in _joined_column(shards, contigs, name):
+                handle.write(np.ascontiguousarray(array, _DTYPES[name]).data)
 
 
 def open_examples(path: Path) -> Examples:
@@ -248,24 +267,9 @@ def concatenate(shards: Sequence[Examples]) -> Examples:
     """Join examples row by row, in the order given; names of contigs are merged, other metadata kept where equal."""
     if not shards:
         return empty_examples()
-    contigs: dict[str, int] = {}
-    contig_columns, offsets, base = [], [np.zeros(1, np.int64)], 0
-    for shard in shards:
-        index = np.array([contigs.setdefault(name, len(contigs)) for name in shard.contigs] or [0], np.uint16)
-        contig_columns.append(index[shard.contig])
-        offsets.append(shard.allele_offsets[1:] + base)
-        base += int(shard.allele_offsets[-1])
-    arrays = {
-        name: np.concatenate([getattr(shard, name) for shard in shards])
-        for name in _DTYPES
-        if name not in ("contig", "allele_offsets")
-    }
-    arrays["contig"] = np.concatenate(contig_columns)
-    arrays["allele_offsets"] = np.concatenate(offsets)
-    first = shards[0].metadata
-    metadata = {
-        key: value for key, value in first.items() if all(shard.metadata.get(key) == value for shard in shards[1:])
-    }
+    contigs = _merged_contigs(shards)
+    arrays = {name: np.concatenate(list(_joined_column(shards, contigs, name))) for name in _DTYPES}
+    metadata = _shared_metadata(shards)
     metadata |= {"schema": SCHEMA, "contigs": json.dumps(list(contigs)), "candidates": str(len(arrays["position"]))}
     return _checked(arrays, metadata)
 
@@ -275,6 +279,30 @@ def with_labels(examples: Examples, labels: np.ndarray) -> Examples:
     if labels.shape != (len(examples),):
         raise ValueError(f"Labels must have shape ({len(examples)},). Found {labels.shape}.")
     return replace(examples, labels=labels.astype(np.int8))
+
+
+def _merged_contigs(shards: Sequence[Examples]) -> dict[str, int]:
+    names = dict.fromkeys(name for shard in shards for name in shard.contigs)
+    return {name: index for index, name in enumerate(names)}
+
+
+def _shared_metadata(shards: Sequence[Examples]) -> dict[str, str]:
+    first = shards[0].metadata
+    return {key: value for key, value in first.items() if all(shard.metadata.get(key) == value for shard in shards[1:])}
+
+
+def _joined_column(shards: Sequence[Examples], contigs: Mapping[str, int], name: str) -> Iterator[np.ndarray]:
+    if name == "allele_offsets":
+        yield np.zeros(1, np.int64)
+    base = 0
+    for shard in shards:
+        array = getattr(shard, name)
+        if name == "contig":
+            array = np.array([contigs[contig] for contig in shard.contigs] or [0], np.uint16)[array]
+        elif name == "allele_offsets":
+            array = array[1:] + base
+            base += int(shard.allele_offsets[-1])
+        yield array
 
 
 def _map(content: mmap.mmap, base: int, entry: dict, name: str) -> np.ndarray:

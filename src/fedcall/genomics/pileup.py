@@ -1,4 +1,4 @@
-"""Turn one patient's alignments into examples, a shard of the genome at a time."""
+"""Turn one patient's alignments into examples, a stretch of the genome at a time."""
 
 import hashlib
 import json
@@ -47,9 +47,12 @@ from fedcall.genomics.reads import (
     shared_contigs,
 )
 from fedcall.genomics.scalars import count_neighbours, summarise
+from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
 
-SHARD_LENGTH = 500_000
+STRETCH_LENGTH = 500_000
 """Bases worked on at once: bounds memory to some 100 MB at 30x."""
+CALL_REACH = 10_000
+"""Bases around a shard that its calls look at: overlapping deletions, of at most 50 bases, form no chain so long."""
 _JOINED_GAP = 5_000
 # A candidate's label and neighbours depend on alleles up to here; those in turn on reads MAX_SHIFT further on.
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
@@ -59,7 +62,7 @@ _SHORTEST_SHARE = 20_000
 
 
 @dataclass(frozen=True)
-class Shard:
+class Stretch:
     """A stretch of one contig: regions inside it, and the same before they were cut (0-based, half open, sorted)."""
 
     contig: str
@@ -96,8 +99,10 @@ def extract_examples(
     truth: Path | None = None,
     sample: str | None = None,
     threads: int = 1,
-    shard_length: int = SHARD_LENGTH,
+    stretch_length: int = STRETCH_LENGTH,
     keep: float = 1.0,
+    shard: Shard = WHOLE,
+    reach: int = 0,
 ) -> Examples:
     """Find and encode the candidates of one patient.
 
@@ -108,9 +113,11 @@ def extract_examples(
     regions : BED; without it, all contigs that alignments and reference share
     truth : VCF with the patient's genotypes; without it, every label is -1
     sample : the patient's column in `truth`; may be left out if there is one only
-    threads : processes that work on shards side by side
-    shard_length : bases per shard; the result does not depend on it
+    threads : processes that work on stretches side by side
+    stretch_length : bases per stretch; the result does not depend on it
     keep : share of the fragments to look at, in (0, 1]: the patient as a lower depth would show them
+    shard : look at this part of the regions only; its rows are those the whole would have there
+    reach : bases of the regions around the shard to look at, too
 
     Returns
     -------
@@ -124,12 +131,9 @@ def extract_examples(
     """
     alignments, reference = Path(alignments), Path(reference)
     lengths = reference_contigs(reference)
-    spans = read_regions(regions, reference) if regions is not None else None
-    check_alignments(alignments, reference, {contig for contig, _, _ in spans} if spans is not None else None)
+    spans = spans_of(alignments, reference, regions)
     with open_alignments(alignments, reference) as handle:
         known = header_contigs(handle)
-        if spans is None:
-            spans = [(name, 0, lengths[name]) for name in shared_contigs(alignments, known, reference)]
     if truth is not None:
         check_truth(Path(truth), reference)
     source = Source(
@@ -142,46 +146,65 @@ def extract_examples(
         label_types(truth) if truth is not None else "all",
         keep,
     )
+    pieces = cut_regions(spans, shard, reach)
     if threads > 1:
-        # Several shards a process, so that none waits long for the last.
-        share = sum(end - start for _, start, end in spans) // (4 * threads)
-        shard_length = min(shard_length, max(_SHORTEST_SHARE, share))
-    shards = make_shards(spans, shard_length)
-    work = partial(extract_shard, source)
-    if threads > 1 and len(shards) > 1:
-        with ProcessPoolExecutor(min(threads, len(shards)), mp_context=get_context("fork")) as pool:
-            parts = list(pool.map(work, shards))
+        # Several stretches a process, so that none waits long for the last.
+        share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
+        stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
+    stretches = make_stretches(pieces, stretch_length)
+    work = partial(extract_stretch, source)
+    if threads > 1 and len(stretches) > 1:
+        with ProcessPoolExecutor(min(threads, len(stretches)), mp_context=get_context("fork")) as pool:
+            parts = list(pool.map(work, stretches))
     else:
-        parts = [work(shard) for shard in shards]
+        parts = [work(stretch) for stretch in stretches]
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
-    return replace(examples, metadata=_metadata(source, spans, lengths, examples))
+    return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
 
 
-def make_shards(regions: Sequence[tuple[str, int, int]], length: int) -> list[Shard]:
-    """Cut regions into shards of at most `length` bases; small regions close to each other share one."""
-    shards: list[Shard] = []
-    for contig, start, end in regions:
+def spans_of(alignments: Path, reference: Path, regions: Path | None) -> list[Span]:
+    """Return the regions of a BED file, or the contigs that alignments and reference share, after checking both."""
+    spans = read_regions(regions, reference) if regions is not None else None
+    check_alignments(alignments, reference, {contig for contig, _, _ in spans} if spans is not None else None)
+    if spans is not None:
+        return spans
+    lengths = reference_contigs(reference)
+    with open_alignments(alignments, reference) as handle:
+        names = shared_contigs(alignments, header_contigs(handle), reference)
+    return [(name, 0, lengths[name]) for name in names]
+
+
+def make_stretches(pieces: Sequence[tuple[Span, Span]], length: int) -> list[Stretch]:
+    """Cut pieces of regions into stretches of at most `length` bases; small ones close to each other share one.
+
+    Parameters
+    ----------
+    pieces : from `shards.cut_regions`
+    """
+    stretches: list[Stretch] = []
+    for (contig, start, end), (_, *uncut) in pieces:
+        region = (uncut[0], uncut[1])
         for first in range(start, end, length):
             piece = (first, min(end, first + length))
-            last = shards[-1] if shards else None
+            last = stretches[-1] if stretches else None
             near = last is not None and last.contig == contig and piece[0] - last.end <= _JOINED_GAP
             if last is not None and near and piece[1] - last.start <= length:
-                shards[-1] = Shard(contig, (*last.regions, piece), (*last.uncut, (start, end)))
+                stretches[-1] = Stretch(contig, (*last.regions, piece), (*last.uncut, region))
             else:
-                shards.append(Shard(contig, (piece,), ((start, end),)))
-    return shards
+                stretches.append(Stretch(contig, (piece,), (region,)))
+    return stretches
 
 
-def extract_shard(source: Source, shard: Shard) -> Examples:
-    """Encode the candidates of one shard."""
-    start = max(0, shard.start - _MARGIN)
+def extract_stretch(source: Source, stretch: Stretch) -> Examples:
+    """Encode the candidates of one stretch."""
+    start = max(0, stretch.start - _MARGIN)
     with open_reference(source.reference) as fasta:
-        sequence = fasta.fetch(shard.contig, start, shard.end + _MARGIN + _BEHIND_TRUTH).upper()
-    end = min(start + len(sequence), shard.end + _MARGIN)
+        sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
+    end = min(start + len(sequence), stretch.end + _MARGIN)
     if not sequence.strip("N"):
         return empty_examples()
-    contig_index = source.alignment_contigs.index(shard.contig)
-    records = fetch_records(source.alignments, source.reference, shard.contig, contig_index, start, end, source.keep)
+    contig_index = source.alignment_contigs.index(stretch.contig)
+    records = fetch_records(source.alignments, source.reference, stretch.contig, contig_index, start, end, source.keep)
     if len(records) == 0:
         return empty_examples()
     covered = sequence[: end - start]
@@ -189,20 +212,20 @@ def extract_shard(source: Source, shard: Shard) -> Examples:
     counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
     events = np.empty((records.indels, 4), np.int64)
     found = count_channels(records.buffer, records.table, records.mates, reference, start, counts, events)
-    around = (shard.start - _AROUND, shard.end + _AROUND)
+    around = (stretch.start - _AROUND, stretch.end + _AROUND)
     everything = find_candidates(counts, events[:found], records, covered, reference, start, around)
-    labels = _label(source, shard, everything, sequence, start)
+    labels = _label(source, stretch, everything, sequence, start)
     others = count_neighbours(everything.position)
-    rows = np.flatnonzero(_inside(everything.position, shard.regions))
-    return _encode(records, everything.take(rows), counts, reference, start, labels[rows], others[rows], shard.contig)
+    rows = np.flatnonzero(_inside(everything.position, stretch.regions))
+    return _encode(records, everything.take(rows), counts, reference, start, labels[rows], others[rows], stretch.contig)
 
 
-def _label(source: Source, shard: Shard, candidates: Candidates, sequence: str, start: int) -> np.ndarray:
+def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: str, start: int) -> np.ndarray:
     if source.truth is None or source.sample is None:
         return np.full(len(candidates), UNKNOWN, np.int8)
-    span = (shard.start - _AROUND, shard.end + _AROUND)
-    truth = read_truth(source.truth, source.sample, shard.contig, *span, sequence, start)
-    return label_candidates(candidates.alleles, truth, shard.uncut, source.label_types, sequence, start)
+    span = (stretch.start - _AROUND, stretch.end + _AROUND)
+    truth = read_truth(source.truth, source.sample, stretch.contig, *span, sequence, start)
+    return label_candidates(candidates.alleles, truth, stretch.uncut, source.label_types, sequence, start)
 
 
 def _encode(
@@ -244,18 +267,20 @@ def _inside(positions: np.ndarray, regions: Sequence[tuple[int, int]]) -> np.nda
 
 
 def _metadata(
-    source: Source, spans: Sequence[tuple[str, int, int]], lengths: dict[str, int], examples: Examples
+    source: Source, spans: Sequence[tuple[str, int, int]], lengths: dict[str, int], examples: Examples, shard: Shard
 ) -> dict[str, str]:
     digest = hashlib.sha256("".join(f"{name}\t{lengths[name]}\n" for name in source.contigs).encode())
+    own = [piece for piece, _ in cut_regions(spans, shard)]
     return {
         **examples.metadata,
+        **({"shard": str(shard)} if shard.total > 1 else {}),
         "sample": source.sample or "",
         "reference_sha256": digest.hexdigest(),
         "regions": str(len(spans)),
         "bases": str(sum(end - start for _, start, end in spans)),
         "label_types": source.label_types,
         "labelled": str(int((examples.labels >= 0).sum())),
-        "true_alleles": str(count_true_alleles(source.truth, source.sample, spans))
+        "true_alleles": str(count_true_alleles(source.truth, source.sample, own))
         if source.truth is not None and source.sample is not None
         else "0",
     }

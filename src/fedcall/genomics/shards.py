@@ -1,0 +1,156 @@
+"""A genome as a set of shards: which bases each has, and what joins their results again."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pysam
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.bgzip import write_vcf
+from fedcall.genomics.examples import open_examples, write_joined
+from fedcall.genomics.reads import read_regions, reference_contigs
+
+HEADER = "##fedcall_shard="
+Span = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The `number`-th of `total` equal parts of the regions' bases; numbers begin at 1."""
+
+    number: int = 1
+    total: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+    def bounds(self, bases: int) -> tuple[int, int]:
+        """Return the first base of this part and of the next, counted over all regions in order."""
+        return bases * (self.number - 1) // self.total, bases * self.number // self.total
+
+
+WHOLE = Shard()
+
+
+def parse_shard(text: str | None) -> Shard:
+    """Read `K/N`, 1 <= K <= N; nothing means the whole.
+
+    Raises
+    ------
+    FedcallError
+        If it is anything else.
+    """
+    if text is None:
+        return WHOLE
+    match = re.fullmatch(r"([1-9][0-9]{0,8})/([1-9][0-9]{0,8})", text)
+    if not match or int(match[1]) > int(match[2]):
+        raise FedcallError(f"--shard: found '{text}'; needed K/N, the K-th of N parts, for example 2/7")
+    return Shard(int(match[1]), int(match[2]))
+
+
+def cut_regions(regions: Iterable[Span], shard: Shard, reach: int = 0) -> list[tuple[Span, Span]]:
+    """Return what lies in a shard, each piece with the region it was cut from.
+
+    Parameters
+    ----------
+    regions : sorted, disjoint
+    reach : bases of the regions before and behind the shard that count as its own
+    """
+    regions = list(regions)
+    first, last = shard.bounds(sum(end - start for _, start, end in regions))
+    first, last = first - reach, last + reach
+    pieces, offset = [], 0
+    for contig, start, end in regions:
+        low, high = max(start, start + first - offset), min(end, start + last - offset)
+        if low < high:
+            pieces.append(((contig, low, high), (contig, start, end)))
+        offset += end - start
+    return pieces
+
+
+def count_shards(regions: Path | None, reference: Path | None, shard_size: int) -> int:
+    """Return how many shards of at most `shard_size` bases the regions need, or the genome without regions.
+
+    Files that a workflow has yet to make count as one shard.
+    """
+    if regions is not None and regions.is_file() and reference is not None and Path(f"{reference}.fai").is_file():
+        bases = sum(end - start for _, start, end in read_regions(regions, reference))
+    elif regions is None and reference is not None and Path(f"{reference}.fai").is_file():
+        bases = sum(reference_contigs(reference).values())
+    else:
+        return 1
+    return max(1, -(-bases // shard_size))
+
+
+def gather_examples(parts: Sequence[Path], output: Path) -> int:
+    """Join the examples of all shards of a patient, in order; the result is what one job would have written.
+
+    Nothing but one column of one shard is in memory at a time.
+
+    Raises
+    ------
+    FedcallError
+        If a shard is missing, stands elsewhere than its number says, or was made from other files.
+    """
+    shards = [open_examples(part) for part in parts]
+    _check_order(parts, [shard.metadata.get("shard", "1/1") for shard in shards])
+    for key in ("sample", "reference_sha256", "regions", "bases", "label_types"):
+        for part, shard in zip(parts, shards, strict=True):
+            if shard.metadata.get(key) != shards[0].metadata.get(key):
+                raise FedcallError(f"{part}: its {key} differs from that of {parts[0]}; make both from the same files")
+    totals = {key: str(sum(int(shard.metadata[key]) for shard in shards)) for key in ("labelled", "true_alleles")}
+    write_joined(output, shards, totals, without=("shard",))
+    return sum(len(shard) for shard in shards)
+
+
+def gather_calls(parts: Sequence[Path], output: Path) -> int:
+    """Join the calls of all shards of a patient, in order, line by line; errors as for `gather_examples`."""
+    headers = [_header(part) for part in parts]
+    _check_order(
+        parts, [next((line[len(HEADER) :] for line in header if line.startswith(HEADER)), "1/1") for header in headers]
+    )
+    kept = [[line for line in header if not line.startswith(HEADER)] for header in headers]
+    for part, header in zip(parts, kept, strict=True):
+        if header != kept[0]:
+            raise FedcallError(f"{part}: its header differs from that of {parts[0]}; make both with the same model")
+    records = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal records
+        yield from kept[0]
+        for part in parts:
+            for line in _lines(part):
+                if not line.startswith("#"):
+                    records += 1
+                    yield line
+
+    write_vcf(output, lines())
+    return records
+
+
+def _check_order(parts: Sequence[Path], names: Sequence[str]) -> None:
+    for number, (part, name) in enumerate(zip(parts, names, strict=True), start=1):
+        if name != f"{number}/{len(parts)}":
+            raise FedcallError(f"{part}: holds shard {name}, needed here {number}/{len(parts)}; name all, in order")
+
+
+def _header(part: Path) -> list[str]:
+    header = []
+    for line in _lines(part):
+        if not line.startswith("#"):
+            break
+        header.append(line)
+    return header
+
+
+def _lines(part: Path) -> Iterator[str]:
+    if not part.is_file():
+        raise FedcallError(f"{part}: no such file; `fedcall call --shard` makes it")
+    try:
+        with pysam.BGZFile(str(part), "r") as handle:
+            for line in handle:
+                yield line.decode()
+    except OSError as error:
+        raise FedcallError(f"{part}: not a bgzipped VCF ({error})") from None
