@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     aggregator = typer.Typer(no_args_is_help=True, help="The coordinator's service.")
     aggregator.command("serve")(serve)
     aggregator.command("status")(status)
+    aggregator.command("app")(write_app)
     aggregator.add_typer(log_commands(), name="log")
     app.add_typer(aggregator, name="aggregator")
 
@@ -37,6 +38,9 @@ def serve(
         None, "--tls-certificate", help="A certificate chain of your own (PEM) in place of one by STATE/ca.crt."
     ),
     certificate_key: Path | None = typer.Option(None, "--tls-key", help="Its key, mode 0600; with --tls-certificate."),
+    pins: list[Path] = typer.Option(
+        [], "--pin", help="Pin (pin.json) of a site that takes part with a stock SuperNode; may be repeated."
+    ),
 ) -> None:
     """Serve a study to its sites until SIGTERM. May be killed at any moment; started again, it goes on where it was.
 
@@ -56,7 +60,11 @@ def serve(
     logging.getLogger("fedcall").setLevel(logging.INFO)
     # A filter, because importing Flower sets its logger's level.
     logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
-    run(ServeOptions(study, state, listen, keys, initial, idle_minutes, tuple(names), certificate, certificate_key))
+    run(
+        ServeOptions(
+            study, state, listen, keys, initial, idle_minutes, tuple(names), certificate, certificate_key, tuple(pins)
+        )
+    )
 
 
 def status(state: Path = _STATE, as_json: bool = _JSON) -> None:
@@ -82,3 +90,21 @@ def status(state: Path = _STATE, as_json: bool = _JSON) -> None:
             f"  {site['site']:<20} {answer:<14} {site['accepted_rounds']} accepted,"
             f" {site['refusals']} refused{quarantined}"
         )
+
+
+def write_app(
+    output: Path | None = typer.Option(None, "--output", help="Write the app (FAB) as well, to be looked into: unzip."),
+    as_json: bool = _JSON,
+) -> None:
+    """Print the hash of the app that stock SuperNodes run, for the sites to pin. The same everywhere for one version.
+
+    Example: fedcall aggregator app --output fedcall.fab
+    """
+    import json
+
+    from fedcall.federation.app_bundle import app_bundle, app_hash
+    from fedcall.files import write_bytes
+
+    if output is not None:
+        write_bytes(output, app_bundle())
+    typer.echo(json.dumps({"hash": app_hash()}, indent=2) if as_json else app_hash())

@@ -20,6 +20,9 @@ _REHEARSAL = typer.Option(
 )
 _COORDINATOR_KEYS = typer.Option(None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys.")
 _INITIAL = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
+_HANDOVER = typer.Option(
+    None, "--handover", metavar="DIR", help="Folder that this site's stock SuperNode carries to the aggregator."
+)
 _DEADLINE = typer.Option(
     10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
 )
@@ -39,6 +42,7 @@ def fetch(
     number: int = typer.Option(..., "--round", min=1, help="Round to train next; the study's rounds + 1: final model."),
     aggregator: str | None = _AGGREGATOR,
     ca: Path | None = _CA,
+    handover: Path | None = _HANDOVER,
     rehearsal: Path | None = _REHEARSAL,
     coordinator_keys: Path | None = _COORDINATOR_KEYS,
     initial: Path | None = _INITIAL,
@@ -58,7 +62,9 @@ def fetch(
     Example: fedcall fetch --study study.json --site north --keys private/north/keys --round 1
     --aggregator fedcall.example.org:443 --ca ca.crt --output global.safetensors
     """
-    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+    visitor = _visitor(
+        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+    )
 
     import dataclasses
 
@@ -81,6 +87,7 @@ def fetch_log(
     keys: Path = _KEYS,
     aggregator: str | None = _AGGREGATOR,
     ca: Path | None = _CA,
+    handover: Path | None = _HANDOVER,
     rehearsal: Path | None = _REHEARSAL,
     coordinator_keys: Path | None = _COORDINATOR_KEYS,
     initial: Path | None = _INITIAL,
@@ -94,7 +101,9 @@ def fetch_log(
     Example: fedcall fetch-log --study study.json --site north --keys private/north/keys
     --aggregator fedcall.example.org:443 --ca ca.crt --output admission.jsonl
     """
-    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+    visitor = _visitor(
+        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+    )
 
     from fedcall.federation.exchange import fetch_log as run
 
@@ -110,6 +119,7 @@ def upload(
     claim: Path = typer.Option(..., "--claim", help="The signed claim that travels with it."),
     aggregator: str | None = _AGGREGATOR,
     ca: Path | None = _CA,
+    handover: Path | None = _HANDOVER,
     rehearsal: Path | None = _REHEARSAL,
     coordinator_keys: Path | None = _COORDINATOR_KEYS,
     initial: Path | None = _INITIAL,
@@ -124,7 +134,9 @@ def upload(
     --update update.safetensors --claim claim.json --aggregator fedcall.example.org:443 --ca ca.crt
     --receipt receipt.json
     """
-    visitor = _visitor(study, site, keys, aggregator, ca, rehearsal, coordinator_keys, initial, deadline_minutes)
+    visitor = _visitor(
+        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+    )
 
     from fedcall.federation.exchange import upload_update
 
@@ -138,6 +150,7 @@ def _visitor(
     keys: Path,
     aggregator: str | None,
     ca: Path | None,
+    handover: Path | None,
     rehearsal: Path | None,
     coordinator_keys: Path | None,
     initial: Path | None,
@@ -152,10 +165,11 @@ def _visitor(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     study = read_study(study_path)
     study.site(site)
-    if (aggregator is None) == (rehearsal is None):
-        raise FedcallError("give either --aggregator HOST:PORT with --ca, or --rehearsal STATE_DIR")
+    if sum(way is not None for way in (aggregator, rehearsal, handover)) != 1:
+        raise FedcallError("give one of --aggregator HOST:PORT with --ca, --handover DIR, or --rehearsal STATE_DIR")
 
     from fedcall.federation.exchange import Place, Visitor
+    from fedcall.federation.handover import Handover
 
     if rehearsal is not None:
         if coordinator_keys is None or initial is None:
@@ -165,9 +179,15 @@ def _visitor(
 
         plan = Rehearsal(study_path, rehearsal, coordinator_keys, initial)
 
-        def locate() -> Place:
+        def locate() -> Place | Handover:
             endpoint = ensure_aggregator(plan)
             return Place(endpoint.address, plan.state / endpoint.ca)
+
+    elif handover is not None:
+        folder = Handover(handover)
+
+        def locate() -> Place | Handover:
+            return folder
 
     else:
         if ca is None or not ca.is_file():
@@ -176,7 +196,7 @@ def _visitor(
             raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
         place = Place(aggregator, ca)
 
-        def locate() -> Place:
+        def locate() -> Place | Handover:
             return place
 
     return Visitor(study, site, keys, locate, 60 * deadline_minutes)

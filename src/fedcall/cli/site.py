@@ -9,6 +9,7 @@ def register(app: typer.Typer) -> None:
     """Add the `site` commands."""
     site = typer.Typer(no_args_is_help=True, help="A hospital's own keys.")
     site.command("keygen")(keygen)
+    site.command("pin-app")(pin_app)
     app.add_typer(site, name="site")
 
 
@@ -39,3 +40,22 @@ def keygen(
     typer.echo(f"site        {identity.name}")
     typer.echo(f"signing key {identity.public_key}")
     typer.echo(f"public file {output / 'site.json'}   (send this one to the coordinator; keep the rest)")
+
+
+def pin_app(
+    digest: str = typer.Option(..., "--hash", help="The app's hash, as the coordinator published it."),
+    output: Path = typer.Option(..., "--output", help="Folder for trusted.yaml and pin.json."),
+) -> None:
+    """Let this site's stock SuperNode run one app of fedcall, and never another.
+
+    Only for a hospital that takes part with a SuperNode it already runs. Start that with --trusted-entities
+    trusted.yaml, and send pin.json to the coordinator. The key that signs the pin is thrown away at once, so that it
+    can sign nothing else.
+
+    Example: fedcall site pin-app --hash 4f0c…9e --output private/north/app
+    """
+    from fedcall.federation.app_bundle import pin_app as pin
+
+    path = pin(digest, output)
+    typer.echo(f"trusted {output / 'trusted.yaml'}   (for flower-supernode --trusted-entities)")
+    typer.echo(f"pin     {path}   (send this one to the coordinator)")

@@ -55,6 +55,7 @@ class ServeOptions:
     """What `fedcall aggregator serve` was asked for.
 
     `names` are what sites call this machine, for its certificate; `certificate` and its key replace that certificate.
+    `pins` are the approvals of our app by sites that run it in a stock SuperNode.
     """
 
     study: Path
@@ -66,6 +67,7 @@ class ServeOptions:
     names: tuple[str, ...] = ()
     certificate: Path | None = None
     certificate_key: Path | None = None
+    pins: tuple[Path, ...] = ()
 
 
 def serve(options: ServeOptions) -> None:
@@ -189,12 +191,14 @@ def _serve_once(
     import base64
 
     from fedcall.federation.admission import MAX_CLAIM_BYTES
+    from fedcall.federation.app_bundle import app_hash, read_pins
     from fedcall.federation.gate import GateOptions, gate
     from fedcall.federation.server_app import make_app
     from fedcall.federation.study_state import StudyState
     from fedcall.federation.superlink import connected_grid, free_port, node_key_bytes, superlink, wait_until_healthy
 
     state = StudyState(options.state, study, key, options.initial)
+    verifications = read_pins(options.pins)
     folder = Path(options.state) / "superlink"
     node_keys = {node_key_bytes(site): site.name for site in study.sites}
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
@@ -217,10 +221,11 @@ def _serve_once(
             door.check()
             return stop.is_set()
 
-        with connected_grid(address, folder, inside.authority, study.sites) as (grid, context):
+        with connected_grid(address, folder, inside.authority, study.sites, verifications) as (grid, context):
             endpoint = _endpoint(options, listener, inside, study)
             write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
             log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)
+            log.info("app for stock SuperNodes: %s", app_hash())
             make_app(state, node_keys, idle, should_stop)(grid, context)
 
 

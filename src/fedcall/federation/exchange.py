@@ -15,6 +15,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.admission_log import read_lines
 from fedcall.federation.claims import Claim, Receipt
 from fedcall.federation.fleet import NodeRefused, Unreachable, exchange
+from fedcall.federation.handover import Handover, exchange_through
 from fedcall.federation.messages import Answer, Request, RoundOpening
 from fedcall.federation.study import Study
 from fedcall.files import atomic_path, write_bytes
@@ -55,7 +56,7 @@ class Visitor:
     study: Study
     site: str
     keys: Path
-    locate: Callable[[], Place]
+    locate: Callable[[], Place | Handover]
     deadline_seconds: float = DEADLINE_SECONDS
     wait_seconds: float = 0.0
 
@@ -149,7 +150,7 @@ def fetch_log(visitor: Visitor, output: Path) -> int:
 
 def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Answer:
     """Exchange, and try again with growing pauses until the deadline, which starts anew while we are told to wait."""
-    node_key = _node_key(visitor)
+    _node_key(visitor)
     start = time.monotonic()
     end, wait_end = start + visitor.deadline_seconds, start + wait_seconds
     pause, refused_since = _FIRST_PAUSE_SECONDS, math.inf
@@ -158,7 +159,10 @@ def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Ans
         try:
             place = visitor.locate()
             leave = time.monotonic() + _VISIT_SECONDS if wait_seconds else end
-            answer = exchange(place.address, place.ca, node_key, request, leave)
+            if isinstance(place, Handover):
+                answer = exchange_through(place, request, leave)
+            else:
+                answer = exchange(place.address, place.ca, _node_key(visitor), request, leave)
             if answer.kind == "refused":
                 raise FedcallError(f"refused by the aggregator: {answer.sentence}")
             now = time.monotonic()

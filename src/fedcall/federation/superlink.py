@@ -8,16 +8,17 @@ process. Flower's database is made anew at every start: everything that must sur
 files (`federation.study_state`), and a fresh database knows no half-dead node that would lock a site out for a minute.
 """
 
-import hashlib
+import json
 import os
 import secrets
 import shutil
 import socket
+import sqlite3
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +26,6 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.app import Context
-from flwr.cli.build import build_fab_from_files
 from flwr.common.serde import context_from_proto, fab_to_proto, run_from_proto
 from flwr.proto.control_pb2 import RegisterNodeRequest, StartRunRequest
 from flwr.proto.runtime_pb2 import (
@@ -42,28 +42,11 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from fedcall.errors import FedcallError
+from fedcall.federation.app_bundle import app_bundle, app_hash
 from fedcall.federation.certificates import Certificates
 from fedcall.federation.child import Child, ChildLost, running
 from fedcall.federation.study import Site
 
-# What a ServerApp must be wrapped in. Nothing in it is ever installed or run: the app runs in this process.
-_BUNDLE = {
-    "pyproject.toml": b"""\
-[project]
-name = "fedcall-aggregator"
-version = "1.0.0"
-description = "fedcall aggregator"
-license = "MIT"
-dependencies = []
-
-[tool.flwr.app]
-publisher = "fedcall"
-
-[tool.flwr.app.components]
-serverapp = "fedcall.federation.server_app:app"
-clientapp = "fedcall.federation.server_app:app"
-""",
-}
 _TASK_HEARTBEAT_SECONDS = 10.0
 _START_SECONDS = 60.0
 
@@ -112,9 +95,11 @@ def wait_until_healthy(child: Child, address: str, authority: Path) -> None:
 
 @contextmanager
 def connected_grid(
-    address: str, folder: Path, authority: Path, sites: tuple[Site, ...]
+    address: str, folder: Path, authority: Path, sites: tuple[Site, ...], verifications: Mapping[str, str]
 ) -> Iterator[tuple[HttpGrid, Context]]:
     """Register the sites' node keys by name, start a run, and yield the grid and context of its ServerApp.
+
+    `verifications` are sites' signatures of the app, which their SuperNodes look for.
 
     Raises
     ------
@@ -124,12 +109,12 @@ def connected_grid(
     root = authority.read_bytes()
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1", FLWR_HOME=str(folder))
     try:
-        bundle = build_fab_from_files(_BUNDLE)[0]
         with ControlHttpClient.from_server_address(address, False, root, []) as control:
             for site in sites:
                 control.RegisterNode(RegisterNodeRequest(public_key=node_key_bytes(site), name=site.name))
-            fab = Fab(hashlib.sha256(bundle).hexdigest(), bundle, {})
+            fab = Fab(app_hash(), app_bundle(), {})
             run_id = control.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
+        _verify_app(folder, verifications)
         token = _acquire_task(address, root, (folder / "superexec.secret").read_bytes())
         grid = HttpGrid(address, False, root, token=token)
         # A SuperLink that is gone must surface here, to be started again, rather than be waited for.
@@ -171,6 +156,16 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _verify_app(folder: Path, verifications: Mapping[str, str]) -> None:
+    """Store signatures with the app; the Control API takes them only from Flower's own hub."""
+    with sqlite3.connect(folder / "state.db", timeout=10) as database:
+        found = database.execute(
+            "UPDATE fab SET verifications = ? WHERE fab_hash = ?", (json.dumps(dict(verifications)), app_hash())
+        )
+        assert found.rowcount == 1, "Flower keeps its apps elsewhere than in flwr 1.41"
+    database.close()
 
 
 def _acquire_task(address: str, root: bytes, secret: bytes) -> str:
