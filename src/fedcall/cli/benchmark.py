@@ -52,3 +52,20 @@ def pileup(
 
     result = benchmark_pileup(alignments, reference, regions, repeats)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+
+
+@benchmark.command()
+def dag(
+    snakefile: Path = typer.Option(Path("Snakefile"), "--snakefile", help="The workflow: Snakefile of a checkout."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Time how long Snakemake plans 100 rounds of 50 sites, and 1,000 rounds of 3 sites; no job is run.
+
+    Example: fedcall benchmark dag
+    """
+    import json
+
+    from fedcall.benchmarks.dag import as_text, benchmark_dag
+
+    results = benchmark_dag(snakefile)
+    typer.echo(json.dumps([row.model_dump() for row in results], indent=2) if as_json else as_text(results))
