@@ -117,7 +117,7 @@ def test_dag__configuration_of_real_people(shared_data):
 @pytest.mark.slow
 @pytest.mark.parametrize(("sites", "rounds"), [(50, 100), (3, 1000)])
 def test_dag__large_studies_plan(tmp_path, sites, rounds):
-    """50 sites: a plan that grows with sites, not with their square. 1,000 rounds: a chain deeper than Python's limit."""
+    """Plan what grows with sites, not with their square, and a chain deeper than Python's recursion limit."""
     cohort = COHORT | {"sites": {f"site{index}": 1 for index in range(sites)}, "holdout": 0, "public": 0}
     workspace = Workspace.create(tmp_path / "workspace", cohort, STUDY | {"rounds": rounds})
     result = workspace.snakemake("--dry-run", "--quiet")
