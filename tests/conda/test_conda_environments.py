@@ -12,6 +12,7 @@ import rattler
 import yaml
 from offline_channel import write_channel
 from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
+from write_dockerfile import dockerfile
 
 ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
 RULES = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
@@ -105,3 +106,7 @@ def test_deployment__rules_run_in_their_environment_and_environments_are_used_ag
     assert "Creating conda environment" not in said
     assert (workspace.path / "used").read_text().strip() == str(command.parent.parent)
     assert (workspace.path / "results/tiny/likelihood.safetensors").is_file()
+
+
+def test_dockerfile__fits_the_environments():
+    assert (ROOT / "Dockerfile").read_text() == dockerfile(), "run: python tests/conda/write_dockerfile.py"
