@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,7 @@ def test_privacy_plan__adds_up_over_the_rounds(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("  clipping: adaptive", "privacy.clipping"),
+        ("  clipping: sometimes", "privacy.clipping"),
         ("  max_epsilon: -1", "max_epsilon"),
         ("  colour: blue", "unknown key 'privacy.colour'"),
     ],
@@ -146,3 +147,31 @@ def test_privacy_plan__bad_terms_are_one_line_and_exit_2(tmp_path, line, words):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+def test_ledger_plan__counts_what_earlier_studies_took(tmp_path):
+    event = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampling_rate=1.0, steps=4)
+    request = ReleaseRequest("a" * 64, "north", 1, event, 1e-3, None, ("Ann", "Bob"), "f" * 64)
+    with Ledger.open(tmp_path / "ledger.sqlite", bytes(range(32))) as ledger:
+        ledger.reserve(request)
+        ledger.reserve(replace(request, round=2, patients=("Ann",)))
+    terms = tmp_path / "study.yaml"
+    terms.write_text(
+        "name: next\nrounds: 5\nprivacy: {noise_multiplier: 2.0, sampling_rate: 1.0, steps_per_round: 4,"
+        " delta: 1.0e-3, max_epsilon: 8}\n"
+    )
+    result = fedcall("ledger", "plan", "--ledger", tmp_path / "ledger.sqlite", "--study", terms, "--json")
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    fresh = max(rounds for rounds in range(1, 6) if compose([(event, rounds)], 1e-3).pld <= 8)
+    assert [(group["patients"], group["rounds_that_fit"]) for group in found["groups"]] == [
+        (1, fresh - 2),
+        (1, fresh - 1),
+        (None, fresh),
+    ]
+    assert found["groups"][0]["spent_pld"] == compose([(event, 2)], 1e-3).pld
+    assert found["groups"][0]["left_pld"] == 8 - compose([(event, 2)], 1e-3).pld
+    assert found["rounds_that_fit"] == fresh - 2
+    text = fedcall("ledger", "plan", "--ledger", tmp_path / "ledger.sqlite", "--study", terms).stdout
+    assert f"with all of them, {fresh - 2} of the 5 rounds left fit" in text
+    assert max(map(len, text.splitlines())) <= 80

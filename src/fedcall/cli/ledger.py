@@ -10,7 +10,7 @@ ledger = typer.Typer(help="Look at a site's record of every release.", no_args_i
 
 
 def register(app: typer.Typer) -> None:
-    """Add `fedcall ledger show|verify`."""
+    """Add `fedcall ledger show|verify|plan`."""
     app.add_typer(ledger, name="ledger")
 
 
@@ -59,3 +59,29 @@ def verify(
             raise PrivacyRefusal(f"{path}: {fault.sentence}; restore the ledger from a backup")
         count = sum(1 for _ in opened.rows())
         typer.echo(f"{path}: {count} rows, as they were written (head {opened.head[:16]}…)")
+
+
+@ledger.command()
+def plan(
+    path: Path = typer.Option(..., "--ledger", help="The site's ledger (private/SITE/ledger.sqlite)."),
+    study: Path = typer.Option(..., "--study", help="Study terms (.yaml, may be incomplete) or signed study (.json)."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Show what is left for the patients of a ledger under a study's cap, and how many of its rounds still fit.
+
+    Before the study's first round every patient in the ledger is listed, because any may take part; afterwards those
+    it has charged. Patients are counted, never named.
+
+    Example: fedcall ledger plan --ledger private/north/ledger.sqlite --study study.json
+    """
+    from fedcall.federation.study import read_study_terms
+    from fedcall.privacy.ledger import Ledger
+    from fedcall.privacy.ledger_plan import as_text, plan_ledger
+
+    terms = read_study_terms(study)
+    with Ledger.open_to_read(path) as opened:
+        fault = opened.verify()
+        if fault:
+            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore the ledger from a backup")
+        result = plan_ledger(opened, terms.name, terms.digest, terms.privacy, terms.rounds)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

@@ -23,17 +23,30 @@ def _group() -> None:
 def plan(
     study: Path = typer.Option(..., "--study", help="Study terms (.yaml, may be incomplete) or signed study (.json)."),
     target_epsilon: float | None = typer.Option(
-        None, "--target-epsilon", help="Also print the noise multiplier with which the whole study costs this much."
+        None,
+        "--target-epsilon",
+        help="Also print the noise multiplier, the sampling rate and the rounds that cost this much in all: each"
+        " alone, the other terms as they are.",
     ),
     family: int = typer.Option(
-        1, "--family", min=1, max=100, help="Also print the epsilon of this many units together."
+        1, "--family", min=1, max=100, help="Also print the epsilon of this many units together; 2 and 3 always are."
     ),
+    rows: list[int] = typer.Option(
+        None,
+        "--rows",
+        min=1,
+        help="Unit 'example': also print what a patient with this many rows gets, for example the median and the"
+        " largest number. May be repeated; public numbers only, the plan is shared. Default: the declared"
+        " examples_per_patient.",
+    ),
+    plot: Path | None = typer.Option(None, "--plot", help="Also draw epsilon against rounds (.svg or .png)."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Print the epsilon of a study, per round and in total, by PLD and by RDP.
 
     The numbers follow from the terms alone: no data, no keys, no network. PLD is the tighter bound and the one that
-    caps are compared with; RDP is an independent check.
+    caps are compared with; RDP is an independent check. Under unit 'example' an epsilon is one row's, and a patient's
+    follows from the number of rows.
 
     Example: fedcall privacy plan --study config/study.yaml --target-epsilon 3
     """
@@ -43,5 +56,16 @@ def plan(
     terms = read_study_terms(study)
     if target_epsilon is not None and not target_epsilon > 0:
         raise FedcallError(f"--target-epsilon {target_epsilon:g}: must be above 0")
-    result = plan_study(terms.name, terms.privacy, terms.rounds, target_epsilon, family)
+    if rows and terms.privacy.unit == "patient":
+        raise FedcallError("--rows: belongs to unit 'example'; unit 'patient' protects all rows of a patient together")
+    if plot and plot.suffix not in (".svg", ".png"):
+        raise FedcallError(f"--plot {plot}: must end in .svg or .png")
+    declared = terms.privacy.examples_per_patient
+    result = plan_study(
+        terms.name, terms.privacy, terms.rounds, target_epsilon, family, rows or ([declared] if declared else [])
+    )
+    if plot:
+        from fedcall.privacy.plan_plot import draw_plan
+
+        draw_plan(result, plot)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

@@ -277,12 +277,19 @@ class Ledger:
 
         If the study has charged nobody yet, those of all patients: any of them may be its next.
         """
+        return list(self.history_counts(study))
+
+    def history_counts(self, study: str | None) -> dict[tuple[tuple[Event, int], ...], int]:
+        """Return the histories that `histories` returns, each with the number of patients who have it."""
         cohorts = {row.cohort for row in self.rows() if row.kind == "reserve" and row.study == study}
         patients: set[str] = set()
         for digest, names in self._database.execute("SELECT digest, patients FROM cohorts"):
             patients |= set(json.loads(names)) if digest in cohorts else set()
-        distinct = sorted(set(self._histories(patients or None).values()))
-        return [tuple((Event.from_json(event), count) for event, count in history) for history in distinct]
+        counted = Counter(self._histories(patients or None).values())
+        return {
+            tuple((Event.from_json(event), count) for event, count in history): people
+            for history, people in sorted(counted.items())
+        }
 
     def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
         """Return the cumulative epsilon of the most exposed of the named patients."""

@@ -1,13 +1,16 @@
 """What a study will cost a unit, round by round, from its terms alone."""
 
 import math
+from collections.abc import Sequence
 
 from pydantic import BaseModel
 
 from fedcall.privacy.accounting import Epsilon, compose, group_epsilon, noise_multiplier_for
 from fedcall.privacy.events import round_event
+from fedcall.privacy.solving import rounds_for, sampling_rate_for
 from fedcall.privacy.terms import PrivacyTerms
 
+FAMILIES = (2, 3)  # always told: relatives share what is protected
 LISTED_ROUNDS = 12  # a text table shows no more than about so many; JSON lists every round
 
 
@@ -15,6 +18,14 @@ class Cost(BaseModel):
     """Cumulative epsilon after a number of rounds; null means infinite."""
 
     rounds: int
+    pld: float | None
+    rdp: float | None
+
+
+class GroupCost(BaseModel):
+    """Epsilon of the whole study for several units together; null means infinite."""
+
+    units: int
     pld: float | None
     rdp: float | None
 
@@ -37,14 +48,35 @@ class Plan(BaseModel):
     rounds_within_cap: int  # rounds a site can take part in before it withholds, on a fresh ledger
     family: Cost | None  # total for several units together
     family_size: int
-    noise_multiplier_for_target: float | None
+    families: list[GroupCost]  # of 2 and 3 units
+    patients_by_rows: list[GroupCost]  # unit "example": patients with so many rows, as the caller gave them
+    target_epsilon: float | None
+    noise_multiplier_for_target: float | None  # sampling rate and rounds as they are
+    sampling_rate_for_target: float | None  # noise and rounds as they are; null if none is small enough
+    rounds_for_target: int | None  # noise and sampling rate as they are
 
 
 def plan_study(
-    name: str, terms: PrivacyTerms, rounds: int, target_epsilon: float | None = None, family: int = 1
+    name: str,
+    terms: PrivacyTerms,
+    rounds: int,
+    target_epsilon: float | None = None,
+    family: int = 1,
+    rows_of_patients: Sequence[int] = (),
 ) -> Plan:
-    """Return the plan of `rounds` rounds under `terms`."""
+    """Return the plan of `rounds` rounds under `terms`.
+
+    Parameters
+    ----------
+    target_epsilon : float, optional
+        Also solve for the noise, the sampling rate and the rounds that cost this much, each with the others as given.
+    family : int
+        Also cost so many units together.
+    rows_of_patients : sequence of int
+        Public numbers of rows, to tell what a patient with so many gets when the unit is one example.
+    """
     event = round_event(terms)
+    plan = [(event, rounds)]
     spent = [compose([(event, done)], terms.delta) for done in range(1, rounds + 1)]
     return Plan(
         study=name,
@@ -59,9 +91,14 @@ def plan_study(
         cumulative=[_cost(done, epsilon) for done, epsilon in enumerate(spent, start=1)],
         total=_cost(rounds, spent[-1]),
         rounds_within_cap=sum(not epsilon.exceeds(terms.max_epsilon) for epsilon in spent),
-        family=_cost(rounds, group_epsilon([(event, rounds)], terms.delta, family)) if family > 1 else None,
+        family=_cost(rounds, group_epsilon(plan, terms.delta, family)) if family > 1 else None,
         family_size=family,
+        families=[_group_cost(size, group_epsilon(plan, terms.delta, size)) for size in FAMILIES],
+        patients_by_rows=[_group_cost(rows, group_epsilon(plan, terms.delta, rows)) for rows in rows_of_patients],
+        target_epsilon=target_epsilon,
         noise_multiplier_for_target=noise_multiplier_for(terms, rounds, target_epsilon) if target_epsilon else None,
+        sampling_rate_for_target=_sampling_rate(terms, rounds, target_epsilon) if target_epsilon else None,
+        rounds_for_target=rounds_for(terms, target_epsilon) if target_epsilon else None,
     )
 
 
@@ -82,19 +119,43 @@ def as_text(plan: Plan) -> str:
         lines.append(
             f"cap {plan.max_epsilon:g}: {plan.rounds_within_cap} of {plan.total.rounds} rounds fit on a fresh ledger"
         )
-    if plan.family:
+    groups = [*plan.families]
+    if plan.family and plan.family_size not in FAMILIES:
+        groups.append(GroupCost(units=plan.family_size, pld=plan.family.pld, rdp=plan.family.rdp))
+    for group in groups:
+        lines.append(f"{group.units} {plan.unit}s together: {_number(group.pld)} by PLD, {_number(group.rdp)} by RDP")
+    for patient in plan.patients_by_rows:
         lines.append(
-            f"{plan.family_size} {plan.unit}s together: {_number(plan.family.pld)} by PLD,"
-            f" {_number(plan.family.rdp)} by RDP"
+            f"a patient with {patient.units} rows: {_number(patient.pld)} by PLD, {_number(patient.rdp)} by RDP"
         )
-    if plan.noise_multiplier_for_target is not None:
-        lines.append(f"noise multiplier for the target: {plan.noise_multiplier_for_target:g}")
+    if plan.unit == "example":
+        lines.append("These epsilons protect one example (one row), not a patient, who has one for every row.")
+    if plan.target_epsilon is not None:
+        rate = plan.sampling_rate_for_target
+        lines += [
+            f"for epsilon {plan.target_epsilon:g} in all, one of (the others as they are):",
+            f"  noise multiplier {plan.noise_multiplier_for_target:g}",
+            f"  sampling rate {'none is small enough' if rate is None else f'{rate:.4g}'}",
+            f"  rounds {plan.rounds_for_target}",
+        ]
     return "\n".join(lines)
 
 
 def _cost(rounds: int, epsilon: Epsilon) -> Cost:
     pld, rdp = (value if math.isfinite(value) else None for value in (epsilon.pld, epsilon.rdp))
     return Cost(rounds=rounds, pld=pld, rdp=rdp)
+
+
+def _group_cost(units: int, epsilon: Epsilon) -> GroupCost:
+    cost = _cost(1, epsilon)
+    return GroupCost(units=units, pld=cost.pld, rdp=cost.rdp)
+
+
+def _sampling_rate(terms: PrivacyTerms, rounds: int, epsilon: float) -> float | None:
+    try:
+        return sampling_rate_for(terms, rounds, epsilon)
+    except ValueError:
+        return None
 
 
 def _number(value: float | None) -> str:
