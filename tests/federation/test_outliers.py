@@ -30,6 +30,8 @@ def make_round(generator, stds, d, strength, agreement=0.5, lie=None):
         if is_liar and lie == "labels flipped":  # what labels teach is turned round, what is the site's own is not
             shared = -shared
         update = shared + rest + std * generator.normal(size=d)
+        if is_liar and lie == "half the noise":
+            update = shared + rest + 0.5 * (update - shared - rest)
         if is_liar and lie == "scaled":
             update = 10 * update
         if is_liar and lie == "spiked":
@@ -78,6 +80,21 @@ def test_screen__scaled_and_spiked_are_found_in_pure_noise():
     generator = np.random.default_rng(3)
     for lie in ("scaled", "spiked"):
         assert found_in(make_round(generator, np.ones(3), 500, 0.0, 0.5, lie), np.ones(3)) == [2]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.1])
+@pytest.mark.parametrize("d", [342, 2500])
+def test_screen__half_the_noise_is_found_by_comparison(strength, d):
+    """Where the noise floor of one update must leave room for gradients that undo noise."""
+    generator = np.random.default_rng(13)
+    for _ in range(20):
+        assert found_in(make_round(generator, np.ones(3), d, strength, 0.5, "half the noise"), np.ones(3)) == [2]
+
+
+def test_screen__noise_that_is_undone_everywhere_is_nobodys_fault():
+    generator = np.random.default_rng(14)
+    updates = 0.4 * make_round(generator, np.ones(4), 2500, 0.0)
+    assert found_in(updates, np.ones(4)) == []
 
 
 def test_screen__cannot_see_a_flip_below_the_noise():

@@ -80,6 +80,8 @@ def add(
 ) -> None:
     """Quarantine a site that is gone for good or not to be trusted: rounds no longer wait for it.
 
+    What was accepted before stays accepted; what comes from now on is refused until the site is released.
+
     Example: fedcall quarantine add north --state state --reason "left the consortium"
     """
     from fedcall.federation.operation import set_aside

@@ -4,6 +4,7 @@ An honest update is signal plus noise of a known standard deviation; each test a
 is accounted for is still out of proportion, so that small sites, whose noise is large, are not taken for liars.
 
 - long: the signal is more than `ratio` times as long as the others';
+- short: it has less than half the energy that its noise alone should have, while the others' have theirs;
 - spiked: its largest coordinate is more than `ratio` times theirs, beyond what its noise explains;
 - opposed: it points away from a majority of sites that agree among themselves (a flipped sign, flipped labels).
 
@@ -132,6 +133,9 @@ def _worst(
     lengths = _long(geometry, noise_std, z, ratio, mechanism)
     if lengths.max() > 0:
         return int(lengths.argmax()), f"its signal is more than {ratio:g} times as long as the round's other sites'"
+    shortness = _short(geometry, noise_std, z, mechanism)
+    if shortness.max() > 0:
+        return int(shortness.argmax()), "it carries less noise than agreed, the round's other sites carry theirs"
     spikes = _spiked(geometry, noise_std, z, ratio, mechanism)
     if spikes.max() > 0:
         return int(spikes.argmax()), f"one of its values is more than {ratio:g} times those of the round's other sites"
@@ -159,6 +163,27 @@ def _long(geometry: Geometry, noise_std: np.ndarray, z: float, ratio: float, mec
         typical_error = _MEDIAN * math.sqrt((errors[others] ** 2).mean() / len(others))
         error = math.hypot(errors[index], ratio**2 * typical_error)
         result[index] = energy[index] - ratio**2 * max(typical, 0.0) - z * error
+    return result
+
+
+def _short(geometry: Geometry, noise_std: np.ndarray, z: float, mechanism: Mechanism) -> np.ndarray:
+    """Return how far below half of its noise's energy each update is; 0 where it is not: float64, shape (sites,).
+
+    Later gradients can undo earlier noise, so the noise floor of a single update must leave much room; but what undoes
+    noise at one site does so at the others, which train the same model. Compared is |u|² / dτ², at most 1, with the
+    others' median; the difference must also be no chance.
+    """
+    result = np.zeros(len(noise_std))
+    if not (noise_std > 0).all():
+        return result
+    shares = np.diag(geometry.products) / (geometry.parameters * noise_std**2)
+    chance = math.sqrt((2.0 if mechanism == "gaussian" else 5.0) / geometry.parameters)
+    for index, share in enumerate(shares):
+        others = np.delete(shares, index)
+        expected = min(1.0, float(np.median(others)))
+        error = chance * math.hypot(expected, _MEDIAN * float(np.sqrt((others**2).mean() / len(others))))
+        if expected - share > z * error:
+            result[index] = max(0.0, 0.5 * expected - share)
     return result
 
 
