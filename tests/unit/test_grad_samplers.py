@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fedcall.errors import FedcallError
 from fedcall.training.grad_samplers import UnitGradSampleModule
 
 
@@ -69,3 +70,9 @@ def test_unit_grad_sample_module__a_bad_row_stays_in_its_unit():
     model.backward(losses(model, x, torch.zeros(6, dtype=torch.int64)))
     finite = torch.isfinite(model._module.first.weight.grad_sample).flatten(1).all(1)
     assert finite.tolist() == [True, False, True]
+
+
+def test_unit_grad_sample_module__refuses_what_opacus_rejects_with_the_reason():
+    mixing = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4))
+    with pytest.raises(FedcallError, match=r"Sequential cannot be trained privately: BatchNorm"):
+        UnitGradSampleModule(mixing, 4)

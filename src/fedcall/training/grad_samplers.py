@@ -11,8 +11,11 @@ from typing import Any
 
 import torch
 from opacus.grad_sample import GradSampleModule
+from opacus.validators import ModuleValidator
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fedcall.errors import FedcallError
 
 
 class UnitGradSampleModule(GradSampleModule):
@@ -21,9 +24,16 @@ class UnitGradSampleModule(GradSampleModule):
     The batch must hold a whole number of units, and the loss must be a sum over rows. Call `backward` of this module
     with the loss, not the loss's own: only gradients of layer outputs are computed then, which saves the summed
     gradients that nobody uses, and everything before the first trainable layer.
+
+    Raises FedcallError for a model that Opacus' ModuleValidator rejects, with its reasons: a layer that mixes units,
+    batch normalisation for instance, has no gradient per unit.
     """
 
     def __init__(self, module: nn.Module, rows_per_unit: int) -> None:
+        errors = ModuleValidator.validate(module, strict=False)
+        if errors:
+            reasons = "; ".join(" ".join(str(error).split()) for error in errors)
+            raise FedcallError(f"model {type(module).__name__} cannot be trained privately: {reasons}")
         self.rows_per_unit = rows_per_unit
         super().__init__(module, loss_reduction="sum")
 

@@ -1,5 +1,6 @@
 """One round at one site: check, charge the ledger, train, sign, release. Nothing else leaves than update and claim."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,6 +145,8 @@ def choose_device(wanted: str) -> str:
     """
     if wanted not in ("cpu", "cuda", "auto"):
         raise FedcallError(f"--device {wanted}: one of cpu, cuda, auto expected")
+    # Deterministic cuBLAS needs it before the first kernel (NVIDIA cuBLAS, "Results reproducibility").
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise FedcallError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
