@@ -11,6 +11,7 @@ from fedcall.documents import verify
 from fedcall.errors import FedcallError
 from fedcall.federation import study_state
 from fedcall.federation.admission_log import AdmissionLog, extract, read_lines
+from fedcall.federation.aggregation import Contribution, next_global, read_moments
 from fedcall.federation.claims import Receipt
 from fedcall.federation.log_reading import check_receipts, log_rows, read_log
 from fedcall.federation.messages import RoundOpening
@@ -59,6 +60,37 @@ def test_rounds__deadline_closes_with_the_minimum(tmp_path):
     answer(consortium, state, "south")
     assert state.close_round_if_due(), "the second makes it enough"
     assert opening(consortium, state, 2).accepted == ("north", "south")
+
+
+def test_rounds__fewer_than_the_minimum_change_nothing(tmp_path):
+    consortium = make_consortium(tmp_path, 2, THREE, aggregation={"minimum_sites": 2})
+    state = open_state(consortium)
+    answer(consortium, state, "east", withheld=True)
+    answer(consortium, state, "north")
+    answer(consortium, state, "south", withheld=True)
+    assert state.close_round_if_due(), "nobody is left to wait for"
+    assert opening(consortium, state, 2).accepted == ()
+    assert opening(consortium, state, 2).base == opening(consortium, state, 1).base
+
+
+def test_rounds__fedadam_remembers_over_restarts(tmp_path):
+    consortium = make_consortium(tmp_path, 2, THREE, aggregation={"strategy": "fedadam"})
+    tensors, moments = read_weights(consortium.initial).tensors, None
+    for number in (1, 2):
+        state = open_state(consortium)
+        for site in THREE:
+            answer(consortium, state, site)
+        assert state.close_round_if_due()
+        updates = [Contribution(site, state.files.update(number, site), THREE[site]) for site in THREE]
+        expected = next_global(tensors, updates, consortium.study.aggregation, moments)
+        tensors, moments = expected.tensors, expected.moments
+    found = read_weights(state.model_path(3)).tensors
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(found[name], tensor)
+    path = state.files.moments(2)
+    path.write_bytes(state.files.moments(3).read_bytes())
+    with pytest.raises(FedcallError, match="restore it from your backup"):
+        read_moments(path, state.log.openings[2].moments)
 
 
 def test_rounds__before_the_deadline_everybody_is_waited_for(tmp_path):
