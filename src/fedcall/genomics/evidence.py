@@ -11,10 +11,12 @@ from fedcall.genomics.alignment_records import Records
 from fedcall.genomics.candidates import Candidates
 from fedcall.genomics.evidence_kernels import judge_bases, one_per_fragment
 from fedcall.genomics.examples import BASES
+from fedcall.genomics.realignment import Fits
 
 REF, ALT, OTHER, NEITHER = range(4)
 """What a fragment shows: the reference, the candidate, the best supported further allele, or something else."""
 _EXPECTED_DEPTH = 64
+_HIGHEST_QUALITY = 40
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,20 @@ class Evidence:
     departures: np.ndarray
 
 
-def collect_evidence(records: Records, candidates: Candidates, reference: np.ndarray, start: int) -> Evidence:
+def collect_evidence(
+    records: Records, candidates: Candidates, fits: Fits, reference: np.ndarray, start: int
+) -> Evidence:
     """Look at every read that covers a candidate; of overlapping mates the better one speaks.
 
     Parameters
     ----------
+    fits : reads that show an indel candidate without being aligned so
     reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
     """
     snps, indels = np.flatnonzero(~candidates.is_indel), np.flatnonzero(candidates.is_indel)
     parts = [
-        _snp_evidence(records, candidates, snps, reference, start),
-        _indel_evidence(records, candidates, indels, reference, start),
+        _snp_evidence(records, candidates, snps, fits, reference, start),
+        _indel_evidence(records, candidates, indels, fits, reference, start),
     ]
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
@@ -71,10 +76,11 @@ def collect_evidence(records: Records, candidates: Candidates, reference: np.nda
 
 
 def _snp_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray, reference: np.ndarray, start: int
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions, place = np.unique(candidates.position[rows], return_inverse=True)
     seen = _observe(kernels.observe_positions, records, reference, start, positions.astype(np.int64))
+    seen = seen[~fits.hides(seen[:, 1], positions[seen[:, 0]])]
     kept, begins = one_per_fragment(seen, records.mates, len(positions), 3)
     seen = seen[kept]
     refs = np.array([BASES.index(candidates.alleles[row].ref) for row in rows], np.int64)
@@ -87,7 +93,7 @@ def _snp_evidence(
 
 
 def _indel_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray, reference: np.ndarray, start: int
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lefts = candidates.position[rows]
     lengths = np.array([len(candidates.alleles[row].ref) for row in rows], np.int64)
@@ -95,11 +101,25 @@ def _indel_evidence(
     seen = _observe(kernels.observe_spans, records, reference, start, lefts, rights)
     keys = rows[seen[:, 0]] * max(len(records), 1) + seen[:, 1]
     carriers = candidates.support[:, 0] * max(len(records), 1) + candidates.support[:, 1]
-    shown = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))
-    seen[:, 2] = shown
+    seen[:, 2] = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))
+    fitting = fits.candidate * max(len(records), 1) + fits.record
+    seen = np.concatenate([seen[~np.isin(keys, fitting)], _fitting(fits, rows)])
+    seen = seen[np.argsort(seen[:, 1], kind="stable")]
     kept, _ = one_per_fragment(seen, records.mates, len(rows), 4)
     seen = seen[kept]
     return rows[seen[:, 0]], seen[:, 2].astype(np.int64), seen
+
+
+def _fitting(fits: Fits, rows: np.ndarray) -> np.ndarray:
+    """Return what `observe_spans` would have, of reads that only fit an indel of `rows`; column 2 is what they show."""
+    own = np.flatnonzero(fits.candidate >= 0)
+    seen = np.zeros((len(own), 6), np.int32)
+    seen[:, 0] = np.searchsorted(rows, fits.candidate[own])
+    seen[:, 1] = fits.record[own]
+    seen[:, 2] = np.where(fits.gain[own] > 0, ALT, OTHER)
+    seen[:, 3] = np.minimum(fits.gain[own], _HIGHEST_QUALITY)
+    seen[:, 4] = fits.bases[own]
+    return seen
 
 
 def _observe(kernel: Callable[..., int], records: Records, *places: Any) -> np.ndarray:

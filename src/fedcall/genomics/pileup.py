@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics.alignment_records import Records, fetch_records
+from fedcall.genomics.alignment_records import fetch_records
 from fedcall.genomics.alleles import MAX_SHIFT
 from fedcall.genomics.candidate_kernels import cut_windows
 from fedcall.genomics.candidates import Candidates, base_codes, find_candidates
 from fedcall.genomics.count_kernels import count_channels
-from fedcall.genomics.evidence import ALT, REF, collect_evidence
+from fedcall.genomics.evidence import ALT, REF, Evidence, collect_evidence
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
     WINDOW,
@@ -46,6 +46,7 @@ from fedcall.genomics.reads import (
     reference_contigs,
     shared_contigs,
 )
+from fedcall.genomics.realignment import fit_indels
 from fedcall.genomics.scalars import count_neighbours, summarise
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
 
@@ -217,7 +218,10 @@ def extract_stretch(source: Source, stretch: Stretch) -> Examples:
     labels = _label(source, stretch, everything, sequence, start)
     others = count_neighbours(everything.position)
     rows = np.flatnonzero(_inside(everything.position, stretch.regions))
-    return _encode(records, everything.take(rows), counts, reference, start, labels[rows], others[rows], stretch.contig)
+    fits = fit_indels(records, everything, reference, start).take(rows)
+    candidates = everything.take(rows)
+    evidence = collect_evidence(records, candidates, fits, reference, start)
+    return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
 
 
 def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: str, start: int) -> np.ndarray:
@@ -229,7 +233,7 @@ def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: s
 
 
 def _encode(
-    records: Records,
+    evidence: Evidence,
     candidates: Candidates,
     counts: np.ndarray,
     reference: np.ndarray,
@@ -238,7 +242,6 @@ def _encode(
     others: np.ndarray,
     contig: str,
 ) -> Examples:
-    evidence = collect_evidence(records, candidates, reference, start)
     likelihoods = log_likelihoods(evidence, candidates)
     count = len(candidates)
     depths = [np.bincount(evidence.candidate[evidence.shown == kind], minlength=count) for kind in (REF, ALT)]
