@@ -103,6 +103,10 @@ class Config(Document):
     )
     cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
     reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
+    shard_size: Annotated[int, Field(ge=10_000)] = Field(
+        5_000_000,
+        description="Bases a job of extract_pileup or call_variants works on at most; larger regions are cut.",
+    )
     site: Name | None = Field(
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."
     )

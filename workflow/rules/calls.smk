@@ -15,6 +15,8 @@ rule call_variants:
         "logs/call_variants/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/call_variants/{study}.{site}.{patient}.tsv"
+    wildcard_constraints:
+        patient=UNDIVIDED,
     group:
         "calls"
     conda:
@@ -25,10 +27,12 @@ rule call_variants:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
+        shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall call --model {input.model} --alignments {input.alignments} --reference {input.reference:q}"
-        " {params.regions} --sample {wildcards.patient} --output {output.calls} --threads {threads} > {log} 2>&1"
+        " {params.regions} --sample {wildcards.patient} --output {output.calls} --threads {threads} {params.shard}"
+        " > {log} 2>&1"
 
 
 use rule call_variants as call_baseline with:
@@ -46,6 +50,7 @@ use rule call_variants as call_baseline with:
     benchmark:
         "benchmarks/call_baseline/{study}.{site}.{caller}.{patient}.tsv"
     wildcard_constraints:
+        patient=UNDIVIDED,
         caller="likelihood|initial",
 
 

@@ -16,7 +16,7 @@ os.environ.update(
 
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
-from fedcall.run import COHORT_FOLDER, PUBLIC, load_run
+from fedcall.run import COHORT_FOLDER, PUBLIC, load_run, shards_per_patient
 
 try:
     RUN = load_run(
@@ -47,6 +47,8 @@ wildcard_constraints:
     patient=NAME,
     round="[1-9][0-9]*",
     percent="[1-9][0-9]?",
+    shard="[1-9][0-9]*",
+    shards="[1-9][0-9]*",
     caller="final|likelihood|initial|bcftools",
 
 
@@ -56,3 +58,25 @@ MODEL_BASELINES = ["likelihood"] + (
     ["initial"] if RUN.training[PUBLIC] or not RUN.is_rehearsal else []
 )
 CALLERS = ["final", *MODEL_BASELINES, "bcftools"]
+
+# Regions beyond `shard_size` are worked on in shards (shards.smk).
+SHARDS = shards_per_patient(RUN)
+SHARDED = "|".join(patient for patient in SHARDS if SHARDS[patient] > 1) or "(?!)"
+UNDIVIDED = "|".join(patient for patient in SHARDS if SHARDS[patient] == 1) or "(?!)"
+
+
+def parts(template):
+    """Return an input function: the files of all shards of a patient, in order."""
+
+    def files(wildcards):
+        total = SHARDS[wildcards.patient]
+        return [
+            template.format(**wildcards, shard=number, shards=total)
+            for number in range(1, total + 1)
+        ]
+
+    return files
+
+
+def shard_option(wildcards):
+    return f"--shard {wildcards.shard}/{wildcards.shards}"

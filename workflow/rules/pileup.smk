@@ -1,4 +1,5 @@
-# From reads to candidates and their examples: one file per patient, named after the patient.
+# From reads to candidates and their examples: one file per patient, named after the patient. Regions beyond
+# `shard_size` are worked on in shards (shards.smk).
 
 
 rule extract_pileup:
@@ -14,6 +15,8 @@ rule extract_pileup:
         "logs/extract_pileup/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/extract_pileup/{study}.{site}.{patient}.tsv"
+    wildcard_constraints:
+        patient=UNDIVIDED,
     group:
         "pileup"
     conda:
@@ -29,11 +32,12 @@ rule extract_pileup:
             "--sample", input.labels and sample_of(wildcards)
         ),
         keep=100,
+        shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall pileup --alignments {input.alignments} --reference {input.reference:q} {params.regions}"
         " {params.truth} {params.sample} --keep-percent {params.keep} --output {output.examples} --threads {threads}"
-        " > {log} 2>&1"
+        " {params.shard} > {log} 2>&1"
 
 
 use rule extract_pileup as extract_thinned_pileup with:
@@ -43,6 +47,8 @@ use rule extract_pileup as extract_thinned_pileup with:
         "logs/extract_thinned_pileup/{study}.{site}.{percent}.{patient}.log",
     benchmark:
         "benchmarks/extract_thinned_pileup/{study}.{site}.{percent}.{patient}.tsv"
+    wildcard_constraints:
+        patient=NAME,
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
         truth=lambda wildcards, input: option("--truth", input.labels),
@@ -50,4 +56,5 @@ use rule extract_pileup as extract_thinned_pileup with:
             "--sample", input.labels and sample_of(wildcards)
         ),
         keep=lambda wildcards: wildcards.percent,
+        shard="",
         version=FEDCALL_VERSION,
