@@ -67,29 +67,29 @@ def serve(
     )
 
 
-def status(state: Path = _STATE, as_json: bool = _JSON) -> None:
-    """Show which round is open, who has answered, and whether an aggregator is alive.
+def status(
+    state: Path = _STATE,
+    as_json: bool = _JSON,
+    watch: bool = typer.Option(False, "--watch", help="Show it live, until Ctrl-C."),
+) -> None:
+    """Show which round is open, who is awaited, when each site was last online, and what was refused.
 
-    Example: fedcall aggregator status --state state
+    Example: fedcall aggregator status --state state --watch
     """
     import json
 
+    from fedcall.errors import FedcallError
     from fedcall.federation.operation import study_status
 
-    found = study_status(state)
+    if watch and as_json:
+        raise FedcallError("--watch is for people, --json for programs; give one of them")
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(study_status(state), indent=2))
         return
-    alive = f"alive at {found['address']}" if found["alive"] else "not running"
-    progress = "done" if found["done"] else f"round {found['open_round']} of {found['rounds']}"
-    typer.echo(f"study {found['study']}: {progress}, aggregator {alive}")
-    for site in found["sites"]:
-        quarantined = ", QUARANTINED" if site["quarantined"] else ""
-        answer = "" if found["done"] else site["answer"] or "no answer yet"
-        typer.echo(
-            f"  {site['site']:<20} {answer:<14} {site['accepted_rounds']} accepted,"
-            f" {site['refusals']} refused{quarantined}"
-        )
+
+    from fedcall.federation.status_view import show, show_live
+
+    (show_live if watch else show)(state)
 
 
 def write_app(

@@ -238,13 +238,25 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
     except httpx.TransportError as error:
         if _is_certificate_error(error):
             raise FedcallError(
-                f"{address}: the aggregator's certificate is not signed by {ca} ({error});"
+                f"{address}: the aggregator's certificate has expired or is not yet valid ({error});"
+                " ask the coordinator to renew it, and check this machine's clock"
+                if "expired" in str(error) or "not yet valid" in str(error)
+                else f"{address}: the aggregator's certificate is not signed by {ca} ({error});"
                 " ask the coordinator for the right ca.crt and address"
+            ) from None
+        if _speaks_no_tls(error):
+            raise FedcallError(
+                f"{address}: does not speak TLS ({error}); fedcall connects with TLS only: is this the aggregator's"
+                " address?"
             ) from None
         raise Unreachable(f"{address}: {error or type(error).__name__}") from None
     except (ValueError, RuntimeError) as error:
         # Flower's object transfer reports a vanished session or object this way.
         raise Unreachable(f"{address}: {error}") from None
+
+
+def _speaks_no_tls(error: BaseException) -> bool:
+    return any(sign in str(error) for sign in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"))
 
 
 def _is_certificate_error(error: BaseException | None) -> bool:

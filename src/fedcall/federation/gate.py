@@ -50,6 +50,7 @@ _SPARE_BYTES = 16 * 1024 * 1024  # of disk kept for logs, receipts and the next 
 
 _HEADER_SECONDS = 10.0
 _BODY_STALL_SECONDS = 20.0
+_CLOSE_SECONDS = 0.5  # for the answer to arrive
 _BODY_SECONDS = 300.0
 _UPSTREAM_SECONDS = 60.0
 _CONNECTIONS = 512
@@ -226,6 +227,11 @@ class _Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.loop.call_later(_HEADER_SECONDS, self._watch, None)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():  # a TLS connection closes politely, reading on while the sender talks
+            self.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
 
     def _watch(self, seen: object) -> None:
         """Cut the connection if no request has come since `seen` and none is being answered."""

@@ -10,6 +10,7 @@ from typing import Any
 from fedcall.errors import FedcallError
 from fedcall.federation.admission_log import AdmissionLog, Released, SetAside
 from fedcall.federation.aggregator import is_held, read_endpoint
+from fedcall.federation.presence import last_seen
 from fedcall.federation.study import Study, read_study
 from fedcall.federation.study_files import StudyFiles
 from fedcall.federation.study_log import Decision, StudyLog
@@ -22,7 +23,7 @@ def study_status(state: Path) -> dict[str, Any]:
     study, log = open_state(state)
     model = read_weights(StudyFiles(Path(state)).model(1)).tensors
     parameters = sum(model[name].size for name in study.model.trainable_names(model))
-    endpoint = read_endpoint(state)
+    endpoint, seen = read_endpoint(state), last_seen(state)
     alive = is_held(state)
     return {
         "study": study.name,
@@ -33,7 +34,14 @@ def study_status(state: Path) -> dict[str, Any]:
         "alive": alive,
         "address": endpoint.address if alive and endpoint else None,
         "log_head": log.log.head,
-        "sites": [_site_status(study, log, site.name, parameters) for site in study.sites],
+        "awaited": [] if log.open_round > study.rounds else _awaited(study, log),
+        "closes_at": _time(int(log.opened_at + 60 * study.aggregation.deadline_minutes)),
+        "sites": [
+            {**_site_status(study, log, site.name, parameters), "last_seen": _time(seen[site.name])}
+            if site.name in seen
+            else {**_site_status(study, log, site.name, parameters), "last_seen": None}
+            for site in study.sites
+        ],
     }
 
 
@@ -97,6 +105,15 @@ def open_state(state: Path) -> tuple[Study, StudyLog]:
     if not path.exists():
         raise FedcallError(f"{state}: no aggregator has kept its state here; see 'fedcall aggregator serve'")
     return read_study(Path(state) / "study.json"), StudyLog(AdmissionLog(path))
+
+
+def _awaited(study: Study, log: StudyLog) -> list[str]:
+    histories = {site.name: log.site(site.name) for site in study.sites}
+    return [
+        name
+        for name, history in histories.items()
+        if log.open_round not in history.settled and not history.is_quarantined
+    ]
 
 
 def _refused(log: StudyLog) -> list[Decision]:
