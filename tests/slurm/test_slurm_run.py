@@ -43,18 +43,19 @@ def cluster_run(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     if reason:
         pytest.skip(f"no Slurm of our own: {reason}")
     workspace = Workspace(tmp_path_factory.mktemp("slurm") / "workspace")
-    shutil.copytree(rehearsal.path / "config", workspace.path / "config")
+    for name in ("config", "resources"):  # the reads too: simulating them again would show nothing
+        shutil.copytree(rehearsal.path / name, workspace.path / name)
     for owner in KEY_OWNERS:
         shutil.copytree(rehearsal.path / f"private/{owner}/keys", workspace.path / f"private/{owner}/keys")
     write_profile(workspace.path / "profiles/slurm")
     with one_node_slurm(tmp_path_factory.mktemp("daemons")):
         killed = start(workspace)
         cancel_when_charged(workspace, killed)
-        printed, _ = killed.communicate(timeout=120)
+        printed, _ = killed.communicate(timeout=300)
         assert killed.returncode == 1, printed[-6000:]
         charged = ledgers(workspace)
         second = start(workspace)
-        finished, _ = second.communicate(timeout=300)
+        finished, _ = second.communicate(timeout=900)
         assert second.returncode == 0, finished[-6000:]
         jobs = squeue("--format=%P|%k|%T")
     return ClusterRun(workspace, printed, charged, finished, [job.split("|") for job in jobs])
@@ -64,7 +65,7 @@ def write_profile(folder: Path) -> None:
     """Write profiles/slurm as a site changes it: more jobs in a group, a partition of graphics cards, no long waits."""
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     profile["latency-wait"] = 5
-    profile["slurm-init-seconds-before-status-checks"] = 3
+    profile["slurm-init-seconds-before-status-checks"] = 1
     profile["set-threads"] = {"normalise_alignments": 1}
     profile["set-resources"]["train_round"] |= {"slurm_partition": "gpu", "gpu": 1}
     profile["group-components"] = dict.fromkeys(profile["group-components"], 20)
@@ -86,7 +87,7 @@ def start(workspace: Workspace) -> subprocess.Popen[str]:
 
 def cancel_when_charged(workspace: Workspace, running: subprocess.Popen[str]) -> None:
     """Cancel the trainings of the last round as soon as a ledger has charged one."""
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + 900
     while not any(("reserve", ROUNDS[-1]) in rows for rows in ledgers(workspace).values()):
         assert running.poll() is None, running.communicate()[0][-6000:]
         assert time.monotonic() < deadline, "the last round was not charged in time"
