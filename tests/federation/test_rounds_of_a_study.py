@@ -232,9 +232,9 @@ def test_rounds__an_outlier_is_put_out_and_told(tmp_path):
 def test_rounds__an_honest_round_between_outliers_forgives(tmp_path):
     consortium = make_consortium(tmp_path, 4, THREE, admission={"max_refusals": 2})
     state = open_state(consortium)
-    for scale in (8.0, 1.0, 8.0):
+    for scale, accepted in ((8.0, 1), (1.0, 1), (8.0, 2)):
         with _no_ceiling():
-            answer(consortium, state, "south", scale=scale)
+            assert answer(consortium, state, "south", scale=scale).accepted_rounds == accepted, "outliers do not count"
         answer(consortium, state, "east")
         answer(consortium, state, "north")
         assert state.close_round_if_due()
