@@ -76,6 +76,11 @@ def test_rules__grow_with_the_attempt_where_trying_again_is_safe():
                 assert re.search(rf"{key}=lambda wildcards, attempt: ", text), f"{name}: {key}"
 
 
+def test_rules__local_are_those_whose_command_is_an_exchange():
+    exchanges = {name for name, text in rules().items() if re.search(r'"fedcall (fetch|upload|aggregator) ', text)}
+    assert exchanges | {"all"} == LOCAL
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scheduler", submit_commands())
 def test_cluster_generic__submits(workspace: Workspace, scheduler: str):
