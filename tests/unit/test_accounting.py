@@ -173,3 +173,68 @@ def test_noise_multiplier_for__is_the_least_that_keeps_the_target():
     assert cost <= 2.0 < less
     with pytest.raises(ValueError, match="epsilon must be positive"):
         noise_multiplier_for(terms, 3, 0.0)
+
+
+TABLE = [  # noise multiplier, sampling rate, steps, delta: tutorials, papers and the plans of this project
+    (1.1, 256 / 60_000, 14_000, 1e-5),
+    (0.7, 0.01, 1_000, 1e-5),
+    (1.0, 0.05, 500, 1e-5),
+    (1.2, 0.25, 40, 1e-3),
+    (4.2, 0.5, 60, 1e-3),
+    (4.0, 1.0, 60, 1e-2),
+    (8.0, 1.0, 60, 1e-2),
+]
+
+
+@pytest.mark.parametrize(("multiplier", "rate", "steps", "delta"), TABLE)
+def test_compose__agrees_with_dp_accounting_and_opacus_on_a_table(multiplier, rate, steps, delta):
+    """Their accountants, called as their documentation says, against ours; none of our code in between."""
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+    from dp_accounting.pld import PLDAccountant
+    from dp_accounting.rdp import RdpAccountant
+    from opacus.accountants import RDPAccountant as OpacusRdp
+
+    ours = compose([(event(noise_multiplier=multiplier, sampling_rate=rate, steps=steps), 1)], delta)
+    theirs = PoissonSampledDpEvent(rate, GaussianDpEvent(multiplier))
+    pld = PLDAccountant(value_discretization_interval=1e-3).compose(theirs, steps).get_epsilon(delta)
+    rdp = RdpAccountant().compose(theirs, steps).get_epsilon(delta)
+    opacus = OpacusRdp()
+    opacus.history = [(multiplier, rate, steps)]
+    assert ours.pld == pytest.approx(pld, rel=5e-3, abs=2e-3)
+    assert ours.rdp == pytest.approx(rdp, rel=0.02)
+    assert ours.rdp == pytest.approx(opacus.get_epsilon(delta), rel=0.03)
+
+
+def exact_lower_bound(multiplier, rate, steps, delta):
+    """An epsilon that no accountant may go below, exactly: δ of "is the mean of all sums above t?" for every t.
+
+    A test of the sum of all noisy sums cannot tell more than the sums themselves. Against N(0, sσ²) it is a mixture
+    over how often the unit was drawn, so its best threshold gives δ(ε) ≥ P(A) − e^ε Q(A) in closed form.
+    """
+    from scipy.stats import binom, norm
+
+    drawn = np.arange(steps + 1)
+    chances, spread = binom.pmf(drawn, steps, rate), multiplier * math.sqrt(steps)
+    thresholds = np.linspace(-2 * spread, steps + 6 * spread, 1500)
+    present = (chances[:, None] * norm.sf((thresholds - drawn[:, None]) / spread)).sum(0)
+    absent = norm.sf(thresholds / spread)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bounds = np.log(np.clip(present - delta, 0, None) / absent)
+    return max(0.0, float(bounds[absent > 1e-12].max(initial=0.0)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(multiplier=st.floats(0.6, 8.0), rate=st.floats(0.02, 1.0), steps=st.integers(1, 80), delta=st.floats(1e-6, 1e-2))
+def test_compose__is_never_below_a_lower_bound_on_random_plans(multiplier, rate, steps, delta):
+    found = compose([(event(noise_multiplier=multiplier, sampling_rate=rate, steps=steps), 1)], delta)
+    bound = exact_lower_bound(multiplier, rate, steps, delta)
+    assert bound <= found.pld + 1e-6
+    assert bound <= found.rdp + 1e-6
+
+
+def test_exact_lower_bound__is_no_empty_threat():
+    """Without sampling the sum of sums is all there is, so the bound is tight: half the cost would be noticed."""
+    assert (
+        exact_lower_bound(4.0, 1.0, 60, 1e-2)
+        > 0.95 * compose([(event(noise_multiplier=4.0, sampling_rate=1.0, steps=60), 1)], 1e-2).pld
+    )
