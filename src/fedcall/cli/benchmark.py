@@ -69,3 +69,30 @@ def dag(
 
     results = benchmark_dag(snakefile)
     typer.echo(json.dumps([row.model_dump() for row in results], indent=2) if as_json else as_text(results))
+
+
+@benchmark.command()
+def aggregate(
+    sites: int = typer.Option(50, "--sites", min=1, help="Sites in the round."),
+    parameters: list[int] = typer.Option(
+        [0, 1_000_000], "--parameters", min=0, help="Size of the model, 0 for the shipped one; may be repeated."
+    ),
+    at_once: int = typer.Option(2, "--at-once", min=1, help="Sites that talk to the aggregator at the same time."),
+    repeats: int = typer.Option(5, "--repeats", min=1, help="Timed turns of the averaging."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Time a round of many sites through a real aggregator, and its averaging against a numpy mean.
+
+    Sites fetch, upload and get their receipts over HTTPS on this machine; nobody trains.
+
+    Example: fedcall benchmark aggregate --sites 50 --json
+    """
+    import json
+
+    from fedcall.benchmarks.aggregate import as_text, benchmark_aggregate
+
+    results = [benchmark_aggregate(sites, size or None, at_once, repeats) for size in parameters]
+    if as_json:
+        typer.echo(json.dumps([result.model_dump() for result in results], indent=2))
+    else:
+        typer.echo("\n".join(as_text(result) for result in results))
