@@ -14,6 +14,7 @@ MODULES = (
     "concordance",
     "train",
     "privacy",
+    "audit",
     "ledger",
     "site",
     "study",
