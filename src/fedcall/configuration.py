@@ -34,6 +34,9 @@ class Patient(Document):
         None, description="Name of the patient's column in the truth VCF; the patient's name if empty."
     )
     reference: Path | None = Field(None, description="Reference of this row's alignments; config's reference if empty.")
+    haploid: Path | None = Field(
+        None, description="BED of what the patient has one copy of, such as a man's X and Y outside the shared parts."
+    )
 
     @model_validator(mode="after")
     def _has_reads(self) -> Self:
@@ -191,7 +194,7 @@ def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool) -> Pat
         column: value.strip() if isinstance(value, str) else value for column, value in row.items()
     }
     cells = {column: value for column, value in cells.items() if value != ""}
-    for column in ("alignments", "reads1", "reads2", "truth", "regions", "reference"):
+    for column in ("alignments", "reads1", "reads2", "truth", "regions", "reference", "haploid"):
         if column in cells:
             file = (path.parent / str(cells[column])).resolve()
             if upstream and column in ("alignments", "reads1", "reads2"):

@@ -246,3 +246,25 @@ def test_write_calls__bcftools_norm_accepts_everything(tmp_path, reference, capf
     assert "[W::" not in pysam.bcftools.norm.get_messages() + capfd.readouterr().err
     dosages = [record.samples[0]["GT"].count(1) for record in records(split)]
     assert dosages == [1, 1, 1, 1, 1, 1, 2]
+
+
+def haploid_record(tmp_path: Path, reference: Path, rows: list[Row]) -> list[pysam.VariantRecord]:
+    output = tmp_path / "calls.vcf.gz"
+    write_calls(output, *examples_of(rows), reference, "me", PROVENANCE, haploid=[("c1", 0, 20)])
+    with pysam.VariantFile(str(output)) as variants:
+        return list(variants)
+
+
+def test_write_calls__one_copy_of_the_genome(tmp_path: Path, reference: Path) -> None:
+    rows: list[Row] = [(3, "T", "A", (0.1, 0.6, 0.3)), (5, "A", "C", (0.3, 0.6, 0.1)), (22, "T", "A", (0.1, 0.6, 0.3))]
+    inside, outside = haploid_record(tmp_path, reference, rows)
+    assert (inside.start, inside.samples[0]["GT"]) == (3, (1,))
+    assert inside.samples[0]["PL"] == (5, 0)  # 0.1 against 0.3: the odds that remain without heterozygotes
+    assert inside.samples[0]["GQ"] == 6
+    assert (outside.start, outside.samples[0]["GT"]) == (22, (0, 1))
+
+
+def test_write_calls__one_copy_holds_one_of_two_alleles(tmp_path: Path, reference: Path) -> None:
+    rows: list[Row] = [(3, "T", "A", (0.01, 0.6, 0.39)), (3, "T", "C", (0.04, 0.6, 0.36))]
+    (record,) = haploid_record(tmp_path, reference, rows)
+    assert (record.alts, record.samples[0]["GT"]) == (("A",), (1,))

@@ -8,6 +8,7 @@ rule call_variants:
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
         regions=regions_of,
+        haploid=haploid_of,
     output:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
         index="results/{study}/{site}/calls/{patient}.vcf.gz.tbi",
@@ -27,12 +28,13 @@ rule call_variants:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
+        haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall call --model {input.model} --alignments {input.alignments} --reference {input.reference:q}"
-        " {params.regions} --sample {wildcards.patient} --output {output.calls} --threads {threads} {params.shard}"
-        " > {log} 2>&1"
+        " {params.regions} {params.haploid} --sample {wildcards.patient} --output {output.calls} --threads {threads}"
+        " {params.shard} > {log} 2>&1"
 
 
 use rule call_variants as call_baseline with:
@@ -42,6 +44,7 @@ use rule call_variants as call_baseline with:
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
         regions=regions_of,
+        haploid=haploid_of,
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
         index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz.tbi",

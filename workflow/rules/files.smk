@@ -37,6 +37,11 @@ def regions_of(wildcards):
     return str(patient.regions) if patient.regions else []
 
 
+def haploid_of(wildcards):
+    """Return the BED of what the patient has one copy of, or nothing."""
+    return str(RUN.by_name[wildcards.patient].haploid or "") or []
+
+
 def gvcf_of(wildcards):
     return str(RUN.by_name[wildcards.patient].regions)
 

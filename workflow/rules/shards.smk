@@ -65,6 +65,7 @@ use rule call_variants as call_variants_shard with:
         patient=SHARDED,
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
+        haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         shard=shard_option,
         version=FEDCALL_VERSION,
 
@@ -112,6 +113,7 @@ use rule call_baseline as call_baseline_shard with:
         caller="likelihood|initial",
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
+        haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         shard=shard_option,
         version=FEDCALL_VERSION,
 

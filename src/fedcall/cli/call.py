@@ -23,6 +23,9 @@ def call(
     ),
     output: Path = typer.Option(..., "--output", help="Calls to write (.vcf.gz); the index is written beside them."),
     threads: int = typer.Option(1, "--threads", min=1, help="Processes that read alignments side by side."),
+    ploidy_bed: Path | None = typer.Option(
+        None, "--ploidy-bed", help="BED of what the patient has one copy of (a man's X and Y): genotypes 0 or 1 there."
+    ),
     shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
 ) -> None:
     """Call the variants of one patient with a trained model.
@@ -32,9 +35,11 @@ def call(
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --output p1.vcf.gz
     """
     from fedcall.genomics.calls import Provenance, sample_name, write_calls
+    from fedcall.genomics.reads import read_regions
     from fedcall.weights import read_weights
 
     weights = read_weights(model)
+    haploid = read_regions(ploidy_bed, reference) if ploidy_bed is not None else []
     name = sample or sample_name(alignments, reference)
 
     # Seconds to import: not before the cheap mistakes are found.
@@ -49,7 +54,7 @@ def call(
     own = [span for span, _ in cut_regions(spans_of(alignments, reference, regions), part)] if reach else None
     provenance = Provenance(weights.digest, weights.metadata.get("study"))
     found = posteriors(caller, examples)
-    records = write_calls(output, examples, found, reference, name, provenance, part, own)
+    records = write_calls(output, examples, found, reference, name, provenance, part, own, haploid)
     typer.echo(f"{output}: {records} variants of {name}")
 
 

@@ -1,7 +1,7 @@
 """Write what a model believes about candidates as a VCF that other tools read."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -47,6 +47,7 @@ def write_calls(
     provenance: Provenance,
     shard: Shard = WHOLE,
     spans: Sequence[Span] | None = None,
+    haploid: Sequence[Span] = (),
 ) -> int:
     """Write candidates whose best genotype is not 0/0 as a bgzipped VCF 4.3 with a tabix index beside it.
 
@@ -60,6 +61,7 @@ def write_calls(
     sample : name of the genotype column
     provenance : digests for the header
     shard, spans : write only records that begin in these spans, those of the shard; the header names it
+    haploid : where the patient has one copy of the genome: genotypes that begin there are 0 or 1
 
     Returns
     -------
@@ -82,7 +84,8 @@ def write_calls(
     header = list(_header(contigs, Path(reference), sample, provenance))
     if shard.total > 1:
         header.insert(1, f"{SHARD_HEADER}{shard}")
-    records = list(_records(examples, posteriors, list(contigs), spans))
+    posteriors = _without_heterozygotes(examples, posteriors, haploid)
+    records = list(_records(examples, posteriors, list(contigs), spans, haploid))
     write_vcf(output, [*header, *records])
     return len(records)
 
@@ -117,7 +120,11 @@ def _header(contigs: dict[str, int], reference: Path, sample: str, provenance: P
 
 
 def _records(
-    examples: Examples, posteriors: np.ndarray, order: list[str], spans: Sequence[Span] | None
+    examples: Examples,
+    posteriors: np.ndarray,
+    order: list[str],
+    spans: Sequence[Span] | None,
+    haploid: Sequence[Span],
 ) -> Iterator[str]:
     names = examples.contigs
     rank = np.array([order.index(name) for name in names] or [0])
@@ -126,8 +133,32 @@ def _records(
     ordered = called[np.lexsort((examples.position[called], ranks))]
     for contig, rows in groupby(ordered.tolist(), key=lambda row: names[examples.contig[row]]):
         for site in sites([_candidate(examples, posteriors, row) for row in rows]):
-            if spans is None or any(name == contig and start <= site.start < end for name, start, end in spans):
-                yield _record(contig, site)
+            if spans is None or _within(contig, site.start, spans):
+                yield _record(contig, _haploid(site) if _within(contig, site.start, haploid) else site)
+
+
+def _within(contig: str, position: int, spans: Sequence[Span]) -> bool:
+    return any(name == contig and start <= position < end for name, start, end in spans)
+
+
+def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: Sequence[Span]) -> np.ndarray:
+    """Return the posteriors given that no genotype in the haploid spans has two different alleles."""
+    rows = np.zeros(len(examples), bool)
+    for name, start, end in haploid:
+        if name in examples.contigs:
+            here = examples.contig == examples.contigs.index(name)
+            rows |= here & (examples.position >= start) & (examples.position < end)
+    possible = posteriors.astype(np.float64)
+    possible[rows, 1] = 0.0
+    possible[rows, 0] = np.maximum(possible[rows, 0], _FLOOR)
+    return possible / possible.sum(1, keepdims=True) if rows.any() else posteriors
+
+
+def _haploid(site: Site) -> Site:
+    """Return a site of two equal alleles as one allele, with a probability for each."""
+    homozygous = [_index(allele, allele) for allele in range(len(site.alleles))]
+    probabilities = site.probabilities[homozygous]
+    return replace(site, genotype=site.genotype[1:], probabilities=probabilities / probabilities.sum())
 
 
 def _candidate(examples: Examples, posteriors: np.ndarray, row: int) -> Candidate:
@@ -138,9 +169,14 @@ def _candidate(examples: Examples, posteriors: np.ndarray, row: int) -> Candidat
     return Candidate(position, ref, alt, (zero, one, two), depth, ref_depth, alt_depth)
 
 
+def _index(first: int, second: int) -> int:
+    """Return the place of a genotype with first ≤ second among all (VCF 4.3, section 1.6.2)."""
+    return second * (second + 1) // 2 + first
+
+
 def _record(contig: str, site: Site) -> str:
     phred = -10 * np.log10(np.maximum(site.probabilities, _FLOOR))
-    best = site.genotype[1] * (site.genotype[1] + 1) // 2 + site.genotype[0]
+    best = site.genotype[0] if len(site.genotype) == 1 else _index(*site.genotype)
     # Summing the others keeps the digits that 1 - P(best) loses.
     wrong = float(np.delete(site.probabilities, best).sum())
     quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, _FLOOR))))

@@ -72,10 +72,11 @@ class Site:
         0-based.
     alleles : tuple of str
         REF, then the alternatives.
-    genotype : tuple of two int
+    genotype : tuple of two int, or of one where there is one copy of the genome
         Indices of alleles, ascending.
     probabilities : float64, shape (k,)
-        Of the genotypes 0/0, 0/1, 1/1, 0/2, 1/2, 2/2, … (order of VCF 4.3, section 1.6.2); sums to 1.
+        Of the genotypes 0/0, 0/1, 1/1, 0/2, 1/2, 2/2, … (order of VCF 4.3, section 1.6.2), or of
+        the alleles; sums to 1.
     depth : int
     allele_depths : tuple of int
         Reads of each allele.
@@ -83,7 +84,7 @@ class Site:
 
     start: int
     alleles: tuple[str, ...]
-    genotype: tuple[int, int]
+    genotype: tuple[int, ...]
     probabilities: np.ndarray
     depth: int
     allele_depths: tuple[int, ...]
