@@ -82,6 +82,14 @@ def test_screen__scaled_and_spiked_are_found_in_pure_noise():
         assert found_in(make_round(generator, np.ones(3), 500, 0.0, 0.5, lie), np.ones(3)) == [2]
 
 
+def test_screen__length_alone_is_enough():
+    """Three times the noise: no single value stands out, their sum does."""
+    generator = np.random.default_rng(15)
+    updates = make_round(generator, np.ones(3), 2500, 0.0)
+    updates[2] *= 3
+    assert found_in(updates, np.ones(3)) == [2]
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.1])
 @pytest.mark.parametrize("d", [342, 2500])
 def test_screen__half_the_noise_is_found_by_comparison(strength, d):

@@ -7,7 +7,7 @@ import pytest
 from consortium import Consortium, make_consortium
 from safetensors.numpy import save
 
-from fedcall.documents import verify
+from fedcall.documents import sign, verify
 from fedcall.errors import FedcallError
 from fedcall.federation import study_state
 from fedcall.federation.admission_log import AdmissionLog, extract, read_lines
@@ -382,6 +382,13 @@ def test_check_receipts__finds_a_rewritten_history(tmp_path):
     log = tmp_path / "log.jsonl"
     log.write_bytes(state.extract("north"))
     assert check_receipts(read_log(log), consortium.study, "north", rounds) == 1
+
+    true = (rounds / "1" / "receipt.json").read_bytes()
+    said = verify(true, Receipt, consortium.study.coordinator).model_copy(update={"status": "rejected"})
+    (rounds / "1" / "receipt.json").write_bytes(sign(said, read_signing_key(consortium.keys("coordinator"))))
+    with pytest.raises(FedcallError, match="says something else"):
+        check_receipts(read_log(log), consortium.study, "north", rounds)
+    (rounds / "1" / "receipt.json").write_bytes(true)
 
     other = make_consortium(tmp_path / "other", 2, THREE)
     with pytest.raises(FedcallError, match="not in this log"):
