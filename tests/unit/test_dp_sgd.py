@@ -5,11 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
 from fedcall.privacy.clipping import GRID, from_grid
-from fedcall.privacy.noise import StepContext
+from fedcall.privacy.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.bags import draw_bag, operating_weight, stratify
 from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
@@ -263,3 +264,94 @@ def test_draw_bag__few_rows_are_taken_whole(rows):
     drawn, weights = draw_bag(SECRET, CONTEXT, "p", stratify(one), 16)
     assert sorted(drawn) == list(range(rows))
     assert len(weights) == rows
+
+
+VALUES = st.sampled_from([0.0, 1.0, -3.0, 1e4, -1e12, 3e38, np.inf, -np.inf, np.nan])
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    rows=st.one_of(st.integers(1, 40), st.sampled_from([300, 5000])),
+    mechanism=st.sampled_from(["gaussian", "laplace"]),
+    scalars=st.lists(VALUES, min_size=1, max_size=len(SCALARS)),
+    likelihoods=st.lists(VALUES, min_size=1, max_size=5),
+    label=st.sampled_from([None, 0, 1, 2]),
+    counts=st.sampled_from([0, 1, 60000]),
+)
+def test_private_step__any_patient_moves_the_sum_by_at_most_the_clip_norm(
+    rows, mechanism, scalars, likelihoods, label, counts
+):
+    """Invariant 1 for patients nobody has seen: garbage in every input, 1 to 5,000 rows, all of them in the bag."""
+    garbage = patient(1, rows)
+    garbage.scalars[:, : len(scalars)] = scalars
+    garbage.log_likelihoods[: len(likelihoods)] = np.array(likelihoods, np.float32)[:rows, None]
+    garbage.counts[:] = counts
+    if label is not None:
+        garbage.labels[:] = label
+    privacy = terms(mechanism=mechanism, rows_per_unit=min(rows, 400))
+    patients = {"a": patient(2), "garbage": garbage, "z": patient(3)}
+    rest = {name: patients[name] for name in ("a", "z")}
+    with np.errstate(all="ignore"):
+        whole = step_sum(patients, all_units(patients, privacy), privacy)
+    moved = [int(x) for x in whole - step_sum(rest, all_units(rest, privacy), privacy)]
+    assert (sum(map(abs, moved)) if mechanism == "laplace" else sum(x * x for x in moved) ** 0.5) <= GRID
+
+
+def test_train_privately__no_key_is_ever_used_twice_in_a_study(monkeypatch):
+    """Two sites with one secret (a copied folder), all rounds and steps, both units: every stream has its own key."""
+    from fedcall.privacy import noise
+
+    keys = []
+    original = noise.derive_key
+
+    def remember(secret, *context):
+        keys.append(original(secret, *context))
+        return keys[-1]
+
+    monkeypatch.setattr(noise, "derive_key", remember)
+    patients = {f"p{index}": patient(index, 12) for index in range(3)}
+    south = SITES[0].model_copy(update={"name": "south"})
+    for changes in ({}, {"clip_norm": 0.6}, {"unit": "example", "examples_per_patient": 60}):
+        agreed = study(terms(**changes))
+        agreed = agreed.model_copy(update={"sites": (*agreed.sites, south)})
+        for site in ("north", "south"):
+            for number in (1, 2, 11):
+                train_privately(build_model(), agreed, site, number, patients, SECRET)
+    assert len(keys) > 3 * 2 * 3 * 3  # at least the noise of every step
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("changes", [{}, {"mechanism": "laplace"}, {"clipping": "adaptive"}])
+def test_train_privately__release_is_the_same_for_every_physical_batch(changes, monkeypatch):
+    """Accumulation passes: whole rounds in batches of 1, 3 and all units are one release."""
+    agreed = study(terms(sampling_rate=1.0, noise_multiplier=0.3, **changes)).model_copy(
+        update={"sites": (SITES[0].model_copy(update={"patients": 60}),)}
+    )
+    patients = {f"p{index}": patient(index) for index in range(5)}
+    releases = []
+    for batch_rows in (1, 3 * agreed.privacy.rows_per_unit, 8 * agreed.privacy.rows_per_unit):
+        monkeypatch.setattr("fedcall.training.dp_sgd.BATCH_ROWS", batch_rows)
+        made = train_privately(build_model(), agreed, "north", 1, patients, SECRET)
+        releases.append((b"".join(made.tensors[name].tobytes() for name in sorted(made.tensors)), made.clipping))
+    assert releases[0] == releases[1] == releases[2]
+
+
+def test_private_step__support_of_the_output_does_not_depend_on_the_data(monkeypatch):
+    """A noisy sum is any whole number of grid points, and its last bits are uniform, whatever the data (Mironov 2012)."""
+    released = []
+    original = noisy_sum
+
+    def remember(*arguments):
+        released.append(original(*arguments))
+        return released[-1]
+
+    monkeypatch.setattr("fedcall.training.dp_sgd.noisy_sum", remember)
+    privacy = terms(sampling_rate=1.0, noise_multiplier=1.0, clip_norm=0.3)
+    for data in ({"a": patient(1)}, {"a": patient(2, 300), "b": patient(3)}, {"a": empty_examples()}):
+        model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit)
+        optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, 10, SECRET)
+        private_step(model, optimizer, all_units(data, privacy), data, CONTEXT)
+    assert len(released) == 3
+    for noisy in released:
+        assert noisy.dtype == np.int64
+        assert chisquare(np.bincount(noisy & 63, minlength=64)).pvalue > 1e-6
