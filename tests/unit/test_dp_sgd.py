@@ -337,7 +337,7 @@ def test_train_privately__release_is_the_same_for_every_physical_batch(changes, 
 
 
 def test_private_step__support_of_the_output_does_not_depend_on_the_data(monkeypatch):
-    """A noisy sum is any whole number of grid points, and its last bits are uniform, whatever the data (Mironov 2012)."""
+    """A noisy sum is any whole number of grid points, and its last bits are uniform (Mironov 2012)."""
     released = []
     original = noisy_sum
 
