@@ -55,6 +55,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2
+KillWait=3
 MinJobAge=600
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
@@ -149,7 +150,7 @@ def _cancel_all_jobs() -> None:
     jobs = _output("squeue", "--noheader", "--states=PENDING,RUNNING,COMPLETING", "--format=%i").split()
     if jobs:
         _output("scancel", *jobs)
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and _output("squeue", "--noheader", "--states=RUNNING,COMPLETING"):
         time.sleep(0.2)
 

@@ -4,10 +4,12 @@ The first run ends where the trainings of the last round are cancelled, just aft
 finishes the study.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +51,16 @@ def cluster_run(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) 
         shutil.copytree(rehearsal.path / f"private/{owner}/keys", workspace.path / f"private/{owner}/keys")
     write_profile(workspace.path / "profiles/slurm")
     with one_node_slurm(tmp_path_factory.mktemp("daemons")):
-        killed = start(workspace)
-        cancel_when_charged(workspace, killed)
-        printed, _ = killed.communicate(timeout=300)
-        assert killed.returncode == 1, printed[-6000:]
+        with running(workspace) as first:
+            cancel_when_charged(workspace, first)
+            killed, _ = first.communicate(timeout=300)
+        assert first.returncode == 1, killed[-6000:]
         charged = ledgers(workspace)
-        second = start(workspace)
-        finished, _ = second.communicate(timeout=900)
+        with running(workspace) as second:
+            finished, _ = second.communicate(timeout=900)
         assert second.returncode == 0, finished[-6000:]
         jobs = squeue("--format=%P|%k|%T")
-    return ClusterRun(workspace, printed, charged, finished, [job.split("|") for job in jobs])
+    return ClusterRun(workspace, killed, charged, finished, [job.split("|") for job in jobs])
 
 
 def write_profile(folder: Path) -> None:
@@ -73,9 +75,10 @@ def write_profile(folder: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(profile))
 
 
-def start(workspace: Workspace) -> subprocess.Popen[str]:
-    """Start the workflow as a user of a cluster does."""
-    return subprocess.Popen(
+@contextlib.contextmanager
+def running(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
+    """Start the workflow as a user of a cluster does; it is gone when the block ends."""
+    process = subprocess.Popen(
         [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profiles/slurm"],
         cwd=workspace.path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -83,13 +86,18 @@ def start(workspace: Workspace) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
-def cancel_when_charged(workspace: Workspace, running: subprocess.Popen[str]) -> None:
+def cancel_when_charged(workspace: Workspace, run: subprocess.Popen[str]) -> None:
     """Cancel the trainings of the last round as soon as a ledger has charged one."""
     deadline = time.monotonic() + 900
     while not any(("reserve", ROUNDS[-1]) in rows for rows in ledgers(workspace).values()):
-        assert running.poll() is None, running.communicate()[0][-6000:]
+        assert run.poll() is None, run.communicate()[0][-6000:]
         assert time.monotonic() < deadline, "the last round was not charged in time"
         time.sleep(0.05)
     trainings = [line.split("|") for line in squeue("--states=RUNNING", "--format=%i|%k")]
