@@ -47,8 +47,9 @@ def cluster_run(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     workspace = Workspace(tmp_path_factory.mktemp("slurm") / "workspace")
     for name in ("config", "resources"):  # the reads too: simulating them again would show nothing
         shutil.copytree(rehearsal.path / name, workspace.path / name)
-    for owner in KEY_OWNERS:
-        shutil.copytree(rehearsal.path / f"private/{owner}/keys", workspace.path / f"private/{owner}/keys")
+    for owner in KEY_OWNERS:  # keys, but not what they remember of the other run's ledger
+        keys = f"private/{owner}/keys"
+        shutil.copytree(rehearsal.path / keys, workspace.path / keys, ignore=shutil.ignore_patterns("ledger.*"))
     write_profile(workspace.path / "profiles/slurm")
     with one_node_slurm(tmp_path_factory.mktemp("daemons")):
         with running(workspace) as first:
