@@ -96,3 +96,22 @@ def aggregate(
         typer.echo(json.dumps([result.model_dump() for result in results], indent=2))
     else:
         typer.echo("\n".join(as_text(result) for result in results))
+
+
+@benchmark.command()
+def call(
+    alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient, sorted and indexed."),
+    reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
+    regions: Path | None = typer.Option(None, "--regions", help="BED; else all of the file."),
+    model: Path | None = typer.Option(None, "--model", help="Model weights; else an untrained model of the same size."),
+    repeats: int = typer.Option(3, "--repeats", min=1, help="Timed turns of each contender."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Time fedcall call against bcftools mpileup and call on the same reads, with and without process start.
+
+    Example: fedcall benchmark call --alignments p1.bam --reference ref.fa --regions part.bed
+    """
+    from fedcall.benchmarks.call import as_text, benchmark_call
+
+    result = benchmark_call(alignments, reference, regions, model, repeats)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
