@@ -14,7 +14,7 @@ from fedcall.genomics.candidates import Candidates
 from fedcall.genomics.encoding import log_posteriors
 from fedcall.genomics.evidence import ALT, NEITHER, OTHER, REF, Evidence
 from fedcall.genomics.examples import Examples
-from fedcall.genomics.likelihood import indel_error, log_likelihoods
+from fedcall.genomics.likelihood import entangled, indel_error, log_likelihoods
 from fedcall.genomics.pileup import extract_examples
 
 SNP = Allele(5, "A", "C")
@@ -115,6 +115,42 @@ def test_log_likelihoods__the_same_reads_convince_less_in_a_homopolymer() -> Non
     short, long = (log_likelihoods(shown, one_candidate(allele, shift, 1))[0] for shift in (1, 14))
     assert short.argmax() == 1
     assert long[1] - long[0] < short[1] - short[0]
+
+
+def with_support(reads: dict[int, list[int]]) -> Candidates:
+    """Two insertions, 8 bases apart, and the records that show each."""
+    alleles = [Allele(50, "A", "AC"), Allele(58, "C", "CT")]
+    support = [(candidate, record) for candidate, records in reads.items() for record in records]
+    return Candidates(
+        alleles,
+        np.array([50, 58]),
+        np.array([True, True]),
+        np.zeros(2, np.int64),
+        np.ones(2, np.int64),
+        np.array(support, np.int64).reshape(-1, 2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        ({}, [False, False]),
+        ({0: [1, 2, 3], 1: [4, 5, 6]}, [False, False]),
+        ({0: [1, 2, 3], 1: [3, 2, 1]}, [True, True]),
+        ({0: [1, 2], 1: [1, 2, 3, 4, 5, 6, 7, 8, 9]}, [True, False]),
+    ],
+)
+def test_entangled__gaps_of_the_same_reads(reads: dict[int, list[int]], expected: list[bool]) -> None:
+    assert entangled(with_support(reads)).tolist() == expected
+
+
+def test_log_likelihoods__an_entangled_indel_needs_more_reads() -> None:
+    shown = evidence([REF] * 20 + [ALT] * 8)
+    alone, together = (
+        log_likelihoods(shown, with_support({0: list(range(8)), 1: other}))[0] for other in ([], list(range(8)))
+    )
+    assert alone.argmax() == 1
+    assert together[1] - together[0] < 0.5 * (alone[1] - alone[0])
 
 
 def called(examples: Examples) -> dict[tuple[int, str, str], int]:

@@ -22,7 +22,13 @@ DEPENDENCE = 0.85
 MISSED_INDEL = 0.03
 """Probability that a read from a haplotype with an indel is aligned without it."""
 SHORT_ANCHOR = 10
-"""Reads aligned fewer bases beyond a repeat than this miss its indels more often: aligners prefer mismatches there."""
+"""Reads aligned fewer bases beyond a repeat than this miss its indels more often, or show another one: aligners prefer
+mismatches and small gaps there."""
+TOGETHER = 20
+"""Two gaps of one read within this distance are often one change in other words, or a misaligned repeat."""
+TOGETHER_SHARE = 0.3
+TOGETHER_ERROR = 0.3
+"""An indel that at least this share of its reads show together with another gap is shown by chance this often."""
 
 
 def log_likelihoods(evidence: Evidence, candidates: Candidates) -> np.ndarray:
@@ -69,6 +75,20 @@ def indel_error(candidates: Candidates) -> np.ndarray:
     return np.where(candidates.is_indel, 10.0 ** (-phred / 10.0), 0.0)
 
 
+def entangled(candidates: Candidates) -> np.ndarray:
+    """Return which indels are mostly shown by reads that have another gap close by (bool, shape (n,))."""
+    candidate, record = candidates.support.T
+    order = np.lexsort((candidates.position[candidate], record))
+    candidate, record = candidate[order], record[order]
+    position = candidates.position[candidate]
+    pair = (record[1:] == record[:-1]) & (candidate[1:] != candidate[:-1]) & (np.diff(position) <= TOGETHER)
+    together = np.zeros(len(candidate), bool)
+    together[1:] |= pair
+    together[:-1] |= pair
+    carriers = np.bincount(candidate, minlength=len(candidates))
+    return np.bincount(candidate[together], minlength=len(candidates)) > TOGETHER_SHARE * carriers
+
+
 def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
     """Return P(what the fragment shows | haplotype REF, ALT, OTHER), shape (m, 3)."""
     shown = evidence.shown
@@ -80,6 +100,8 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
     base_error = np.clip(10.0 ** (-quality / 10.0), 1e-4, 0.75)
     gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
     anchor = np.clip(1.0 - evidence.end_distance / SHORT_ANCHOR, 0.0, 1.0)
+    confused = np.minimum(gained + 0.4 * anchor, 0.6)
+    by_chance = np.where(entangled(candidates)[evidence.candidate], np.maximum(gained, TOGETHER_ERROR), gained)
     missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
     # Misaligned reads are wrong together, more than others.
     exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
@@ -88,9 +110,10 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
     for haplotype in (REF, ALT, OTHER):
         snp = np.where(shown == haplotype, 1.0 - base_error, base_mismatch)
         if haplotype == REF:
-            indel = np.where(shown == REF, 1.0 - gained, gained)
+            indel = np.select([shown == REF, shown == ALT], [1.0 - gained, by_chance], confused)
         else:
-            indel = np.where(shown == haplotype, 1.0 - missed, np.where(shown == REF, missed, gained))
+            other = np.select([shown == REF, shown == ALT], [missed, by_chance], confused)
+            indel = np.where(shown == haplotype, 1.0 - missed, other)
         result[:, haplotype] = np.where(is_indel, indel, snp)
     result[shown == NEITHER] = 1.0
     return result
