@@ -15,7 +15,7 @@ from tiny_alignments import write_reference
 from fedcall.errors import FedcallError
 from fedcall.genomics.pileup import extract_examples
 
-SEQUENCE = "".join(random.Random(5).choice("ACGT") for _ in range(2_000))
+SEQUENCE = "".join(random.Random(5).choices("ACGT", k=2_000))
 RECORDS_A_FILE = 40
 CIGARS = ("30M", "5S20M5S", "10M1I5M2D14M", "3I27M", "10M2I3D18M", "10=5X15M", "12M50N18M", "2H15M1D15M")
 HEADER_BYTES = 18

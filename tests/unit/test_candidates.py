@@ -13,9 +13,9 @@ from fedcall.genomics.alleles import Allele, normalise, right_shift, smallest_pe
 from fedcall.genomics.candidates import base_codes
 from fedcall.genomics.pileup import extract_examples
 
-LEFT = "".join(random.Random(1).choice("ACGT") for _ in range(300)) + "C"
+LEFT = "".join(random.Random(1).choices("ACGT", k=300)) + "C"
 REPEAT = "AG" * 8
-RIGHT = "T" + "".join(random.Random(2).choice("ACGT") for _ in range(300))
+RIGHT = "T" + "".join(random.Random(2).choices("ACGT", k=300))
 SEQUENCE = LEFT + REPEAT + RIGHT
 START = len(LEFT)
 

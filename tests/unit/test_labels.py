@@ -19,7 +19,7 @@ from fedcall.genomics.labels import (
     read_truth,
 )
 
-SEQUENCE = "".join(random.Random(3).choice("ACGT") for _ in range(100)) + "C" + "AG" * 6 + "T" * 3 + "CGATTCGA" * 20
+SEQUENCE = "".join(random.Random(3).choices("ACGT", k=100)) + "C" + "AG" * 6 + "T" * 3 + "CGATTCGA" * 20
 REPEAT = 101
 WHOLE = [(0, len(SEQUENCE))]
 OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}

@@ -18,7 +18,7 @@ from fedcall.genomics.count_kernels import count_channels
 from fedcall.genomics.examples import COUNT_CHANNELS, Examples, write_examples
 from fedcall.genomics.pileup import extract_examples, make_stretches
 
-SEQUENCE = "".join(random.Random(5).choice("ACGT") for _ in range(2_000))
+SEQUENCE = "".join(random.Random(5).choices("ACGT", k=2_000))
 FLAGS = 0xF04
 
 
