@@ -20,10 +20,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import sha256_file, write_bytes
@@ -31,45 +30,22 @@ from fedcall.privacy import ledger_chain
 from fedcall.privacy.accounting import Epsilon, compose
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger_chain import Fault, Kind, Row
+from fedcall.privacy.ledger_requests import (
+    FACTS,
+    Exposure,
+    ReleaseRequest,
+    Reservation,
+    facts,
+    facts_of,
+    is_about,
+    withheld_sentence,
+)
 from fedcall.privacy.noise import derive_key
 from fedcall.privacy.terms import Unit
 
+__all__ = ["Exposure", "Ledger", "ReleaseRequest", "Reservation"]
+
 BUSY_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class ReleaseRequest:
-    """What a site wants to release: one round of one study."""
-
-    study: str  # digest of the study
-    site: str
-    round: int
-    event: Event
-    delta: float
-    max_epsilon: float | None  # cap on the cumulative epsilon of every patient; None without a cap
-    patients: tuple[str, ...]  # names; the ledger keeps keyed hashes of them
-    inputs: str  # keyed digest of everything the release depends on (`noise.keyed_digest`)
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """The ledger's answer."""
-
-    state: Literal["reserved", "released", "withheld"]
-    epsilon: Epsilon  # of the most exposed patient, this release included, per unit of the request
-    sentence: str
-    head: str  # digest of the row that decided, the newest of the chain at that moment
-    artefact: Path | None = None  # the stored artefact, when state is "released"
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """Patients with the same history, and what it cost them."""
-
-    patients: int
-    releases: int
-    patient: Epsilon  # what one patient's whole data is protected by; infinite after example-level releases
-    example: Epsilon  # what one example is protected by
 
 
 class Ledger:
@@ -155,7 +131,7 @@ class Ledger:
         cohort = self._pseudonyms(request.patients)
         with self._transaction():
             self._refuse_if_bad()
-            previous = [row for row in ledger_chain.read_rows(self._database) if _is_about(row, request)]
+            previous = [row for row in ledger_chain.read_rows(self._database) if is_about(row, request)]
             charges = [row for row in previous if row.kind == "reserve"]
             if charges:
                 self._refuse_if_different(charges[0], request, cohort)
@@ -166,12 +142,12 @@ class Ledger:
             last = previous[-1] if previous else None
             if not withheld:
                 last = self._append("reserve", request, cohort)
-            elif last is None or _facts(last) != _facts_of(request, cohort):  # else: the same refusal again
+            elif last is None or facts(last) != facts_of(request, cohort):  # else: the same refusal again
                 last = self._append("withhold", request, cohort)
             assert last is not None
         self._update_head()
         if withheld:
-            return Reservation("withheld", epsilon, stand_down or _withheld_sentence(request, epsilon), last.digest)
+            return Reservation("withheld", epsilon, stand_down or withheld_sentence(request, epsilon), last.digest)
         return Reservation("reserved", epsilon, f"round {request.round} is charged; train now", last.digest)
 
     def release(self, request: ReleaseRequest, artefact: bytes) -> Path:
@@ -187,7 +163,7 @@ class Ledger:
         target = self._artefacts / digest
         with self._transaction():
             self._refuse_if_bad()
-            rows = [row for row in ledger_chain.read_rows(self._database) if _is_about(row, request)]
+            rows = [row for row in ledger_chain.read_rows(self._database) if is_about(row, request)]
             charges = [row for row in rows if row.kind == "reserve"]
             if not charges:
                 raise PrivacyRefusal(f"{self._where(request)} was never reserved; reserve it before training")
@@ -341,10 +317,10 @@ class Ledger:
         digest = ledger_chain.cohort_digest(patients)
         self._database.execute("INSERT OR IGNORE INTO cohorts VALUES (?, ?)", (digest, patients))
         count, previous = self._database.execute("SELECT count(*) FROM rows").fetchone()[0], self.head
-        facts = dict(zip(_FACTS, _facts_of(request, cohort), strict=True))
+        agreed = dict(zip(FACTS, facts_of(request, cohort), strict=True))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         draft = Row(
-            number=count + 1, kind=kind, study=request.study, site=request.site, round=request.round, **facts,
+            number=count + 1, kind=kind, study=request.study, site=request.site, round=request.round, **agreed,
             artefact=artefact, time=now, previous=previous, digest="", seal="",
         )  # fmt: skip
         values = {name: getattr(draft, name) for name in ledger_chain.COLUMNS}
@@ -382,10 +358,10 @@ class Ledger:
         self._write_head()  # a crash after the last commit may have left it one row behind
 
     def _refuse_if_different(self, charged: Row, request: ReleaseRequest, cohort: list[str]) -> None:
-        if _facts(charged) != _facts_of(request, cohort):
+        if facts(charged) != facts_of(request, cohort):
             different = [
                 name
-                for name, old, new in zip(_FACTS, _facts(charged), _facts_of(request, cohort), strict=True)
+                for name, old, new in zip(FACTS, facts(charged), facts_of(request, cohort), strict=True)
                 if old != new
             ]
             raise PrivacyRefusal(
@@ -416,9 +392,6 @@ class Ledger:
             ) from None
 
 
-_FACTS = ("event", "delta", "max_epsilon", "cohort", "inputs")
-
-
 def _use_wal(database: sqlite3.Connection) -> None:
     # The switch to WAL does not wait for other processes by itself (https://sqlite.org/wal.html, section 2.1).
     deadline = time.monotonic() + BUSY_SECONDS
@@ -432,29 +405,5 @@ def _use_wal(database: sqlite3.Connection) -> None:
             time.sleep(0.05)
 
 
-def _facts(row: Row) -> tuple[str, ...]:
-    return (row.event, row.delta, row.max_epsilon, row.cohort, row.inputs)
-
-
-def _facts_of(request: ReleaseRequest, cohort: list[str]) -> tuple[str, ...]:
-    cap = "" if request.max_epsilon is None else repr(float(request.max_epsilon))
-    cohort_digest = ledger_chain.cohort_digest(json.dumps(cohort))
-    return (request.event.to_json(), repr(float(request.delta)), cap, cohort_digest, request.inputs)
-
-
-def _is_about(row: Row, request: ReleaseRequest) -> bool:
-    return (row.study, row.site, row.round) == (request.study, request.site, request.round)
-
-
 def _holds(path: Path, digest: str) -> bool:
     return path.is_file() and sha256_file(path) == digest
-
-
-def _withheld_sentence(request: ReleaseRequest, epsilon: Epsilon) -> str:
-    cap = f"max_epsilon {request.max_epsilon:g} at delta {request.delta:g}"
-    if epsilon.is_finite:
-        return f"the most exposed {request.event.unit} would reach epsilon {epsilon.pld:.3f}, above {cap}"
-    return (
-        f"the ledger holds releases that leave a {request.event.unit} without any finite epsilon (made without noise,"
-        f" or per example), so {cap} can never be kept for these patients"
-    )
