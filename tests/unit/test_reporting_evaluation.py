@@ -57,27 +57,42 @@ def test_evaluation_report__figures_are_those_of_the_pooled_concordances(
     assert [(scope.site, scope.patients) for scope in report.scopes] == [(None, 5), ("north", 3), ("south", 2)]
 
 
-def test_evaluation_report__better_than_public_only_may_ship(report: EvaluationReport) -> None:
+def test_evaluation_report__better_than_public_only_on_public_people_may_ship(study: Study, tmp_path: Path) -> None:
+    # Better on public people, worse on the hospitals' own: public people decide.
+    paths = write_concordances(tmp_path, {"public": 3}, {"final": 0.05, "initial": 0.2})
+    paths += write_concordances(tmp_path, {"north": 2}, {"final": 0.3, "initial": 0.05})
+    report = evaluation_report(study, read_results(paths))
     assert report.gate.passes
-    assert report.gate.recommended == "final"
-    assert report.sentence.startswith("Use the jointly trained private model: on 5 held-out patients")
-    assert "bcftools on the same files: 0." in report.sentence
+    assert (report.gate.recommended, report.gate.model) == ("final", "final.safetensors")
+    assert report.gate.people == 3
+    assert report.sentence.startswith("Use final.safetensors: on 3 public people who trained no model")
+    assert "On 2 held-out patients the jointly trained private model has F1 0." in report.sentence
     assert report.gate.difference.is_certain
     assert "may be chance" not in report.sentence
 
 
 def test_evaluation_report__worse_than_public_only_must_not_ship(study: Study, tmp_path: Path) -> None:
-    paths = write_concordances(tmp_path, {"north": 2}, {"final": 0.3, "initial": 0.05})
+    paths = write_concordances(tmp_path, {"public": 2}, {"final": 0.3, "initial": 0.05})
     report = evaluation_report(study, read_results(paths))
-    assert not report.gate.passes
-    assert report.gate.recommended == "initial"
-    assert report.sentence.startswith("Do not ship the jointly trained private model")
-    assert "must not ship" in render(report, "evaluation.html", evaluation_figures(report))
+    assert report.gate.passes is False
+    assert (report.gate.recommended, report.gate.model) == ("initial", "initial.safetensors")
+    assert report.sentence.startswith("Use initial.safetensors: ")
+    assert "verdict red" in render(report, "evaluation.html", evaluation_figures(report))
+
+
+def test_evaluation_report__without_public_people_cannot_be_judged(report: EvaluationReport) -> None:
+    assert report.gate.passes is None
+    assert (report.gate.recommended, report.gate.model) == (None, None)
+    assert report.sentence.startswith("Which model to use cannot be judged: ")
+    assert "bcftools on the same files 0." in report.sentence
+    page = render(report, "evaluation.html", evaluation_figures(report))
+    assert "This cannot be judged." in page
+    shown_values(page, json.loads(to_json(report)))
 
 
 def test_evaluation_report__equal_to_public_only_is_not_worse(study: Study, tmp_path: Path) -> None:
-    for path in write_concordances(tmp_path, {"north": 2}, {"final": 0.1}):
-        copy = tmp_path / "north" / "concordance" / "initial" / path.name
+    for path in write_concordances(tmp_path, {"public": 2}, {"final": 0.1}):
+        copy = tmp_path / "public" / "concordance" / "initial" / path.name
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(path.read_bytes())
     report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
@@ -94,7 +109,7 @@ def test_evaluation_report__untrained_initial_model_is_named_so(study: Study, tm
             copy.write_bytes(path.read_bytes())
     report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
     assert report.initial_is_fresh
-    assert "the untrained model it started from" in report.sentence
+    assert ", the untrained one 0." in report.sentence
 
 
 def test_evaluation_report__snp_truth_scores_no_indels(study: Study, tmp_path: Path) -> None:
@@ -114,7 +129,7 @@ def test_evaluation_report__says_that_it_is_not_private(report: EvaluationReport
 def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationReport) -> None:
     page = render(report, "evaluation.html", evaluation_figures(report))
     shown = shown_values(page, json.loads(to_json(report)))
-    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.difference.low"} <= shown
+    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.verdict"} <= shown
     jsonschema.validate(json.loads(to_json(report)), report_schema("evaluation"))
 
 
@@ -176,7 +191,7 @@ def test_evaluation_report__public_people_stand_apart(study: Study, report: Eval
     beside = evaluation_report(study, read_results(paths))
     assert [scope.site for scope in beside.scopes] == [None, "north", "south", "public"]
     assert beside.scopes[:3] == report.scopes
-    assert beside.gate == report.gate
+    assert (report.gate.people, beside.gate.people) == (0, 1)
     page = render(beside, "evaluation.html", evaluation_figures(beside))
     assert re.search(r"<caption>Held-out <data[^>]*>public</data> people, <data[^>]*>1</data> in number", page)
 

@@ -41,8 +41,13 @@ from fedcall.run import PUBLIC
 DRAWN_ERRORS = 50
 UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen
 GATE_RULE = (
-    "The jointly trained model is recommended only if its F1 over all variants of the held-out patients is not below"
-    " that of the model it started from."
+    "The jointly trained model is to be used only if its F1 over all variants of public people who trained no model is"
+    " not below that of the model it started from. Public people, because choosing between models by hospitals'"
+    " patients would tell something about them, outside every epsilon."
+)
+UNJUDGED = (
+    "Which model to use cannot be judged: this study has no held-out public people with a truth (split 'holdout' in the"
+    " sheet 'public_samples', such as reference material sequenced by the hospitals)."
 )
 
 
@@ -135,7 +140,7 @@ def evaluation_report(
         *([_scope(PUBLIC, public, callers)] if public else []),
     )
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
-    gate = _gate(scopes[0], results)
+    gate = _gate(next((scope for scope in scopes if scope.site == PUBLIC), None), public, fresh)
     return EvaluationReport(
         study=study_facts(study),
         sentence=_sentence(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
@@ -230,48 +235,61 @@ def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[
     )
 
 
-def _gate(overall: Scope, results: Sequence[Result]) -> Gate:
-    rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
-    final, initial = rows["final"], rows["initial"]
-    passes = (final.value or 0.0) >= (initial.value or 0.0)
-    low, high = difference_interval(_of(results, "final"), _of(results, "initial"), "all") or (None, None)
-    known = final.value is not None and initial.value is not None
+def _gate(scope: Scope | None, public: Sequence[Result], fresh: bool) -> Gate:
+    rows = {row.caller: row.f1 for row in scope.figures if row.type == "all"} if scope else {}
+    final, initial = rows.get("final"), rows.get("initial")
+    if scope is None or final is None or initial is None or final.value is None or initial.value is None:
+        return Gate(
+            passes=None,
+            recommended=None,
+            model=None,
+            people=0,
+            rule=GATE_RULE,
+            verdict=UNJUDGED,
+            final_f1=None,
+            initial_f1=None,
+            difference=Difference(value=None, low=None, high=None),
+        )
+    passes = final.value >= initial.value
+    low, high = difference_interval(_of(public, "final"), _of(public, "initial"), "all") or (None, None)
+    difference = Difference(value=final.value - initial.value, low=low, high=high)
+    people = f"{scope.patients} public {'person' if scope.patients == 1 else 'people'} who trained no model"
+    relation = "not below" if passes else "below"
+    model: Literal["final.safetensors", "initial.safetensors"] = (
+        "final.safetensors" if passes else "initial.safetensors"
+    )
+    chance = "" if difference.is_certain else ", which may be chance"
     return Gate(
         passes=passes,
         recommended="final" if passes else "initial",
+        model=model,
+        people=scope.patients,
         rule=GATE_RULE,
+        verdict=(
+            f"Use {model}: on {people} the jointly trained model's F1 is {_written(final)}, {relation} that of the"
+            f" {'untrained' if fresh else 'public-only'} model it started from, {_written(initial)}. The difference is"
+            f" {_signed(difference)}{chance}."
+        ),
         final_f1=final.value,
         initial_f1=initial.value,
-        difference=Difference(
-            value=(final.value or 0.0) - (initial.value or 0.0) if known else None, low=low, high=high
-        ),
+        difference=difference,
     )
 
 
 def _sentence(overall: Scope, gate: Gate, fresh: bool, is_private: bool) -> str:
     rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
-    start = f"the {'untrained' if fresh else 'public-only'} model it started from"
-    joint = f"jointly trained {'private ' if is_private else ''}model"
-    if gate.passes:
-        text = (
-            f"Use the {joint}: on {_people(overall.patients)} its F1 is {_written(rows['final'])}, not below that of"
-            f" {start}, {_written(rows['initial'])}"
-        )
-    else:
-        text = (
-            f"Do not ship the {joint}: on {_people(overall.patients)} its F1 is {_written(rows['final'])}, below that"
-            f" of {start}, {_written(rows['initial'])}; use that one"
-        )
-    text += f". The difference is {_signed(gate.difference)}"
-    if not gate.difference.is_certain:
-        text += ", which may be chance"
+    text = (
+        f"{gate.verdict} On {_people(overall.patients, overall.site)} the jointly trained"
+        f" {'private ' if is_private else ''}model has F1 {_written(rows['final'])}, the"
+        f" {'untrained' if fresh else 'public-only'} one {_written(rows['initial'])}"
+    )
     if "bcftools" in rows:
-        text += f". bcftools on the same files: {_written(rows['bcftools'])}"
+        text += f", bcftools on the same files {_written(rows['bcftools'])}"
     return text + "."
 
 
-def _people(count: int) -> str:
-    return f"{count} held-out patient{'' if count == 1 else 's'}"
+def _people(count: int, site: str | None) -> str:
+    return f"{count} held-out {'patient' if count == 1 else 'patients'}{'' if site is None else f' of {site}'}"
 
 
 def _written(measure: Measure) -> str:

@@ -93,11 +93,14 @@ class Difference(Document):
 
 
 class Gate(Document):
-    """Whether the jointly trained model may ship."""
+    """Whether the jointly trained model may ship, judged on public people who trained no model."""
 
-    passes: bool
-    recommended: Caller
+    passes: bool | None = Field(description="null: no held-out public people with a truth, so it cannot be judged.")
+    recommended: Caller | None
+    model: Literal["final.safetensors", "initial.safetensors"] | None = Field(description="File to use.")
+    people: int = Field(description="Public people it was judged on.")
     rule: Text
+    verdict: Text
     final_f1: Share
     initial_f1: Share
     difference: Difference = Field(description="F1 of the final less that of the initial model, on the same patients.")

@@ -52,9 +52,11 @@ def _accuracy(calls: EvaluationReport) -> str:
         f"{caller_name(caller, calls.initial_is_fresh)} {'–' if value is None else f'{value:.3f}'}"
         for caller, value in f1.items()
     ]
-    verdict = "use the jointly trained model" if calls.gate.passes else "do not ship the jointly trained model"
-    chance = "" if calls.gate.difference.is_certain else " (the difference may be chance)"
-    return f"{', '.join(parts)}: {verdict}{chance}"
+    gate = calls.gate
+    if gate.model is None:
+        return f"{', '.join(parts)}: which to use cannot be judged without held-out public people"
+    chance = "" if gate.difference.is_certain else " (the difference may be chance)"
+    return f"{', '.join(parts)}: use {gate.model}, by {gate.people} public people{chance}"
 
 
 def _refusals(spent: StudyPrivacyReport) -> str:
