@@ -154,21 +154,23 @@ def test_train_round__kill_9_at_a_boundary_loses_nothing_and_charges_once(site, 
 
 
 def test_train_round__kill_9_at_random_moments_loses_nothing_and_charges_once(site, tmp_path):
-    whole = Run(site, tmp_path / "whole")
-    began = time.monotonic()
-    process = whole.start()
-    process.join(120)
-    assert process.exitcode == 0
-    seconds, moments, killed = time.monotonic() - began, random.Random(7), 0
-    for point in range(POINTS):
-        run = Run(site, tmp_path / str(point))
-        process = run.start()
-        process.join(moments.uniform(0, 1.1 * seconds))
-        process.kill()
+    """A round that ends before its moment tells how long rounds take here; the next moment is drawn from that."""
+    moments, seconds, killed = random.Random(7), 10.0, 0
+    for attempt in range(5 * POINTS):
+        run = Run(site, tmp_path / str(attempt))
+        process, began = run.start(), time.monotonic()
+        process.join(moments.uniform(0, seconds))
+        if process.exitcode is None:
+            process.kill()
+        else:
+            seconds = time.monotonic() - began
         process.join(60)
         killed += process.exitcode == -signal.SIGKILL
         run.check_and_finish()
-    assert killed > POINTS // 3
+        shutil.rmtree(run.folder)
+        if killed == POINTS:
+            return
+    pytest.fail(f"only {killed} of {5 * POINTS} rounds were killed")
 
 
 def test_train_round__two_processes_at_once_make_one_release(site, tmp_path):
