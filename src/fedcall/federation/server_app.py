@@ -133,7 +133,14 @@ class _Desk:
     def _read_replies(self) -> None:
         for session in [session for session in self._sessions.values() if session.answered]:
             # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
-            if list(self._grid.pull_messages([session.answered])):
+            try:
+                replied = bool(list(self._grid.pull_messages([session.answered])))
+            except (httpx.HTTPError, OSError):
+                raise
+            except Exception as error:
+                log.warning("site %s: a reply that cannot be unpacked (%s)", session.site, type(error).__name__)
+                replied = True
+            if replied:
                 session.answered, session.rests_since = "", time.monotonic()
         for session in [session for session in self._sessions.values() if session.asked]:
             try:
