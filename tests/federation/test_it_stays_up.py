@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -224,7 +224,6 @@ def service_upload(visitor, update: Path, claim: Path, receipt: Path) -> None:
 
 def fill(path: Path, spare_bytes: int) -> None:
     """Fill the disk that `path` lies on up to `spare_bytes`."""
-    free = shutil.disk_usage(path.parent).free
-    with open(path, "wb") as handle:
-        handle.write(bytes(max(free - spare_bytes, 0)))
-        handle.flush()
+    with open(path, "wb", buffering=0) as handle, suppress(OSError):
+        while shutil.disk_usage(path.parent).free > spare_bytes:
+            handle.write(bytes(min(2**20, shutil.disk_usage(path.parent).free - spare_bytes)))
