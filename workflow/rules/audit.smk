@@ -22,4 +22,4 @@ rule audit_privacy:
     message:
         "Auditing the training of this study with canary patients"
     shell:
-        "fedcall audit --study {input.study:q} --self-check --membership --output {output.json} > {log} 2>&1"
+        "fedcall audit --study {input.study:q} --self-check --output {output.json} > {log} 2>&1"

@@ -52,7 +52,7 @@ class Scene:
 
 SCENES: dict[SceneName, Scene] = {
     # More canaries at one site could not be told apart: the fresh model's head is all they pull at.
-    "crowd": Scene(sites=640, canaries=24, bystanders=0, steps=1, rate=1.0, noise_multiplier=1.4),
+    "crowd": Scene(sites=1000, canaries=10, bystanders=0, steps=1, rate=1.0, noise_multiplier=1.4),
     "sampled": Scene(sites=250, canaries=12, bystanders=0, steps=1, rate=0.05, noise_multiplier=1.3),
     "alone": Scene(sites=300, canaries=1, bystanders=1, steps=1, rate=1.0, noise_multiplier=4.0),
 }
