@@ -43,7 +43,7 @@ def audit(
         with planted.plant():
             faults.append(_report(audit_scene(study, planted.scene, each, seed), fault))
     attacks = attack(study, seed, on_part) if membership else ()
-    alarms = [scene.scene for scene in scenes if scene.contradicts_claim]
+    alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
     missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
     return AuditReport(
         study=study.name,

@@ -36,7 +36,9 @@ def simulated_people(cohort: SimulatedCohort, cache: Path) -> list[Person]:
     if not done.is_file():
         simulate_cohort(cohort, folder)
         for row in cohort.patients(folder):
-            examples = extract_examples(row.alignments, folder / "reference.fa", row.regions, row.truth, row.patient)
+            examples = extract_examples(
+                folder / f"{row.patient}.bam", folder / "reference.fa", row.regions, row.truth, row.patient
+            )
             write_examples(folder / f"{row.patient}.safetensors", examples)
         write_text(done, "")
     return [

@@ -135,7 +135,7 @@ class Judge:
         for row in np.flatnonzero(probabilities.argmax(1) > 0):
             if person.examples.labels[row] < 0:
                 continue
-            variant = (int(person.examples.position[row]), *person.examples.alleles(row))
+            variant = (int(person.examples.position[row]), *person.examples.alleles(int(row)))
             kinds = self._kinds(variant)
             counts[kinds, 1] += 1
             counts[kinds, 0] += int(person.truth.get(variant, 0) == probabilities[row].argmax())
