@@ -6,6 +6,7 @@ did. Differential privacy bounds how many of these guesses can be right; more ri
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy.special import expit
@@ -91,7 +92,11 @@ def epsilon_bound(guesses: Sequence[Guesses], delta: float, confidence: float) -
     Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", theorem 5.2.
     """
     error = (1 - confidence) / len(guesses)
-    return max(_bisect(lambda epsilon, g=one: _p_value(g, epsilon, delta) <= error) for one in guesses)
+    return max(_bisect(partial(_is_contradicted, one, delta, error)) for one in guesses)
+
+
+def _is_contradicted(guesses: Guesses, delta: float, error: float, epsilon: float) -> bool:
+    return _p_value(guesses, epsilon, delta) <= error
 
 
 def _p_value(guesses: Guesses, epsilon: float, delta: float) -> float:
