@@ -18,7 +18,9 @@ def align(
     reads2: Path | None = typer.Option(None, "--reads2", help="FASTQ of second mates, in the same order."),
     reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
     sample: str = typer.Option(..., "--sample", help="Name of the patient, for the read group."),
-    output: Path = typer.Option(..., "--output", help="BAM to write, in the order of the reads; normalise-alignments sorts it."),
+    output: Path = typer.Option(
+        ..., "--output", help="BAM to write, in the order of the reads; normalise-alignments sorts it."
+    ),
     threads: int = typer.Option(1, "--threads", min=1, help="Threads for mapping and sorting."),
 ) -> None:
     """Align short reads with minimap2's short-read preset (about 12 GB of memory for a human genome).

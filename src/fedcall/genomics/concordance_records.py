@@ -169,7 +169,8 @@ def _variants(records: pysam.VariantFile) -> Iterator[Variant]:
 
 def _fraction(allele_depths: tuple[int | None, ...]) -> float | None:
     reads = [count or 0 for count in allele_depths or ()]
-    return reads[-1] / sum(reads) if len(reads) > 1 and sum(reads) else None
+    total = sum(reads, start=0)
+    return reads[-1] / total if len(reads) > 1 and total else None
 
 
 def _single_bases(variant: Variant) -> Iterator[Variant]:
