@@ -62,7 +62,7 @@ def test_membership__no_loss_is_a_coin_and_no_bound_is_none() -> None:
     [
         spending([1, 2], [0.5, 0.9], [0.7, 1.2], 8.0, 4, "patient"),
         dots("sites", ["north", "south"], {"a": [Estimate(0.9, 0.8, 0.95), None], "b": [None, None]}, "F1"),
-        calibration("quality", {"a": ([5.0, 15.0], [6.0, 14.0])}),
+        calibration("quality", {"a": [(5.0, Estimate(6.0, 5.0, 7.0)), (15.0, Estimate(14.0, 12.0, 17.0))]}),
         gauge(2.0, 8.0, "ε 2.00", "Gauge"),
         gauge(None, None, "ε unlimited", "Gauge"),
     ],
