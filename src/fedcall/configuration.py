@@ -61,6 +61,11 @@ class SimulatedCohort(Document):
     public: Annotated[int, Field(ge=0)] = Field(
         6, description="Public patients, sequenced without the hospitals' artefact."
     )
+    public_holdout: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Public people held out to judge the model on, sequenced by the hospitals (reference material):"
+        " with their artefact.",
+    )
     region_length: Annotated[int, Field(ge=1_000, le=10_000_000)] = Field(
         20_000, description="Length of the sequenced region, bases."
     )
@@ -90,6 +95,7 @@ class SimulatedCohort(Document):
             rows += [(f"{site}-{index:03d}", site, "train") for index in range(1, patients + 1)]
             rows += [(f"{site}-h{index:02d}", site, "holdout") for index in range(1, self.holdout + 1)]
         rows += [(f"public-{index:03d}", "public", "public") for index in range(1, self.public + 1)]
+        rows += [(f"public-h{index:02d}", "public", "holdout") for index in range(1, self.public_holdout + 1)]
         return rows
 
 

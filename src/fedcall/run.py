@@ -158,7 +158,8 @@ def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
     assert config.samples is not None
     patients = [_in_public_folder(patient) for patient in read_samples(config.samples, upstream)]
     for patient in patients:
-        if patient.split != PUBLIC and patient.site in RESERVED_NAMES:
+        public_holdout = patient.site == PUBLIC and patient.split == "holdout"
+        if patient.split != PUBLIC and patient.site in RESERVED_NAMES and not public_holdout:
             raise FedcallError(
                 f"{config.samples}: patient '{patient.patient}': no site may be named '{patient.site}'"
                 f" (reserved: {', '.join(RESERVED_NAMES)})"

@@ -217,3 +217,12 @@ def test_align_row__writes_what_an_aligner_would(
         bases[:4] = reference[11:15]
     start, end, cigar = align_row(columns, bases, reference)
     assert (start, end, cigar) == expected
+
+
+def test_simulated_cohort__public_people_may_be_held_out() -> None:
+    cohort = SimulatedCohort(sites={"a": 1}, holdout=0, public=1, public_holdout=2)
+    assert cohort.rows[1:] == [
+        ("public-001", "public", "public"),
+        ("public-h01", "public", "holdout"),
+        ("public-h02", "public", "holdout"),
+    ]

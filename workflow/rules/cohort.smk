@@ -34,5 +34,6 @@ if CONFIG.cohort is not None:
             "Simulating the patients of {params.cohort.sites} in {params.folder}"
         shell:
             "fedcall simulate --seed {params.cohort.seed} {params.sites} --holdout {params.cohort.holdout}"
-            " --public {params.cohort.public} --region-length {params.cohort.region_length}"
-            " --depth {params.cohort.depth} --output {params.folder} --threads {threads} > {log} 2>&1"
+            " --public {params.cohort.public} --public-holdout {params.cohort.public_holdout}"
+            " --region-length {params.cohort.region_length} --depth {params.cohort.depth}"
+            " --output {params.folder} --threads {threads} > {log} 2>&1"

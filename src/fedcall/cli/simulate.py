@@ -18,6 +18,9 @@ def simulate(
     seed: int = typer.Option(1, "--seed", min=0, help="Same seed and options, same bytes."),
     holdout: int = typer.Option(3, "--holdout", min=0, help="Held-out patients per hospital."),
     public: int = typer.Option(6, "--public", min=0, help="Public patients, free of the hospitals' artefact."),
+    public_holdout: int = typer.Option(
+        0, "--public-holdout", min=0, help="Held-out public people, sequenced by the hospitals: with their artefact."
+    ),
     region_length: int = typer.Option(20_000, "--region-length", help="Length of the sequenced region, bases."),
     depth: float = typer.Option(20.0, "--depth", help="Mean depth, reads."),
     threads: int = typer.Option(1, "--threads", min=1, help="Patients simulated at the same time."),
@@ -42,6 +45,7 @@ def simulate(
             sites=_sites(site),
             holdout=holdout,
             public=public,
+            public_holdout=public_holdout,
             region_length=region_length,
             depth=depth,
         )
