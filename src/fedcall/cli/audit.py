@@ -15,9 +15,6 @@ def register(app: typer.Typer) -> None:
 def audit(
     study: Path = typer.Option(..., "--study", help="Study terms (.yaml, may be incomplete) or signed study (.json)."),
     self_check: bool = typer.Option(False, "--self-check", help="Plant faults, too, and see that each is caught."),
-    membership: bool = typer.Option(
-        False, "--membership", help="Attack models of these terms, trained on simulated patients: who took part?"
-    ),
     confidence: float = typer.Option(0.95, "--confidence", help="Of the whole audit, in (0, 1)."),
     seed: int = typer.Option(1, "--seed", min=0, help="Of canaries and coins; same seed, same report."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
@@ -43,7 +40,7 @@ def audit(
     from fedcall.experiments.audit import audit as run
     from fedcall.files import write_text
 
-    report = run(terms, self_check, membership, confidence, seed, lambda part: typer.echo(f"{part} …", err=True))
+    report = run(terms, self_check, confidence, seed, lambda part: typer.echo(f"{part} …", err=True))
     text = report.model_dump_json(indent=2)
     if output is not None:
         write_text(output, text + "\n")

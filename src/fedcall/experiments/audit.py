@@ -1,8 +1,7 @@
-"""`fedcall audit` as a function: the scenes, the planted faults, the attack, and what to think of them."""
+"""`fedcall audit` as a function: the scenes, the planted faults, and what to think of them."""
 
 from collections.abc import Callable
 
-from fedcall.experiments.attack import attack
 from fedcall.experiments.documents import AuditReport, SceneReport
 from fedcall.experiments.faults import FAULTS
 from fedcall.experiments.one_run import DELTA, SCENES, Finding, audit_scene
@@ -12,7 +11,6 @@ from fedcall.federation.study import Study
 def audit(
     study: Study,
     self_check: bool,
-    membership: bool,
     confidence: float = 0.95,
     seed: int = 1,
     on_part: Callable[[str], object] = lambda name: None,
@@ -25,8 +23,6 @@ def audit(
         Terms; sites and weights may be missing.
     self_check : bool
         Plant each fault, too, and see whether it is caught.
-    membership : bool
-        Attack models of the study's terms, trained on simulated patients.
     on_part : callable
         Called with the name of each part before it begins.
     """
@@ -42,7 +38,6 @@ def audit(
         on_part(fault)
         with planted.plant():
             faults.append(_report(audit_scene(study, planted.scene, each, seed), fault))
-    attacks = attack(study, seed, on_part) if membership else ()
     alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
     missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
     return AuditReport(
@@ -56,7 +51,6 @@ def audit(
         sentence=_sentence(alarms, missed, len(faults), confidence),
         scenes=tuple(scenes),
         faults=tuple(faults),
-        membership=tuple(attacks),
     )
 
 
@@ -70,7 +64,6 @@ def as_text(report: AuditReport) -> str:
             f"{row.scene:<10}{row.fault or '-':<29}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>8.2f}"
             f"{f'{row.correct} of {row.guesses}':>15}  {verdict}"
         )
-    lines += [one.sentence for one in report.membership]
     return "\n".join([*lines, report.sentence])
 
 

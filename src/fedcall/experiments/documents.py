@@ -39,19 +39,6 @@ class Interval(Document):
     high: Annotated[float, Field(ge=0, le=1)]
 
 
-class AttackReport(Document):
-    """How well an attacker with reference models tells who trained a model."""
-
-    model: Literal["without privacy", "as in the study"]
-    epsilon: float | None = Field(description="Claimed per unit of the study; null without noise.")
-    models: int = Field(description="Each attacked in turn, with the others as references.")
-    patients: int
-    auc: Interval = Field(description="Chance that a patient who took part scores above one who did not; 0.5: guessing")
-    named_of_100: float = Field(description="Of 100 patients who took part, those named while 1 % of others are, too.")
-    tpr_at_1_percent: Interval
-    sentence: str
-
-
 class AuditReport(Document):
     """What `fedcall audit` found."""
 
@@ -67,6 +54,5 @@ class AuditReport(Document):
     sentence: str
     scenes: tuple[SceneReport, ...]
     faults: tuple[SceneReport, ...] = Field(description="Empty unless the audit was asked to check itself.")
-    membership: tuple[AttackReport, ...] = Field(description="Empty unless the attack was asked for.")
     covered: str = COVERED
     not_covered: str = NOT_COVERED
