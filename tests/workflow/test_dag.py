@@ -110,8 +110,8 @@ def test_dag__configuration_of_real_people(shared_data):
     )
     assert result.returncode == 0, result.stdout[-4000:]
     jobs = planned(result.stdout)
-    assert jobs["extract_pileup"] == 31
-    assert jobs["call_variants"] == 7
+    assert jobs["extract_pileup"] == 30
+    assert jobs["call_variants"] == 8
 
 
 @pytest.mark.slow
