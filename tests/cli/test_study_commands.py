@@ -81,7 +81,7 @@ def test_study_new__site_twice(folder):
 
 @pytest.mark.parametrize(
     ("line", "word"),
-    [("aggregation: {strategy: fedadam}\n", "fedadam"), ("privcy: {}\n", "privcy"), ("rounds: 0\n", "rounds")],
+    [("aggregation: {strategy: fedyogi}\n", "fedyogi"), ("privcy: {}\n", "privcy"), ("rounds: 0\n", "rounds")],
 )
 def test_study_new__terms_that_are_not_allowed(folder, line, word):
     (folder / "terms.yaml").write_text(TERMS.replace("rounds: 2\n", "") + line)
