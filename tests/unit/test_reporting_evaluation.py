@@ -129,7 +129,7 @@ def test_evaluation_report__says_that_it_is_not_private(report: EvaluationReport
 def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationReport) -> None:
     page = render(report, "evaluation.html", evaluation_figures(report))
     shown = shown_values(page, json.loads(to_json(report)))
-    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.model"} <= shown
+    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.rule"} <= shown
     jsonschema.validate(json.loads(to_json(report)), report_schema("evaluation"))
 
 
