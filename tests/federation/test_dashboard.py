@@ -1,6 +1,8 @@
 """The coordinator's dashboard shows the state of the study, and nothing else."""
 
 import json
+import subprocess
+import sys
 
 import jsonschema
 import numpy as np
@@ -83,6 +85,16 @@ def test_dashboard__page_shows_what_the_json_says(consortium, state) -> None:
     assert {"sentence", "sites.1.accepted_rounds", "refusals.0.sentence", "interventions.0.reason"} <= shown
     assert "<gone>" not in page
     jsonschema.validate(json.loads(to_json(report)), report_schema("dashboard"))
+
+
+def test_aggregator_status__writes_the_dashboard(consortium, state, tmp_path) -> None:
+    answer(consortium, state, "south", 1)
+    page = tmp_path / "dashboard.html"
+    command = [sys.executable, "-m", "fedcall", "aggregator", "status", "--state", consortium.state, "--html", page]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "waiting for north" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text())["open_round"] == 1
 
 
 def test_dashboard__folder_without_a_state_is_refused(tmp_path) -> None:

@@ -71,6 +71,9 @@ def status(
     state: Path = _STATE,
     as_json: bool = _JSON,
     watch: bool = typer.Option(False, "--watch", help="Show it live, until Ctrl-C."),
+    html: Path | None = typer.Option(
+        None, "--html", help="Also write the dashboard as a page; the same numbers go beside it as .json."
+    ),
 ) -> None:
     """Show which round is open, who is awaited, when each site was last online, and what was refused.
 
@@ -83,6 +86,12 @@ def status(
 
     if watch and as_json:
         raise FedcallError("--watch is for people, --json for programs; give one of them")
+    if html is not None:
+        from fedcall.reporting.dashboard import dashboard, dashboard_figures
+        from fedcall.reporting.pages import write_report
+
+        report = dashboard(state)
+        write_report(report, "dashboard.html", html, html.with_suffix(".json"), dashboard_figures(report))
     if as_json:
         typer.echo(json.dumps(study_status(state), indent=2))
         return
