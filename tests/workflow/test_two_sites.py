@@ -249,7 +249,7 @@ def test_aggregator_status__of_a_finished_study(consortium):
         "hillside": (2, 0),
     }
     refused = json.loads(consortium.coordinator.fedcall("quarantine", "list", "--state", "state", "--json"))
-    assert refused == {"quarantined_sites": [], "refused": []}
+    assert refused == {"quarantined_sites": [], "refused": [], "interventions": []}
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
