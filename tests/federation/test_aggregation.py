@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from fedcall.errors import FedcallError
 from fedcall.federation.aggregation import Contribution, Moments, next_global
 from fedcall.federation.study import AggregationTerms
 from fedcall.weights import write_weights
@@ -44,7 +45,8 @@ EXPECTED = {
 
 def contributions(folder, updates=UPDATES, patients=PATIENTS):
     for site, update in updates.items():
-        write_weights(folder / f"{site}.safetensors", update, {})
+        tensors = {name: tensor.astype(np.float32) for name, tensor in update.items()}
+        write_weights(folder / f"{site}.safetensors", tensors, {})
     return [Contribution(site, folder / f"{site}.safetensors", patients[site]) for site in updates]
 
 
@@ -59,6 +61,36 @@ def test_next_global__is_the_base_plus_the_step(tmp_path, strategy):
 def test_next_global__server_learning_rate_scales_the_step(tmp_path):
     found = next_global(BASE, contributions(tmp_path), AggregationTerms(server_learning_rate=0.5)).tensors
     np.testing.assert_allclose(found["head.weight"], BASE["head.weight"] + 0.5 * AVERAGE, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedadam"])
+def test_next_global__large_models_come_in_pieces_that_cut_through_tensors(tmp_path, strategy):
+    shapes = {"a": (3, 50_000), "b": (), "c": (0,), "d": (200_000,)}
+    generator = np.random.default_rng(8)
+    updates = {
+        site: {name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        for site in PATIENTS
+    }
+    base = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    found = next_global(base, contributions(tmp_path, updates), TERMS[strategy]).tensors
+    for name in shapes:
+        stacked = np.stack([updates[site][name].astype(np.float64) for site in sorted(updates)])
+        average = np.average(stacked, axis=0, weights=WEIGHTS)
+        expected = {"fedavg": average, "fedmedian": np.median(stacked, axis=0), "fedadam": adam_step(average)}
+        np.testing.assert_allclose(found[name], expected[strategy], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("harm", ["cut", "extended", "another model's"])
+def test_next_global__update_that_was_changed_on_disk_is_named(tmp_path, harm):
+    updates = contributions(tmp_path)
+    path = updates[3].update
+    if harm == "another model's":
+        write_weights(path, {"head.weight": np.zeros((3, 2), np.float32)}, {})
+    else:
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] if harm == "cut" else content + b"\0\0\0\0")
+    with pytest.raises(FedcallError, match=f"{path.name}.*restore it from your backup"):
+        next_global(BASE, updates, TERMS["fedavg"])
 
 
 @pytest.mark.parametrize("strategy", EXPECTED)

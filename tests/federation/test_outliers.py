@@ -173,6 +173,6 @@ def test_measure__is_the_geometry_of_all_tensors_in_chunks(tmp_path):
 
 def _write(folder: Path, name: str, update: np.ndarray) -> Path:
     path = folder / f"{name}.safetensors"
-    middle = len(update) // 3
+    middle, update = len(update) // 3, update.astype(np.float32)
     write_weights(path, {"b": update[:middle].reshape(2, -1), "a": update[middle:]}, {})
     return path

@@ -2,6 +2,9 @@
 
 Flower's strategies average whole models; here they get updates (local − global), so the global model they know is zero
 and what they return is the step to take. Weights are the declared patients, a public number.
+
+All strategies treat a model as one vector of coordinates, so they get it as one, in pieces: the bookkeeping that Flower
+does for each array of each site would else take longer than the averages of a small model.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +15,14 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, Krum, MultiKrum
-from safetensors import safe_open
 
 from fedcall.errors import FedcallError
+from fedcall.federation.flat_updates import FlatUpdate, flat_updates
 from fedcall.federation.study import AggregationTerms
 from fedcall.weights import read_weights, weights_digest, write_weights
 
 _WEIGHT = "num-examples"  # Flower's name; ours are the declared patients
+_PIECE = 1 << 18  # coordinates that a strategy looks at together: a median of 50 sites holds 100 MB of them
 _STRATEGIES: dict[str, Callable[[AggregationTerms], FedAvg]] = {
     "fedavg": lambda terms: FedAvg(),
     "fedmedian": lambda terms: FedMedian(),
@@ -85,20 +89,27 @@ def next_global(
     if not contributions:
         return NextGlobal(result, moments)
     ordered = sorted(contributions, key=lambda contribution: contribution.site)
+    updates = flat_updates([contribution.update for contribution in ordered])
+    layout = updates[0]
     strategy = _STRATEGIES[terms.strategy](terms)
     steps = moments.steps if moments else 0
     if isinstance(strategy, FedAdam):
-        _take_up(strategy, ordered[0], moments)
-    arrays, _ = strategy.aggregate_train(steps, [_reply(contribution) for contribution in ordered])
+        _take_up(strategy, layout, moments)
+    replies = [_reply(update, contribution.patients) for update, contribution in zip(updates, ordered, strict=True)]
+    arrays, _ = strategy.aggregate_train(steps, replies)
     assert arrays is not None
-    for name, average in arrays.items():
-        step = terms.server_learning_rate * average.numpy().astype(np.float64)
+    average = np.concatenate([arrays[piece].numpy() for piece in _pieces(layout)])
+    for name, step in layout.split(terms.server_learning_rate * average).items():
         result[name] = (result[name].astype(np.float64) + step).astype(result[name].dtype)
     if not isinstance(strategy, FedAdam):
         return NextGlobal(result)
     assert strategy.m_t is not None
     assert strategy.v_t is not None
-    return NextGlobal(result, Moments(strategy.m_t, strategy.v_t, steps + 1))
+    first, second = (
+        layout.split(np.concatenate([past[piece] for piece in _pieces(layout)]))
+        for past in (strategy.m_t, strategy.v_t)
+    )
+    return NextGlobal(result, Moments(first, second, steps + 1))
 
 
 def write_moments(path: Path, moments: Moments) -> str:
@@ -121,27 +132,32 @@ def read_moments(path: Path, digest: str) -> Moments:
     return Moments(first, second, int(tensors["steps"][0]))
 
 
-def _take_up(strategy: FedAdam, contribution: Contribution, moments: Moments | None) -> None:
+def _take_up(strategy: FedAdam, layout: FlatUpdate, moments: Moments | None) -> None:
     """Give fedadam its past; its round number is the count of its steps from 0, which corrects the moments' bias."""
-    with safe_open(contribution.update, framework="np") as file:
-        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (not a dict)
-    strategy.current_arrays = {name: np.zeros(shape) for name, shape in sorted(shapes.items())}
+    pieces = _pieces(layout)
+    strategy.current_arrays = {piece: np.zeros(stop - start) for piece, (start, stop) in pieces.items()}
     if moments:
-        strategy.m_t, strategy.v_t = dict(moments.first), dict(moments.second)
+        first, second = layout.join(moments.first), layout.join(moments.second)
+        strategy.m_t = {piece: first[start:stop] for piece, (start, stop) in pieces.items()}
+        strategy.v_t = {piece: second[start:stop] for piece, (start, stop) in pieces.items()}
 
 
-class _FileArray(Array):
-    """A tensor of an update that is read when a strategy asks for it: one site at a time is in memory."""
+def _pieces(layout: FlatUpdate) -> dict[str, tuple[int, int]]:
+    """Return the pieces in which updates are handed over: the first and last coordinate of each, by name."""
+    return {str(start): (start, min(start + _PIECE, layout.size)) for start in range(0, layout.size, _PIECE)}
 
-    def __init__(self, path: Path, name: str, shape: Sequence[int]) -> None:
-        super().__init__(dtype="float64", shape=tuple(shape), stype="numpy.ndarray", data=b"")
-        self._place = path, name
+
+class _Piece(Array):
+    """Coordinates of an update that are read when a strategy asks for them."""
+
+    def __init__(self, update: FlatUpdate, start: int, stop: int) -> None:
+        super().__init__(dtype="float64", shape=(stop - start,), stype="numpy.ndarray", data=b"")
+        self._place = update, start, stop
 
     def numpy(self) -> Any:
-        """Return the tensor: float64."""
-        path, name = self._place
-        with safe_open(path, framework="np") as file:
-            return file.get_tensor(name).astype(np.float64)
+        """Return the coordinates: float64."""
+        update, start, stop = self._place
+        return update.read(start, stop)
 
 
 class _Reply:
@@ -154,9 +170,8 @@ class _Reply:
         return False
 
 
-def _reply(contribution: Contribution) -> Any:
+def _reply(update: FlatUpdate, patients: int) -> Any:
     arrays = ArrayRecord()  # filled one by one: made from a dictionary, it would copy what the arrays hold
-    with safe_open(contribution.update, framework="np") as file:
-        for name in sorted(file.keys()):
-            arrays[name] = _FileArray(contribution.update, name, file.get_slice(name).get_shape())
-    return _Reply(RecordDict({"arrays": arrays, "metrics": MetricRecord({_WEIGHT: contribution.patients})}))
+    for piece, (start, stop) in _pieces(update).items():
+        arrays[piece] = _Piece(update, start, stop)
+    return _Reply(RecordDict({"arrays": arrays, "metrics": MetricRecord({_WEIGHT: patients})}))

@@ -14,13 +14,12 @@ other's outlier), and half of the sites or more acting together. docs/threat-mod
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
 
+from fedcall.federation.flat_updates import flat_updates
 from fedcall.privacy.terms import Mechanism
 
 _CHUNK = 1 << 16  # coordinates looked at together: 50 sites take 26 MB
@@ -229,9 +228,6 @@ def _largest_noise(z: float, parameters: int, mechanism: Mechanism) -> float:
 
 def _chunks(updates: Sequence[Path]) -> Iterator[np.ndarray]:
     """Yield the same coordinates of all updates: float64, shape (sites, up to 65,536)."""
-    with ExitStack() as stack:
-        files = [stack.enter_context(safe_open(path, framework="np")) for path in updates]
-        for name in sorted(files[0].keys()):
-            tensors = [file.get_tensor(name).reshape(-1) for file in files]
-            for start in range(0, tensors[0].size, _CHUNK):
-                yield np.stack([tensor[start : start + _CHUNK] for tensor in tensors]).astype(np.float64)
+    flat = flat_updates(updates)
+    for start in range(0, flat[0].size, _CHUNK):
+        yield np.stack([update.read(start, start + _CHUNK) for update in flat])
