@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fedcall.privacy import clipping
 from fedcall.privacy.clipping import GRID, clip_units, from_grid, grid_sum, norm_of, row_norms, to_grid
 
 ANYTHING = st.floats(width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1e38, 1e-45, 0.1])
@@ -48,6 +49,12 @@ def test_to_grid__shrinks_a_row_that_rounding_left_too_long():
     grid = to_grid(row, 1.0)
     assert exact_norm_is_within_grid(grid[0], "l2")
     np.testing.assert_allclose(grid[0], GRID / 2, atol=2)
+
+
+def test_grid_sum__shrinks_a_row_whose_norm_was_rounded_down(monkeypatch):
+    monkeypatch.setattr(clipping, "row_norms", lambda rows, norm: row_norms(rows, norm) * (1 - 1e-8))
+    row = np.random.default_rng(1).normal(size=(1, 20_000))
+    assert exact_norm_is_within_grid(grid_sum(row, 0.7), "l2")
 
 
 def test_to_grid__refuses_rows_that_were_not_clipped():

@@ -110,9 +110,24 @@ def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.n
     total = np.zeros(gradients.shape[1], np.int64)
     chunk = max(1, CHUNK_VALUES // max(1, gradients.shape[1]))
     for start in range(0, len(gradients), chunk):
-        clipped = clip_units(gradients[start : start + chunk], clip_norm, norm)
-        total += to_grid(clipped, clip_norm, norm).sum(axis=0, dtype=np.int64)
+        total += _points(gradients[start : start + chunk], clip_norm, norm).sum(axis=0).astype(np.int64)
     return total
+
+
+def _points(gradients: np.ndarray, clip_norm: float, norm: Norm) -> np.ndarray:
+    """Return `to_grid(clip_units(gradients))` as float64, in one pass for units of an ordinary norm.
+
+    The fit of each row is checked exactly; a row that is not finite, or does not fit, goes the careful way.
+    """
+    points = gradients.astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = row_norms(points, norm)
+        points *= (GRID / np.maximum(norms, clip_norm))[:, None]
+    np.trunc(points, out=points)
+    careful = np.flatnonzero(~(np.isfinite(norms) & _fits(points, norm)))
+    if len(careful):
+        points[careful] = to_grid(clip_units(gradients[careful], clip_norm, norm), clip_norm, norm)
+    return points
 
 
 def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:

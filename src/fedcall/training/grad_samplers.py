@@ -6,7 +6,6 @@ rows and positions. So a gradient per patient costs less than a gradient per row
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,36 +38,34 @@ class UnitGradSampleModule(GradSampleModule):
 
     def add_hooks(self, **options: Any) -> None:
         """Register forward hooks that keep inputs and outputs of all layers with trainable parameters."""
-        # Hides the class's table: bags need other samplers than rows.
-        self.GRAD_SAMPLERS = {kind: partial(sampler, self.rows_per_unit) for kind, sampler in UNIT_SAMPLERS.items()}
-        self._outputs: list[tuple[nn.Module, Tensor]] = []
-        self._module.autograd_grad_sample_hooks = []
-        self.autograd_grad_sample_hooks = self._module.autograd_grad_sample_hooks
+        # Hides the class's table, by which Opacus walks the layers: bags need other samplers than rows.
+        self.GRAD_SAMPLERS = UNIT_SAMPLERS
+        self._calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._module.autograd_grad_sample_hooks = self.autograd_grad_sample_hooks = []
         for layer in self.iterate_submodules(self._module):
-            if type(layer) not in self.GRAD_SAMPLERS:
+            if type(layer) not in UNIT_SAMPLERS:
                 raise NotImplementedError(f"no per-unit gradient for a layer of type {type(layer).__name__}")
-            self.autograd_grad_sample_hooks.append(layer.register_forward_hook(self.capture_activations_hook))
-            self.autograd_grad_sample_hooks.append(layer.register_forward_hook(self._capture_output_hook))
+            self.autograd_grad_sample_hooks.append(layer.register_forward_hook(self._capture_call_hook))
         self.enable_hooks()
 
     def backward(self, loss: Tensor) -> None:
         """Set `grad_sample`, shape (units, *parameter), of all trainable parameters."""
-        layers, outputs = zip(*self._outputs, strict=True)
-        self._outputs = []
-        for layer, gradient in zip(layers, torch.autograd.grad(loss, outputs), strict=True):
-            self.capture_backprops_hook(layer, None, (gradient,), loss_reduction="sum", batch_first=True)
+        # Opacus' own hook copies each sample into zeros first, for layers that run several times a pass.
+        calls, self._calls = self._calls, []
+        backprops = torch.autograd.grad(loss, [output for _, _, output in calls])
+        samples: dict[nn.Parameter, Tensor] = {}
+        for (layer, inputs, _), backprop in zip(calls, backprops, strict=True):
+            for parameter, sample in UNIT_SAMPLERS[type(layer)](self.rows_per_unit, layer, inputs, backprop).items():
+                samples[parameter] = samples[parameter] + sample if parameter in samples else sample
+        for parameter, sample in samples.items():
+            parameter.grad_sample = sample  # type: ignore[attr-defined]
 
-    def rearrange_grad_samples(self, *, module: nn.Module, backprops: Tensor, **options: Any) -> tuple[Any, Tensor]:
-        """Announce the number of units, for which Opacus allocates, and leave the rest to it."""
-        module.max_batch_len = backprops.shape[0] // self.rows_per_unit  # type: ignore[assignment]
-        return super().rearrange_grad_samples(module=module, backprops=backprops, **options)
-
-    def _capture_output_hook(self, layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _capture_call_hook(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if self.hooks_enabled and layer.training and torch.is_grad_enabled():
-            self._outputs.append((layer, output))
+            self._calls.append((layer, inputs[0].detach(), output))
 
 
-def conv1d_gradients(rows: int, layer: nn.Conv1d, activations: list[Tensor], backprops: Tensor) -> dict:
+def conv1d_gradients(rows: int, layer: nn.Conv1d, inputs: Tensor, backprops: Tensor) -> dict:
     """Return gradients per unit of a Conv1d without groups or dilation: {parameter: (units, *shape)}."""
     if layer.groups != 1 or layer.dilation != (1,) or isinstance(layer.padding, str):
         raise NotImplementedError("Conv1d with groups, dilation or named padding")
@@ -76,43 +73,44 @@ def conv1d_gradients(rows: int, layer: nn.Conv1d, activations: list[Tensor], bac
     gradients = {}
     if layer.weight.requires_grad:
         # Rows lie end to end, each with its padding; where a tap would reach into the next row, backprops are zero.
-        inputs = _fuse(functional.pad(activations[0], (padding, padding)), rows)
-        length = activations[0].shape[2] + 2 * padding
-        spread = backprops.new_zeros((*backprops.shape[:2], length))
-        spread[:, :, : stride * backprops.shape[2] : stride] = backprops
-        outputs = _fuse(spread, rows)
-        span = inputs.shape[2] - kernel + 1
-        taps = [
-            torch.bmm(outputs[:, :, :span], inputs[:, :, tap : tap + span].transpose(1, 2)) for tap in range(kernel)
-        ]
-        gradients[layer.weight] = torch.stack(taps, 3)
+        length = inputs.shape[2] + 2 * padding
+        padded = _end_to_end(inputs, rows, length, start=padding)
+        spread = _end_to_end(backprops, rows, length, stride=stride)
+        span = padded.shape[2] - kernel + 1
+        taps = padded.new_empty((len(padded), kernel, *layer.weight.shape[:2]))
+        for tap in range(kernel):
+            taps[:, tap] = torch.bmm(spread[:, :, :span], padded[:, :, tap : tap + span].transpose(1, 2))
+        gradients[layer.weight] = taps.movedim(1, 3)
     if layer.bias is not None and layer.bias.requires_grad:
         gradients[layer.bias] = backprops.sum(2).unflatten(0, (-1, rows)).sum(1)
     return gradients
 
 
-def _fuse(values: Tensor, rows: int) -> Tensor:
-    """Return (rows of all units, channels, positions) as (units, channels, rows · positions)."""
-    return values.unflatten(0, (-1, rows)).transpose(1, 2).flatten(2)
+def _end_to_end(values: Tensor, rows: int, length: int, start: int = 0, stride: int = 1) -> Tensor:
+    """Return (rows of all units, channels, positions) as (units, channels, rows · length), zero between the values."""
+    by_unit = values.unflatten(0, (-1, rows)).transpose(1, 2)
+    result = values.new_zeros((*by_unit.shape[:3], length))
+    result[..., start : start + stride * values.shape[2] : stride] = by_unit
+    return result.flatten(2)
 
 
-def group_norm_gradients(rows: int, layer: nn.GroupNorm, activations: list[Tensor], backprops: Tensor) -> dict:
+def group_norm_gradients(rows: int, layer: nn.GroupNorm, inputs: Tensor, backprops: Tensor) -> dict:
     """Return gradients per unit of a GroupNorm: {parameter: (units, channels)}."""
     gradients = {}
     if layer.weight.requires_grad:
-        normalised = functional.group_norm(activations[0], layer.num_groups, eps=layer.eps)
+        normalised = functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
         gradients[layer.weight] = (normalised * backprops).sum(2).unflatten(0, (-1, rows)).sum(1)
     if layer.bias.requires_grad:
         gradients[layer.bias] = backprops.sum(2).unflatten(0, (-1, rows)).sum(1)
     return gradients
 
 
-def linear_gradients(rows: int, layer: nn.Linear, activations: list[Tensor], backprops: Tensor) -> dict:
+def linear_gradients(rows: int, layer: nn.Linear, inputs: Tensor, backprops: Tensor) -> dict:
     """Return gradients per unit of a Linear layer on (rows, features): {parameter: (units, *shape)}."""
     by_unit = backprops.unflatten(0, (-1, rows))
     gradients = {}
     if layer.weight.requires_grad:
-        gradients[layer.weight] = torch.bmm(by_unit.transpose(1, 2), activations[0].unflatten(0, (-1, rows)))
+        gradients[layer.weight] = torch.bmm(by_unit.transpose(1, 2), inputs.unflatten(0, (-1, rows)))
     if layer.bias is not None and layer.bias.requires_grad:
         gradients[layer.bias] = by_unit.sum(1)
     return gradients
