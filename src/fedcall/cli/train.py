@@ -24,11 +24,12 @@ def train_public(
     Example: fedcall train-public --terms study.yaml --output initial.safetensors public/examples/NA12878.safetensors
     """
     from fedcall.federation.study import read_study_terms
+    from fedcall.progress import progress
     from fedcall.training.public import train_on_public_examples
 
     model_terms = read_study_terms(terms).model
-    with _progress("public training") as (set_total, advance):
-        train_on_public_examples(model_terms, examples or [], output, set_total, advance)
+    with progress("public training", unit="steps") as done:
+        train_on_public_examples(model_terms, examples or [], output, done.set_total, done.advance)
     typer.echo(f"initial model  {output}   ({len(examples or [])} public patients)")
 
 
@@ -59,13 +60,24 @@ def train_round(
     examples/*.safetensors
     """
     from fedcall.federation.study import read_study
+    from fedcall.progress import progress
     from fedcall.training import rounds
 
     signed = read_study(study)
-    with _progress("private steps") as (set_total, advance):
-        set_total(signed.privacy.steps_per_round)
+    with progress("private training", signed.privacy.steps_per_round, "steps") as done:
         outcome = rounds.train_round(
-            signed, site, round_number, keys, model, examples, ledger, update, claim, device, advance, receipt or ()
+            signed,
+            site,
+            round_number,
+            keys,
+            model,
+            examples,
+            ledger,
+            update,
+            claim,
+            device,
+            done.advance,
+            receipt or (),
         )
     # Public facts only: logs are shared more freely than data.
     typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")
@@ -79,23 +91,3 @@ def train_round(
             f"epsilon  {outcome.claim.epsilon:.3f} per {signed.privacy.unit} at delta {signed.privacy.delta:g},"
             f" by this study so far ({limit})"
         )
-
-
-def _progress(label: str):
-    """Return a context of (set_total, advance): a transient bar on a terminal, silent elsewhere."""
-    import sys
-    from contextlib import contextmanager
-
-    @contextmanager
-    def bar():
-        if not sys.stderr.isatty():
-            yield (lambda total: None), (lambda: None)
-            return
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(transient=True, console=Console(stderr=True)) as progress:
-            task = progress.add_task(label, total=None)
-            yield (lambda total: progress.update(task, total=total)), (lambda: progress.advance(task))
-
-    return bar()

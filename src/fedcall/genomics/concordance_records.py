@@ -13,6 +13,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.reads import reference_contigs, shared_contigs, widen_regions
+from fedcall.progress import tracked
 
 Region = tuple[str, int, int]
 Kind = Literal["snps", "indels"]
@@ -101,7 +102,8 @@ def read_variants(path: Path, reference: Path, regions: Sequence[Region], sample
         _normalise(path, reference, chosen, normal)
         with pysam.VariantFile(normal) as records:
             inside = _Inside(regions)
-            return _merge(variant for variant in _variants(records) if inside(variant))
+            variants = tracked(_variants(records), f"reading {path.name}", "variants")
+            return _merge(variant for variant in variants if inside(variant))
 
 
 def _column(path: Path, reference: Path, regions: Sequence[Region], sample: str | None) -> str:

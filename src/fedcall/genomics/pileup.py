@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -49,6 +49,7 @@ from fedcall.genomics.reads import (
 from fedcall.genomics.realignment import fit_indels
 from fedcall.genomics.scalars import count_neighbours, summarise
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
+from fedcall.progress import progress
 
 STRETCH_LENGTH = 500_000
 """Bases worked on at once: bounds memory to some 100 MB at 30x."""
@@ -156,9 +157,9 @@ def extract_examples(
     work = partial(extract_stretch, source)
     if threads > 1 and len(stretches) > 1:
         with ProcessPoolExecutor(min(threads, len(stretches)), mp_context=get_context("fork")) as pool:
-            parts = list(pool.map(work, stretches))
+            parts = _collect(pool.map(work, stretches), stretches)
     else:
-        parts = [work(stretch) for stretch in stretches]
+        parts = _collect(map(work, stretches), stretches)
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
     return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
 
@@ -222,6 +223,17 @@ def extract_stretch(source: Source, stretch: Stretch) -> Examples:
     candidates = everything.take(rows)
     evidence = collect_evidence(records, candidates, fits, reference, start)
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
+
+
+def _collect(parts: Iterable[Examples], stretches: Sequence[Stretch]) -> list[Examples]:
+    """Return the examples of all stretches, and show how many bases are done while they come."""
+    lengths = [sum(end - start for start, end in stretch.regions) / 1e6 for stretch in stretches]
+    collected = []
+    with progress("pileup", round(sum(lengths), 2), "Mb") as done:
+        for part, length in zip(parts, lengths, strict=True):
+            collected.append(part)
+            done.advance(length)
+    return collected
 
 
 def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: str, start: int) -> np.ndarray:

@@ -30,6 +30,7 @@ from fedcall.genomics.simulate_reads import (
     hidden_copies,
     sequence,
 )
+from fedcall.progress import tracked
 
 MARGIN = 2 * READ_LENGTH  # bases at both ends of the contig where depth is still rising
 FASTA_WIDTH = 60
@@ -67,11 +68,11 @@ def simulate_cohort(cohort: SimulatedCohort, output: Path, threads: int = 1) -> 
     write_text(output / "regions.bed", f"{CONTIG}\t{MARGIN}\t{length - MARGIN}\n")
     jobs = [(index, patient, split != "public") for index, (patient, _, split) in enumerate(cohort.rows)]
     if threads == 1:
-        for job in jobs:
+        for job in tracked(jobs, "simulation", "patients"):
             _write_patient(world, cohort, output, *job)
     else:
         with ProcessPoolExecutor(threads, initializer=_start_worker, initargs=(cohort, output)) as pool:
-            for _ in pool.map(_work, jobs, chunksize=4):
+            for _ in tracked(pool.map(_work, jobs, chunksize=4), "simulation", "patients", len(jobs)):
                 pass
     rows = [
         (patient, site, f"{patient}.bam", f"{patient}.truth.vcf.gz", "regions.bed", split)

@@ -15,6 +15,7 @@ from fedcall.genomics.concordance_haplotypes import Fetch, Verdict, match
 from fedcall.genomics.concordance_records import Variant, read_variants
 from fedcall.genomics.labels import label_types
 from fedcall.genomics.reads import check_alignments, open_alignments, open_reference, read_regions
+from fedcall.progress import tracked
 
 FLANK = 20
 """Bases drawn on each side of an error."""
@@ -116,10 +117,8 @@ def worst_errors(
         def fetch(contig: str, start: int, end: int) -> str:
             return bases.fetch(contig, start, end).upper()
 
-        errors = [
-            _draw(variant, kind, copies, reads, bases)
-            for variant, kind, copies in _errors(true_variants, called, fetch)
-        ]
+        found = list(_errors(true_variants, called, fetch))
+        errors = [_draw(*error, reads, bases) for error in tracked(found, "drawing errors", "errors")]
     errors.sort(key=lambda error: -error.severity)  # stable: equal ones stay in the order of the genome
     return WorstErrors(errors_in_all=len(errors), errors=tuple(errors[:limit]))
 

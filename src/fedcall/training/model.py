@@ -13,6 +13,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.study import ModelTerms
 from fedcall.genomics.encoding import INPUT_CHANNELS, encode
 from fedcall.genomics.examples import CENTRE, SCALARS, Examples
+from fedcall.progress import progress
 from fedcall.weights import Weights, read_weights, write_weights
 
 ARCHITECTURE = "pileup_residual"
@@ -176,12 +177,14 @@ def posteriors(model: nn.Module, examples: Examples, batch_rows: int = 1024) -> 
     """
     result = np.empty((len(examples), CLASSES), np.float32)
     device = next(model.parameters()).device
-    with single_threaded(), torch.inference_mode():
+    rows_done = progress("calling", len(examples), "candidates")
+    with single_threaded(), torch.inference_mode(), rows_done as done:
         for start in range(0, len(examples), batch_rows):
             rows = np.arange(start, min(start + batch_rows, len(examples)))
             inputs = [torch.from_numpy(array).to(device) for array in encode(examples, rows)]
             logits = model(*(_padded(tensor, batch_rows) for tensor in inputs))
             result[rows] = torch.softmax(logits[: len(rows)], 1).cpu().numpy()
+            done.advance(len(rows))
     return result
 
 
