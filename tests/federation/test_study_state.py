@@ -9,10 +9,13 @@ from safetensors.numpy import save
 
 from fedcall.documents import verify
 from fedcall.errors import FedcallError
+from fedcall.federation import admission
 from fedcall.federation.claims import Receipt
 from fedcall.federation.operation import refusal, refusals, release_site, study_status
 from fedcall.federation.study_state import StudyState
 from fedcall.keys import read_signing_key
+from fedcall.privacy.accounting import compose, study_epsilon
+from fedcall.privacy.terms import PrivacyTerms
 from fedcall.weights import read_weights
 
 
@@ -57,6 +60,24 @@ def test_study_state__same_upload_same_receipt(consortium):
     _answer(consortium, state, "south")
     state.close_round_if_due()
     assert _answer(consortium, _state(consortium), "north")[0] == first, "also after a restart, also when it is closed"
+
+
+def test_study_state__prepared_before_a_site_comes(tmp_path, monkeypatch):
+    """Composing a privacy loss takes seconds the first time; a site that uploads must not wait for it, in any round."""
+    terms = PrivacyTerms(noise_multiplier=2.0625, steps_per_round=2, delta=1e-2, max_epsilon=3.0)  # of no other test
+    consortium = make_consortium(tmp_path, rounds=2, privacy=terms)
+    answers = [(site, number) for number in (1, 2) for site in ("north", "south")]
+    state = _state(consortium)
+    claimed = {number: study_epsilon(terms, number).pld for number in (1, 2)}
+    composed = []
+    monkeypatch.setattr(admission, "compose", lambda *events: composed.append(events) or compose(*events))
+    state.prepare()
+    for site, number in answers:
+        before = len(composed)
+        assert _answer(consortium, state, site, number, {"epsilon": claimed[number]})[1].status == "accepted"
+        assert len(composed) == before, f"{site} waited in round {number}"
+        state.close_round_if_due()
+    assert len(composed) == 2, "once for each round, whatever the number of sites"
 
 
 def test_study_state__second_answer_does_not_replace_the_first(consortium):

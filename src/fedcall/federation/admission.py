@@ -30,7 +30,7 @@ from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.privacy.update_noise import largest_share_deviation
 
-__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge"]
+__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare"]
 
 MAX_CLAIM_BYTES = 64 * 1024
 _SENTENCE_LENGTH = 300
@@ -112,6 +112,14 @@ def judge(
         return replace(decision, reason=refusal.reason, sentence=_readable(refusal.sentence))
     spent = "" if decision.epsilon is None else f"; cumulative epsilon {decision.epsilon:.4g}"
     return replace(decision, reason="ok", sentence=f"accepted{spent}")
+
+
+def prepare(study: Study, history: History) -> None:
+    """Compute ahead what the next honest update of a site will have cost in all, which takes seconds the first time.
+
+    It decides nothing: `judge` asks for the same composition of the same events and finds it done.
+    """
+    _spent(study, {**(history.releases or {}), "": study.privacy})
 
 
 def _identify(study: Study, site: str, signed: bytes) -> Claim:

@@ -214,6 +214,7 @@ def _serve_once(
         state=str(Path(options.state).resolve()),
     )
     with superlink(folder, inside, port) as link, gate(gate_options, listener) as door:
+        state.prepare()  # while Flower starts
         wait_until_healthy(link, address, inside.authority)
 
         def should_stop() -> bool:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, read_unverified, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.admission import MAX_CLAIM_BYTES, Decision, History, OpenRound, judge
+from fedcall.federation.admission import MAX_CLAIM_BYTES, Decision, History, OpenRound, judge, prepare
 from fedcall.federation.admission_log import AdmissionLog, Decided, Fetched, Opened, PutOut, extract
 from fedcall.federation.aggregation import (
     Contribution,
@@ -177,6 +177,12 @@ class StudyState:
         self._store_receipt(decided)
         return self._receipt(decided)
 
+    def prepare(self) -> None:
+        """Compute ahead what answering the open round takes, so that no site waits for it."""
+        if not self.is_done:
+            for site in self.study.sites:
+                prepare(self.study, History(releases=self.log.site(site.name).releases))
+
     def close_round_if_due(self) -> bool:
         """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed."""
         self.log.catch_up()
@@ -201,6 +207,7 @@ class StudyState:
         for outlier in outliers:
             self._store_receipt(self.log.site(outlier.site).settled[number])
         self._base = read_weights(self.model_path(number + 1))
+        self.prepare()
         return True
 
     def mark_fetched(self, site: str) -> None:
