@@ -5,15 +5,18 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 from consortium import make_consortium
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, PushMessagesRequest
 from flwr.proto.message_pb2 import ObjectTree
@@ -178,6 +181,38 @@ def test_fetch__one_line_for_wrong_authority_and_for_plain_http(service, tmp_pat
             assert "\n" not in str(refusal.value)
         finally:
             server.kill()
+
+
+@pytest.mark.parametrize(("first_day", "last_day"), [(-9, -1), (1, 9)], ids=["expired", "not yet valid"])
+def test_fetch__one_line_for_a_certificate_of_another_time(service, tmp_path, first_day, last_day):
+    """By the aggregator's own authority, at the right address; only the time is wrong."""
+    tls = service.consortium.state / "tls"
+    authority_key = serialization.load_pem_private_key((tls / "ca.key").read_bytes(), None)
+    good = x509.load_pem_x509_certificate((tls / "server.crt").read_bytes())
+    today = datetime.now(UTC)
+    builder = x509.CertificateBuilder(good.issuer, good.subject, good.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(today + timedelta(first_day)).not_valid_after(today + timedelta(last_day))
+    for extension in good.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    stale = tmp_path / "stale.crt"
+    stale.write_bytes(builder.sign(authority_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(stale, tls / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=_greet_with, args=(context, listener), daemon=True).start()
+        visitor = service.visitor("north", f"127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(FedcallError, match="certificate has expired or is not yet valid") as refusal:
+            fetch_global(visitor, 1, tmp_path / "never")
+    assert "\n" not in str(refusal.value)
+    assert "not signed by" not in str(refusal.value)
+
+
+def _greet_with(context: ssl.SSLContext, listener: socket.socket) -> None:
+    with suppress(OSError):  # a client that does not trust the certificate hangs up; the test closes the listener
+        while True:
+            connection, _ = listener.accept()
+            with suppress(OSError), context.wrap_socket(connection, server_side=True):
+                pass
 
 
 def wait_for(address: str) -> None:

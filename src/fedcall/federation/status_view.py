@@ -2,6 +2,7 @@
 
 import datetime
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,10 @@ def show(state: Path) -> None:
 
 def show_live(state: Path) -> None:
     """Show the status until Ctrl-C, looking every second."""
-    with Live(_view(state), console=_console(), auto_refresh=False) as live:
-        try:
-            while True:
-                time.sleep(_EVERY_SECONDS)
-                live.update(_view(state), refresh=True)
-        except KeyboardInterrupt:
-            return
+    with suppress(KeyboardInterrupt), Live(_view(state), console=_console(), auto_refresh=False) as live:
+        while True:
+            time.sleep(_EVERY_SECONDS)
+            live.update(_view(state), refresh=True)
 
 
 def _console() -> Console:
