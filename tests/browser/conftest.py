@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, ViewportSize, sync_playwright
 from fedcall.documents import Document
 from fedcall.genomics.worst_errors import CallError, DrawnRead, WorstErrors
 from fedcall.keys import read_secret
-from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_errors, read_results
+from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
+from fedcall.reporting.evaluation_inputs import read_errors, read_results
 from fedcall.reporting.ledger_facts import read_ledger
 from fedcall.reporting.pages import write_report
 from fedcall.reporting.privacy_report import privacy_figures, privacy_report

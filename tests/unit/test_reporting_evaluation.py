@@ -13,8 +13,9 @@ from fedcall.federation.study import Study
 from fedcall.genomics.concordance import read_concordance
 from fedcall.genomics.concordance_pool import interval, pool
 from fedcall.genomics.worst_errors import CallError, DrawnRead, WorstErrors
-from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_errors, read_results
+from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
 from fedcall.reporting.evaluation_documents import EvaluationReport
+from fedcall.reporting.evaluation_inputs import read_errors, read_results
 from fedcall.reporting.pages import render, to_json
 from fedcall.reporting.schemas import report_schema
 from reporting_page import shown_values

@@ -102,7 +102,8 @@ def evaluation(
     results/demo/*/concordance/*/*.json
     """
     from fedcall.federation.study import read_study
-    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report, read_errors, read_results
+    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
+    from fedcall.reporting.evaluation_inputs import read_errors, read_results
     from fedcall.reporting.pages import write_report
 
     document = evaluation_report(read_study(study), read_results(concordances), read_errors(errors) if errors else None)

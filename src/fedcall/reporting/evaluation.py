@@ -2,29 +2,25 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from scipy.stats import binomtest
 
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
-from fedcall.genomics.concordance import CalibrationBin, Concordance, read_concordance
+from fedcall.genomics.concordance import CalibrationBin, Concordance
 from fedcall.genomics.concordance_figures import Figures
-from fedcall.genomics.concordance_pool import Figure, difference_interval, interval, pool
+from fedcall.genomics.concordance_pool import Figure, interval, pool
 from fedcall.genomics.strata import CALLS_ONLY, TRUTH_ONLY
-from fedcall.genomics.worst_errors import WorstErrors, read_worst_errors
+from fedcall.genomics.worst_errors import WorstErrors
+from fedcall.progress import tracked
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
 from fedcall.reporting.evaluation_documents import (
-    CALLERS,
     CalibrationPoint,
     Caller,
     CallerFigures,
-    Difference,
     EvaluationReport,
-    Gate,
     Measure,
     PatientError,
     Scope,
@@ -33,6 +29,8 @@ from fedcall.reporting.evaluation_documents import (
     Type,
     caller_name,
 )
+from fedcall.reporting.evaluation_gate import headline, judge
+from fedcall.reporting.evaluation_inputs import Result, callers_of, of_caller
 from fedcall.reporting.pileup_drawing import draw_pileup
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
@@ -40,70 +38,6 @@ from fedcall.run import PUBLIC
 
 DRAWN_ERRORS = 50
 UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen
-GATE_RULE = (
-    "The jointly trained model is to be used only if its F1 over all variants of public people who trained no model is"
-    " not below that of the model it started from. Public people, because choosing between models by hospitals'"
-    " patients would tell something about them, outside every epsilon."
-)
-UNJUDGED = (
-    "Which model to use cannot be judged: this study has no held-out public people with a truth (split 'holdout' in the"
-    " sheet 'public_samples', such as reference material sequenced by the hospitals)."
-)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One patient's concordance, and where it belongs."""
-
-    site: str
-    caller: Caller
-    patient: str
-    concordance: Concordance
-
-
-def read_results(paths: Sequence[Path]) -> list[Result]:
-    """Read concordances; the path …/SITE/concordance/CALLER/PATIENT.json names them.
-
-    Raises
-    ------
-    FedcallError
-        If a path or file is not of that form, or a caller lacks a patient that another caller has.
-    """
-    results = []
-    for path in map(Path, paths):
-        parts = path.absolute().parts
-        if len(parts) < 5 or parts[-3] != "concordance" or path.suffix != ".json":
-            raise FedcallError(f"{path}: expected …/SITE/concordance/CALLER/PATIENT.json, which names site and caller")
-        caller = next((known for known in CALLERS if known == parts[-2]), None)
-        if caller is None:
-            raise FedcallError(f"{path}: unknown caller '{parts[-2]}' (allowed: {', '.join(CALLERS)})")
-        results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
-    if not results:
-        raise FedcallError("no concordance was given; name at least one …/SITE/concordance/CALLER/PATIENT.json")
-    results.sort(key=lambda result: (result.site, result.patient))  # the same order for every caller
-    everyone = {(result.site, result.patient) for result in results}
-    for caller in _callers(results):
-        own = {(result.site, result.patient) for result in results if result.caller == caller}
-        for site, patient in sorted(everyone - own):
-            raise FedcallError(f"{site}/concordance/{caller}/{patient}.json: not given, so callers cannot be compared")
-    return results
-
-
-def read_errors(paths: Sequence[Path]) -> dict[tuple[str, str], WorstErrors]:
-    """Read the errors of the final model's calls by site and patient; the path …/SITE/errors/PATIENT.json names them.
-
-    Raises
-    ------
-    FedcallError
-        If a path or file is not of that form.
-    """
-    found = {}
-    for path in map(Path, paths):
-        parts = path.absolute().parts
-        if len(parts) < 4 or parts[-2] != "errors" or path.suffix != ".json":
-            raise FedcallError(f"{path}: expected …/SITE/errors/PATIENT.json, which names site and patient")
-        found[parts[-3], path.stem] = read_worst_errors(path)
-    return found
 
 
 def evaluation_report(
@@ -121,7 +55,7 @@ def evaluation_report(
     FedcallError
         If a site is not part of the study, or the final or the initial model is missing.
     """
-    callers = _callers(results)
+    callers = callers_of(results)
     public = [result for result in results if result.site == PUBLIC]
     results = [result for result in results if result.site != PUBLIC] or public
     for needed in ("final", "initial"):
@@ -133,17 +67,18 @@ def evaluation_report(
     for result in results:
         if result.site != PUBLIC:
             study.site(result.site)
-    pooled = {caller: pool(_of(results, caller)) for caller in callers}
-    scopes = (
-        _scope(None, results, callers),
-        *(_scope(site, own, callers) for site, own in by_site.items() if own),
-        *([_scope(PUBLIC, public, callers)] if public else []),
-    )
+    pooled = {caller: pool(of_caller(results, caller)) for caller in callers}
+    groups = [
+        (None, results),
+        *((site, own) for site, own in by_site.items() if own),
+        *([(PUBLIC, public)] if public else []),
+    ]
+    scopes = tuple(_scope(site, own, callers) for site, own in tracked(groups, "evaluation", "groups"))
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
-    gate = _gate(next((scope for scope in scopes if scope.site == PUBLIC), None), public, fresh)
+    gate = judge(next((scope for scope in scopes if scope.site == PUBLIC), None), public, fresh)
     return EvaluationReport(
         study=study_facts(study),
-        sentence=_sentence(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
+        sentence=headline(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
         gate=gate,
         initial_is_fresh=fresh,
         noise_multiplier=study.privacy.noise_multiplier,
@@ -194,19 +129,10 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
     }
 
 
-def _callers(results: Sequence[Result]) -> tuple[Caller, ...]:
-    found = {result.caller for result in results}
-    return tuple(caller for caller in CALLERS if caller in found)
-
-
-def _of(results: Sequence[Result], caller: Caller) -> list[Concordance]:
-    return [result.concordance for result in results if result.caller == caller]
-
-
 def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller]) -> Scope:
     rows = []
     for caller in callers:
-        concordances = _of(results, caller)
+        concordances = of_caller(results, caller)
         pooled = pool(concordances)
         kinds: tuple[tuple[Type, Figures | None], ...] = (
             ("snps", pooled.snps),
@@ -233,80 +159,6 @@ def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[
         calls=found.tp_calls + found.fp,
         genotype_errors=found.genotype_errors,
     )
-
-
-def _gate(scope: Scope | None, public: Sequence[Result], fresh: bool) -> Gate:
-    rows = {row.caller: row.f1 for row in scope.figures if row.type == "all"} if scope else {}
-    final, initial = rows.get("final"), rows.get("initial")
-    if scope is None or final is None or initial is None or final.value is None or initial.value is None:
-        return Gate(
-            passes=None,
-            recommended=None,
-            model=None,
-            people=0,
-            rule=GATE_RULE,
-            verdict=UNJUDGED,
-            final_f1=None,
-            initial_f1=None,
-            difference=Difference(value=None, low=None, high=None),
-        )
-    passes = final.value >= initial.value
-    low, high = difference_interval(_of(public, "final"), _of(public, "initial"), "all") or (None, None)
-    difference = Difference(value=final.value - initial.value, low=low, high=high)
-    people = f"{scope.patients} public {'person' if scope.patients == 1 else 'people'} who trained no model"
-    relation = "not below" if passes else "below"
-    model: Literal["final.safetensors", "initial.safetensors"] = (
-        "final.safetensors" if passes else "initial.safetensors"
-    )
-    chance = "" if difference.is_certain else ", which may be chance"
-    return Gate(
-        passes=passes,
-        recommended="final" if passes else "initial",
-        model=model,
-        people=scope.patients,
-        rule=GATE_RULE,
-        verdict=(
-            f"Use {model}: on {people} the jointly trained model's F1 is {_written(final)}, {relation} that of the"
-            f" {'untrained' if fresh else 'public-only'} model it started from, {_written(initial)}. The difference is"
-            f" {_signed(difference)}{chance}."
-        ),
-        final_f1=final.value,
-        initial_f1=initial.value,
-        difference=difference,
-    )
-
-
-def _sentence(overall: Scope, gate: Gate, fresh: bool, is_private: bool) -> str:
-    rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
-    text = (
-        f"{gate.verdict} On {_people(overall.patients, overall.site)} the jointly trained"
-        f" {'private ' if is_private else ''}model has F1 {_written(rows['final'])}, the"
-        f" {'untrained' if fresh else 'public-only'} one {_written(rows['initial'])}"
-    )
-    if "bcftools" in rows:
-        text += f", bcftools on the same files {_written(rows['bcftools'])}"
-    return text + "."
-
-
-def _people(count: int, site: str | None) -> str:
-    return f"{count} held-out {'patient' if count == 1 else 'patients'}{'' if site is None else f' of {site}'}"
-
-
-def _written(measure: Measure) -> str:
-    if measure.value is None:
-        return "unknown (no truth)"
-    if measure.low is None or measure.high is None:
-        return f"{measure.value:.3f}"
-    return f"{measure.value:.3f} ({measure.low:.3f}–{measure.high:.3f})"
-
-
-def _signed(difference: Difference) -> str:
-    if difference.value is None:
-        return "unknown"
-    text = f"{difference.value:+.3f}"
-    if difference.low is not None and difference.high is not None:
-        text += f" ({difference.low:+.3f} to {difference.high:+.3f})"
-    return text.replace("-", "−")
 
 
 def _estimate(measure: Measure) -> figures.Estimate | None:

@@ -1,10 +1,36 @@
 """Read from a site's ledger what its privacy report needs."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedcall.federation.study import Study
+from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import Ledger
-from fedcall.reporting.privacy_report import LedgerFacts
+
+History = Sequence[tuple[Event, int]]
+
+
+@dataclass(frozen=True)
+class LedgerFacts:
+    """What the report needs from a site's ledger.
+
+    Attributes
+    ----------
+    charged : rounds of this study that are charged, ascending
+    histories : per group of patients with equal charges, its events over all studies with their numbers of rounds;
+        only groups that a further round of this study would charge, or all if none is charged yet
+    studies, charges : numbers of studies and of charged rounds over all studies
+    head : hash of the last row
+    problem : why the chain of rows does not verify, or None
+    """
+
+    charged: tuple[int, ...]
+    histories: tuple[History, ...]
+    studies: int
+    charges: int
+    head: str
+    problem: str | None = None
 
 
 def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFacts:

@@ -20,13 +20,8 @@ from fedcall.reporting.privacy_documents import (
     Statement,
     StudyPrivacyReport,
 )
-from fedcall.reporting.privacy_report import (
-    example_warning,
-    rounds_that_fit,
-    spend_sentence,
-    study_facts,
-    study_history,
-)
+from fedcall.reporting.privacy_report import study_facts
+from fedcall.reporting.spending import example_warning, rounds_that_fit, spend_sentence, study_history
 from fedcall.reporting.traffic_light import colour, spending_conditions, traffic_light
 
 REFUSED = ("rejected", "quarantined")
