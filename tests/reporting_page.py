@@ -43,7 +43,7 @@ def shown_values(page: str, content: Any) -> set[str]:
         assert text == display(value, style), path  # type: ignore[arg-type]
         if isinstance(value, float) and style not in ("delta", "odds"):
             number = float(text.split("\u202f")[0].removesuffix(" %").replace(",", "").replace("−", "-"))
-            scale = 100 if style == "belief" else 1
+            scale = 100 if style in ("belief", "percent") else 1
             assert abs(number - scale * value) <= max(0.06 if style in ("belief", "phred") else 0.01, 1e-5 * value), (
                 path
             )

@@ -103,6 +103,20 @@ def test_dag__one_round_waits_for_all_receipts_of_the_last(workspace):
     assert jobs["fetch_global"] == 3
 
 
+def test_dag__reports_use_the_audit_once_there_is_one(workspace):
+    def reporting() -> list[str]:
+        result = workspace.snakemake("--dry-run", "--printshellcmds", "--", "results/tiny/privacy.html")
+        assert result.returncode == 0, result.stdout[-4000:]
+        assert "rule audit_privacy:" not in result.stdout
+        return [line for line in result.stdout.splitlines() if "fedcall report privacy" in line]
+
+    assert [line.count("--audit") for line in reporting()] == [0, 0, 0]
+    audit = workspace.path / "results/tiny/audit.json"
+    audit.parent.mkdir(parents=True)
+    audit.touch()
+    assert [line.count("--audit results/tiny/audit.json ") for line in reporting()] == [1, 1, 1]
+
+
 def test_dag__configuration_of_real_people(shared_data):
     workspace = Workspace(ROOT)
     result = workspace.snakemake(

@@ -1,11 +1,18 @@
 # What was spent, on what, and what is not covered: per site from its ledger and receipts, then for the study.
 
 
+def audit_if_run(wildcards):
+    """Return the audit's file once `snakemake audit_privacy` made it: reports wait for no audit, but use one."""
+    path = f"{RESULTS}/audit.json"
+    return [path] if Path(path).exists() else []
+
+
 rule privacy_report:
     input:
         study="results/{study}/study.json",
         claims=lambda wildcards: rounds_of_site(wildcards.site, "claim.json"),
         receipts=lambda wildcards: rounds_of_site(wildcards.site, "receipt.json"),
+        audit=audit_if_run,
     output:
         html=report(
             "results/{study}/{site}/privacy.html",
@@ -28,16 +35,19 @@ rule privacy_report:
         key_folder=CONFIG.site_key,
         ledger=CONFIG.ledger,
         rounds="results/{study}/{site}/rounds",
+        audit=lambda wildcards, input: f"--audit {input.audit}" if input.audit else "",
         version=FEDCALL_VERSION,
     shell:
         "fedcall report privacy --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --ledger {params.ledger:q} --rounds {params.rounds} --html {output.html} --json {output.json} > {log} 2>&1"
+        " --ledger {params.ledger:q} --rounds {params.rounds} {params.audit}"
+        " --html {output.html} --json {output.json} > {log} 2>&1"
 
 
 rule privacy_report_of_study:
     input:
         study="results/{study}/study.json",
         sites=expand("results/{{study}}/{site}/privacy.json", site=SITES),
+        audit=audit_if_run,
     output:
         html=report(
             "results/{study}/privacy.html",
@@ -57,7 +67,8 @@ rule privacy_report_of_study:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
+        audit=lambda wildcards, input: f"--audit {input.audit}" if input.audit else "",
         version=FEDCALL_VERSION,
     shell:
         "fedcall report privacy-study --study {input.study} --html {output.html} --json {output.json}"
-        " {input.sites} > {log} 2>&1"
+        " {params.audit} {input.sites} > {log} 2>&1"

@@ -9,6 +9,9 @@ from fedcall.errors import FedcallError
 HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens from a file without network.")
 JSON = typer.Option(..., "--json", help="The same numbers as JSON.")
 STUDY = typer.Option(..., "--study", help="The signed study.")
+AUDIT = typer.Option(
+    None, "--audit", help="JSON of 'fedcall audit --output': its lower bound stands beside what epsilon means."
+)
 
 report = typer.Typer(
     name="report",
@@ -34,6 +37,7 @@ def privacy(
     shareable: bool = typer.Option(
         False, "--shareable", help="Leave out the spend over all studies, which depends on who took part in which."
     ),
+    audit: Path | None = AUDIT,
 ) -> None:
     """Write a site's privacy-budget report: what its patients have lost, and whether this may go on.
 
@@ -50,11 +54,13 @@ def privacy(
     agreed = read_study(study)
     records, secret = read_rounds(agreed, site, rounds), read_secret(keys)
 
+    from fedcall.reporting.audit import read_audit
     from fedcall.reporting.ledger_facts import read_ledger
     from fedcall.reporting.pages import write_report
     from fedcall.reporting.privacy_report import privacy_figures, privacy_report
 
-    document = privacy_report(agreed, site, records, read_ledger(ledger, secret, agreed, site), shareable)
+    audited = read_audit(audit, agreed) if audit else None
+    document = privacy_report(agreed, site, records, read_ledger(ledger, secret, agreed, site), shareable, audited)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     typer.echo(document.spent.sentence)
 
@@ -64,6 +70,7 @@ def privacy_study(
     study: Path = STUDY,
     html: Path = HTML,
     json: Path = JSON,
+    audit: Path | None = AUDIT,
     sites: list[Path] = typer.Argument(..., metavar="SITE_PRIVACY_JSON...", help="The sites' privacy reports (JSON)."),
 ) -> None:
     """Write the privacy-budget report of a study from the reports of its sites.
@@ -74,10 +81,13 @@ def privacy_study(
     results/demo/*/privacy.json
     """
     from fedcall.federation.study import read_study
+    from fedcall.reporting.audit import read_audit
     from fedcall.reporting.pages import write_report
     from fedcall.reporting.privacy_study_report import read_privacy_report, study_privacy_figures, study_privacy_report
 
-    document = study_privacy_report(read_study(study), [read_privacy_report(path) for path in sites])
+    agreed = read_study(study)
+    audited = read_audit(audit, agreed) if audit else None
+    document = study_privacy_report(agreed, [read_privacy_report(path) for path in sites], audited)
     write_report(document, "privacy_study.html", html, json, study_privacy_figures(document))
     typer.echo(document.sentence)
 
@@ -109,21 +119,6 @@ def evaluation(
     document = evaluation_report(read_study(study), read_results(concordances), read_errors(errors) if errors else None)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
-
-
-@report.command("summary")
-def summary(
-    evaluation: Path = typer.Option(..., "--evaluation", help="JSON of 'fedcall report evaluation'."),
-    privacy: Path = typer.Option(..., "--privacy", help="JSON of 'fedcall report privacy-study'."),
-) -> None:
-    """Print five lines: sites, rounds, privacy loss, accuracy, refusals.
-
-    Example: fedcall report summary --evaluation results/demo/evaluation.json --privacy results/demo/privacy.json
-    """
-    from fedcall.reporting.summary import summary_lines
-
-    for line in summary_lines(evaluation, privacy):
-        typer.echo(line)
 
 
 @report.command("schema")

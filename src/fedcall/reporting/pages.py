@@ -6,7 +6,7 @@ path, so that a page cannot say anything the JSON does not.
 
 import json
 import math
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,21 @@ from fedcall import __version__
 from fedcall.documents import Document
 from fedcall.files import write_text
 
-Style = Literal["text", "epsilon", "optional", "cap", "delta", "number", "odds", "belief", "figure", "signed", "phred"]
+Style = Literal[
+    "text",
+    "epsilon",
+    "optional",
+    "cap",
+    "delta",
+    "lower",
+    "percent",
+    "number",
+    "odds",
+    "belief",
+    "figure",
+    "signed",
+    "phred",
+]
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -83,10 +97,14 @@ def display(value: Any, style: Style) -> str:
         return {"epsilon": "unlimited", "cap": "none agreed"}.get(style, "–")
     if style in ("epsilon", "optional"):
         return round_up(value)
+    if style == "lower":
+        return round_down(value)
     if style == "delta":
         return power_of_ten(value)
     if style == "odds":
         return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+    if style == "percent":
+        return f"{100 * value:g} %"
     if style == "belief":
         return f"{_down_to_99(100 * value)} %"
     if style == "figure":
@@ -106,6 +124,11 @@ def round_up(epsilon: float) -> str:
     if 0 < epsilon < 0.01:
         places = Decimal(10) ** (math.floor(math.log10(epsilon)) - 2)
     return format(Decimal(repr(float(epsilon))).quantize(places, ROUND_CEILING), "f")
+
+
+def round_down(epsilon: float) -> str:
+    """Return a lower bound with two decimals, never larger than it is."""
+    return format(Decimal(repr(float(epsilon))).quantize(Decimal("0.01"), ROUND_FLOOR), "f")
 
 
 def power_of_ten(value: float) -> str:

@@ -119,6 +119,29 @@ class ChecklistItem(Document):
     statement: Text
 
 
+class AuditScene(Document):
+    """One scene of the audit: what the accountant claims for it, and what guesses proved."""
+
+    scene: Text
+    claimed_epsilon: Epsilon = Field(description="Upper bound for this scene's numbers, by the accountant.")
+    delta: float
+    epsilon_lower_bound: Epsilon
+    guesses: int
+    correct: int
+    contradicts_claim: bool
+
+
+class Audit(Document):
+    """What `fedcall audit` proved about the code that trains, with made-up patients."""
+
+    sentence: Text
+    verdict: Text
+    confidence: float = Field(description="Of the whole audit.")
+    scenes: tuple[AuditScene, ...]
+    faults_planted: int
+    faults_caught: int
+
+
 class PrivacyReport(Document):
     """The privacy-budget report of one site in one study."""
 
@@ -136,6 +159,7 @@ class PrivacyReport(Document):
     learning_rate: float
     iterate_averaging: float
     site_only: LedgerSpend | None = Field(description="Left out of a report made with --shareable.")
+    audit: Audit | None = Field(None, description="null if no audit was given.")
     trust: tuple[Statement, ...]
     not_covered: tuple[Statement, ...]
     checklist: tuple[ChecklistItem, ...]
@@ -197,6 +221,7 @@ class StudyPrivacyReport(Document):
     sites: tuple[SiteSpend, ...]
     refusals: tuple[Refusal, ...]
     terms: PrivacyTerms
+    audit: Audit | None = Field(None, description="null if no audit was given.")
     trust: tuple[Statement, ...]
     not_covered: tuple[Statement, ...]
     checklist: tuple[ChecklistItem, ...]

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from fedcall.federation.study import Study
 from fedcall.reporting import figures
+from fedcall.reporting.audit import audit_conditions, audit_statement
 from fedcall.reporting.checklist import checklist, not_covered, software, trust
 from fedcall.reporting.ledger_facts import LedgerFacts
 from fedcall.reporting.pages import round_up
-from fedcall.reporting.privacy_documents import Condition, PrivacyReport, RoundSpend, Statement, StudyFacts
+from fedcall.reporting.privacy_documents import Audit, Condition, PrivacyReport, RoundSpend, Statement, StudyFacts
 from fedcall.reporting.rounds import RoundRecord
 from fedcall.reporting.spending import guarantee_curve, ledger_sentence, round_spends, spend_over_ledger, spent_in_study
 from fedcall.reporting.traffic_light import spending_conditions, traffic_light
@@ -17,7 +18,12 @@ AGREEMENT = 1e-6  # between an epsilon that was claimed and the same one recompu
 
 
 def privacy_report(
-    study: Study, site: str, records: Sequence[RoundRecord], ledger: LedgerFacts, shareable: bool = False
+    study: Study,
+    site: str,
+    records: Sequence[RoundRecord],
+    ledger: LedgerFacts,
+    shareable: bool = False,
+    audit: Audit | None = None,
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
 
@@ -33,6 +39,8 @@ def privacy_report(
         Its charges.
     shareable : bool
         Leave out what depends on which patients took part in other studies, so that the report may leave the site.
+    audit : Audit, optional
+        What an audit of this kind of study proved.
     """
     terms = study.privacy
     over_ledger = None if shareable else spend_over_ledger(study, ledger)
@@ -42,6 +50,7 @@ def privacy_report(
     conditions = [
         *spending_conditions(total, terms.max_epsilon, spent.rounds_that_fit, spent.rounds_left_in_plan, terms.unit),
         *_record_conditions(rounds, ledger.problem),
+        *audit_conditions(audit),
     ]
     return PrivacyReport(
         study=study_facts(study),
@@ -63,9 +72,12 @@ def privacy_report(
         learning_rate=study.training.learning_rate,
         iterate_averaging=study.training.iterate_averaging,
         site_only=over_ledger,
+        audit=audit,
         trust=trust(study),
         not_covered=not_covered(study),
-        checklist=checklist(study, spent.sentence, ledger_sentence(over_ledger, terms.max_epsilon)),
+        checklist=checklist(
+            study, spent.sentence, ledger_sentence(over_ledger, terms.max_epsilon), audit_statement(audit)
+        ),
         commands=_commands(site),
         software=software(),
     )

@@ -9,10 +9,12 @@ from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
 from fedcall.reporting import figures
+from fedcall.reporting.audit import audit_conditions, audit_statement
 from fedcall.reporting.checklist import checklist, not_covered, software, trust
 from fedcall.reporting.membership import membership
 from fedcall.reporting.pages import round_up
 from fedcall.reporting.privacy_documents import (
+    Audit,
     Condition,
     PrivacyReport,
     Refusal,
@@ -37,7 +39,9 @@ def read_privacy_report(path: Path) -> PrivacyReport:
         raise FedcallError(f"{path}: not a site's privacy report: {describe(error)}") from None
 
 
-def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> StudyPrivacyReport:
+def study_privacy_report(
+    study: Study, reports: Sequence[PrivacyReport], audit: Audit | None = None
+) -> StudyPrivacyReport:
     """Put the sites' reports together; of each, only what concerns this study is used.
 
     Raises
@@ -86,6 +90,7 @@ def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> Stud
             otherwise="amber",
             about="records",
         ),
+        *audit_conditions(audit),
     ]
     return StudyPrivacyReport(
         study=study_facts(study),
@@ -112,6 +117,7 @@ def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> Stud
         sites=sites,
         refusals=refusals,
         terms=terms,
+        audit=audit,
         trust=trust(study),
         not_covered=not_covered(study),
         checklist=checklist(
@@ -119,6 +125,7 @@ def study_privacy_report(study: Study, reports: Sequence[PrivacyReport]) -> Stud
             sentence,
             "Each site's ledger holds its patients to the cap over all studies. What patients lost in other studies"
             " depends on who they are and stays at the site.",
+            audit_statement(audit),
         ),
         commands=_commands(),
         software=software(),
