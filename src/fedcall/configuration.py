@@ -37,6 +37,11 @@ class Patient(Document):
     haploid: Path | None = Field(
         None, description="BED of what the patient has one copy of, such as a man's X and Y outside the shared parts."
     )
+    private: Literal["yes", "no"] = Field(
+        "yes",
+        description="'no' for simulated people and those whose data is public with their consent: only with them may"
+        " experiments be made, which charge no ledger.",
+    )
 
     @model_validator(mode="after")
     def _has_reads(self) -> Self:
@@ -83,6 +88,7 @@ class SimulatedCohort(Document):
                 split=split,
                 sample=None,
                 reference=None,
+                private="no",
             )
             for patient, site, split in self.rows
         ]

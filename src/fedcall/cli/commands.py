@@ -15,6 +15,7 @@ MODULES = (
     "train",
     "privacy",
     "audit",
+    "utility",
     "ledger",
     "site",
     "study",

@@ -121,9 +121,47 @@ def evaluation(
     typer.echo(document.sentence)
 
 
+@report.command("utility")
+def utility(
+    html: Path = HTML,
+    json: Path = JSON,
+    chosen: str | None = typer.Option(
+        None, "--chosen", help="Name of the study whose own noise the first sentence is about; else the first."
+    ),
+    points: list[Path] = typer.Argument(..., metavar="POINT_JSON...", help="Points of 'fedcall utility --output'."),
+) -> None:
+    """Write what privacy costs in accuracy: F1 against epsilon, rare variants apart, from points of 'fedcall utility'.
+
+    Points of one study make a line; points that differ in their seed alone are pooled, and make the intervals honest.
+
+    Example: fedcall report utility --html utility.html --json utility.json results/demo/utility/*.json
+    """
+    from fedcall.reporting.pages import write_report
+    from fedcall.reporting.utility import read_points, utility_figures, utility_report
+
+    document = utility_report(read_points(points), chosen)
+    write_report(document, "utility.html", html, json, utility_figures(document))
+    typer.echo(document.sentence)
+
+
+@report.command("summary")
+def summary(
+    evaluation: Path = typer.Option(..., "--evaluation", help="JSON of 'fedcall report evaluation'."),
+    privacy: Path = typer.Option(..., "--privacy", help="JSON of 'fedcall report privacy-study'."),
+) -> None:
+    """Print five lines: sites, rounds, privacy loss, accuracy, refusals.
+
+    Example: fedcall report summary --evaluation results/demo/evaluation.json --privacy results/demo/privacy.json
+    """
+    from fedcall.reporting.summary import summary_lines
+
+    for line in summary_lines(evaluation, privacy):
+        typer.echo(line)
+
+
 @report.command("schema")
 def schema(
-    name: str = typer.Argument(..., metavar="REPORT", help="privacy, privacy-study or evaluation."),
+    name: str = typer.Argument(..., metavar="REPORT", help="privacy, privacy-study, evaluation, dashboard or utility."),
 ) -> None:
     """Print the JSON schema of a report.
 

@@ -1,63 +1,99 @@
-"""Simulated people for experiments: made once, read back afterwards."""
+"""The people of an experiment, from sheets of the workflow; nobody whose data is private is among them."""
 
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pysam
+from fedcall.configuration import Patient, read_samples
+from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.genomics.allele_counts import Allele, count_alleles
+from fedcall.genomics.examples import Examples, open_examples
 
-from fedcall import __version__
-from fedcall.configuration import SimulatedCohort, Split
-from fedcall.files import write_text
-from fedcall.genomics.examples import SCALARS, SCHEMA, Examples, open_examples, write_examples
-from fedcall.genomics.pileup import extract_examples
-from fedcall.genomics.simulate import simulate_cohort
-
-Variant = tuple[int, str, str]
-"""0-based position, REF and ALT."""
+RARE_SHARE = 0.01
+"""A variant is rare if at most this share of the cohort's chromosomes carry it, or a single one does."""
 
 
 @dataclass(frozen=True)
-class Person:
-    """One simulated person: encoded candidates with labels, and everything the truth knows."""
+class HeldOut:
+    """Somebody to score models on: encoded candidates, and the files that calls are compared with."""
 
     name: str
-    site: str
-    split: Split
     examples: Examples
-    truth: dict[Variant, int]  # copies, 1 or 2
+    truth: Path
+    regions: Path
+    reference: Path
 
 
-def simulated_people(cohort: SimulatedCohort, cache: Path) -> list[Person]:
-    """Return the people of a cohort, simulated and encoded once: `cache` keeps them by what made them."""
-    made_by = "\n".join([__version__, SCHEMA, *SCALARS, cohort.digest])
-    folder = Path(cache) / f"cohort-{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
-    done = folder / "done"
-    if not done.is_file():
-        simulate_cohort(cohort, folder)
-        for row in cohort.patients(folder):
-            examples = extract_examples(
-                folder / f"{row.patient}.bam", folder / "reference.fa", row.regions, row.truth, row.patient
-            )
-            write_examples(folder / f"{row.patient}.safetensors", examples)
-        write_text(done, "")
-    return [
-        Person(
-            row.patient,
-            row.site,
-            row.split,
-            open_examples(folder / f"{row.patient}.safetensors"),
-            _truth(folder, row.patient),
+@dataclass(frozen=True)
+class Cohort:
+    """Who trains at which site, who is scored, and how often each allele is carried among all of them."""
+
+    training: dict[str, dict[str, Examples]]
+    held_out: tuple[HeldOut, ...]
+    copies: dict[Allele, int]
+
+    @property
+    def rare_copies(self) -> int:
+        """The most copies that a rare variant has."""
+        people = sum(len(patients) for patients in self.training.values()) + len(self.held_out)
+        return max(1, int(RARE_SHARE * 2 * people))
+
+
+def refuse_private(sheet: Path, rows: Sequence[Patient]) -> None:
+    """Raise PrivacyRefusal if the rows hold anybody whose data is private: experiments charge no ledger."""
+    private = [row for row in rows if row.private == "yes" and row.split != "public"]
+    if private:
+        raise PrivacyRefusal(
+            f"{sheet}: {len(private)} of {len(rows)} people are private ('{private[0].patient}' first), and experiments"
+            " charge no ledger: use simulated people, or people with 'no' in the column 'private', whose data is public"
         )
-        for row in cohort.patients(folder)
-    ]
 
 
-def _truth(folder: Path, patient: str) -> dict[Variant, int]:
-    with open(folder / "regions.bed") as handle:
-        contig, start, end = handle.readline().split()
-    with pysam.VariantFile(str(folder / f"{patient}.truth.vcf.gz")) as variants:
-        return {
-            (record.start, str(record.ref), str(record.alts[0])): sum(record.samples[0]["GT"])
-            for record in variants.fetch(contig, int(start), int(end))
-        }
+def open_cohort(sheet: Path, reference: Path, results: Path) -> Cohort:
+    """Open what the workflow made of the people of a sheet.
+
+    Parameters
+    ----------
+    sheet : Path
+        Splits 'train' and 'holdout' are used; 'public' people make a study's first model, not its experiments.
+    reference : Path
+        For rows that name none.
+    results : Path
+        Folder of a study's results: SITE/examples/PATIENT.safetensors, SITE/labels/PATIENT.vcf.gz.
+
+    Raises
+    ------
+    PrivacyRefusal
+        If anybody's data is private.
+    FedcallError
+        If a file is missing, nobody trains, or nobody can be scored.
+    """
+    rows = [row for row in read_samples(sheet) if row.split != "public" and row.site != "public"]
+    refuse_private(sheet, rows)
+    training: dict[str, dict[str, Examples]] = {}
+    held_out = []
+    for row in rows:
+        if row.split == "train":
+            training.setdefault(row.site, {})[row.patient] = _examples(results, row)
+        elif row.truth is not None:
+            regions = results / row.site / "regions" / f"{row.patient}.bed" if row.has_gvcf_regions else row.regions
+            if regions is None:
+                raise FedcallError(f"{sheet}: '{row.patient}' is held out without 'regions' to be scored in")
+            held_out.append(
+                HeldOut(
+                    row.patient, _examples(results, row), _labels(results, row), regions, row.reference or reference
+                )
+            )
+    for split, found in (("train", training), ("holdout", held_out)):
+        if not found:
+            raise FedcallError(f"{sheet}: nobody has split '{split}'; accuracy against epsilon needs both")
+    copies = count_alleles(_labels(results, row) for row in rows if row.truth is not None)
+    return Cohort(training, tuple(held_out), dict(copies))
+
+
+def _examples(results: Path, row: Patient) -> Examples:
+    return open_examples(results / row.site / "examples" / f"{row.patient}.safetensors")
+
+
+def _labels(results: Path, row: Patient) -> Path:
+    return results / row.site / "labels" / f"{row.patient}.vcf.gz"

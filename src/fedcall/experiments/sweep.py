@@ -1,161 +1,116 @@
-"""Accuracy against epsilon: the same people, the same steps, more or less noise; one line per set of terms."""
+"""One point of accuracy against epsilon: a study trained with more or less noise, scored on held-out people."""
 
 import math
-from collections.abc import Callable, Sequence
+import tempfile
+from collections import Counter
+from pathlib import Path
 
-import numpy as np
-
-from fedcall.documents import Document
-from fedcall.experiments.cohort import Person, Variant
-from fedcall.experiments.documents import Interval
+from fedcall.errors import FedcallError
+from fedcall.experiments.cohort import Cohort, HeldOut
 from fedcall.experiments.federation import federate, with_sites
+from fedcall.experiments.utility_documents import Counts, PersonScore, UtilityPoint
 from fedcall.federation.study import Study
-from fedcall.genomics.examples import Examples, concatenate
+from fedcall.genomics.allele_counts import write_allele_counts
+from fedcall.genomics.calls import Provenance, write_calls
+from fedcall.genomics.concordance import Concordance, compare
+from fedcall.genomics.concordance_figures import Tally
 from fedcall.privacy.accounting import noise_multiplier_for, study_epsilon
+from fedcall.progress import progress
 from fedcall.training.model import VariantCaller, build_model, model_from_weights, posteriors, weights_of
-from fedcall.training.public import train_publicly
 from fedcall.weights import Weights
 
-RARE = 0.01
-"""A variant is rare if fewer than this share of the training people's chromosomes carry it. So are false calls."""
-REPLICATES = 1000
-_SECRET = bytes(range(32))  # simulated people have no secrets, and equal noise makes reruns equal
 
-
-class Accuracy(Document):
-    """F1 of genotypes on held-out people, with 95 % intervals over people."""
-
-    snps: Interval
-    rare_snps: Interval
-    indels: Interval
-
-
-class Point(Document):
-    """One model of the sweep."""
-
-    study: str
-    unit: str
-    clipping: str
-    epsilon: float | None
-    delta: float
-    noise_multiplier: float
-    is_own: bool
-    accuracy: Accuracy
-
-
-class Sweep(Document):
-    """Everything `fedcall sweep` found."""
-
-    kind: str = "sweep"
-    format: int = 1
-    people: int
-    held_out: int
-    public_only: Accuracy
-    likelihood: Accuracy
-    points: tuple[Point, ...]
-
-
-def sweep(
-    studies: Sequence[Study],
-    epsilons: Sequence[float],
-    people: Sequence[Person],
-    on_point: Callable[[Point], object] = lambda point: None,
-) -> Sweep:
-    """Train every study at every epsilon, and score the models on held-out people.
+def utility_point(
+    study: Study, epsilon: float | None, cohort: Cohort, initial: VariantCaller, seed: int = 1
+) -> UtilityPoint:
+    """Train all rounds of a study and score its last model, the one it started from, and the fresh one.
 
     Parameters
     ----------
-    studies : sequence of Study
-        Terms; noise is set to meet each epsilon, the rest is kept.
-    epsilons : sequence of float
-        Totals of a study; infinity trains without noise. The study's own noise is added.
-    people : sequence of Person
-        Simulated ones. Split 'public' makes the first model, 'train' the sites, 'holdout' is scored.
-    on_point : callable
-        Called with each finished point.
+    study : Study
+        Terms; sites, keys and weights may be missing. Only the noise is changed.
+    epsilon : float or None
+        Total of the study; infinity trains without noise. None keeps the study's own noise.
+    cohort : Cohort
+    initial : VariantCaller
+        The first global model.
+    seed : int
+        Of sampling and noise, in place of the sites' secrets, which nobody here needs. Equal seeds, equal points.
+
+    Raises
+    ------
+    FedcallError
+        If no noise reaches epsilon.
     """
-    sites: dict[str, dict[str, Examples]] = {}
-    for person in people:
-        if person.split == "train":
-            sites.setdefault(person.site, {})[person.name] = person.examples
-    public = [person.examples for person in people if person.split == "public"]
-    initial = train_publicly(build_model(), concatenate(public)) if public else build_model()
-    judge = Judge(people)
-    points = []
-    for study in studies:
-        whole = with_sites(study, {site: len(patients) for site, patients in sites.items()})
-        own = study.privacy.noise_multiplier
-        for noise in sorted({*(_noise(study, epsilon) for epsilon in epsilons), own}):
-            terms = whole.privacy.model_copy(update={"noise_multiplier": noise, "max_epsilon": None})
-            trained = federate(whole.model_copy(update={"privacy": terms}), weights_of(initial), sites, _SECRET)
-            points.append(
-                Point(
-                    study=study.name,
-                    unit=terms.unit,
-                    clipping=terms.clipping,
-                    epsilon=study_epsilon(terms, study.rounds).pld if noise else None,
-                    delta=terms.delta,
-                    noise_multiplier=noise,
-                    is_own=noise == own,
-                    accuracy=judge.score(model_from_weights(Weights(trained, {}), "trained model").eval()),
-                )
-            )
-            on_point(points[-1])
-    return Sweep(
-        people=sum(len(patients) for patients in sites.values()),
-        held_out=len(judge.people),
-        public_only=judge.score(initial.eval()),
-        likelihood=judge.score(build_model().eval()),
-        points=tuple(points),
+    terms = study.privacy
+    noise = terms.noise_multiplier if epsilon is None else _noise(study, epsilon)
+    terms = terms.model_copy(update={"noise_multiplier": noise, "max_epsilon": None})
+    patients = {site: len(own) for site, own in cohort.training.items()}
+    whole = with_sites(study.model_copy(update={"privacy": terms}), patients)
+    secret = b"utility against privacy" + seed.to_bytes(9, "big")
+    with progress("training", study.rounds, "rounds") as done:
+        tensors = federate(whole, weights_of(initial), cohort.training, secret, done.advance)
+    return UtilityPoint(
+        study=study.name,
+        unit=terms.unit,
+        mechanism=terms.mechanism,
+        clipping=terms.clipping,
+        rounds=study.rounds,
+        delta=terms.delta,
+        noise_multiplier=noise,
+        epsilon=study_epsilon(terms, study.rounds).pld if noise else None,
+        asked=None if epsilon is None or math.isinf(epsilon) else epsilon,
+        is_own=epsilon is None,
+        seed=seed,
+        patients=patients,
+        rare_copies=cohort.rare_copies,
+        trained=score(model_from_weights(Weights(tensors, {}), "trained model"), cohort),
+        start=score(initial, cohort),
+        likelihood=score(build_model(), cohort),
     )
 
 
-class Judge:
-    """Scores models on the held-out people: candidates' genotypes against all of the truth, seen in reads or not."""
+def score(model: VariantCaller, cohort: Cohort) -> tuple[PersonScore, ...]:
+    """Call every held-out person and compare with the truth: what `fedcall call` and `fedcall concordance` do."""
+    # What is rare in the cohort counts as carried once: the stratum's only group that matters here.
+    copies = Counter({allele: 1 if n <= cohort.rare_copies else n for allele, n in cohort.copies.items()})
+    with tempfile.TemporaryDirectory(prefix="fedcall-utility-") as folder:
+        table = Path(folder) / "allele_counts.tsv"
+        write_allele_counts(table, copies)
+        return tuple(_score(model.eval(), person, Path(folder), table) for person in cohort.held_out)
 
-    def __init__(self, people: Sequence[Person]) -> None:
-        self.people = [person for person in people if person.split == "holdout"]
-        carriers: dict[Variant, int] = {}
-        training = [person for person in people if person.split == "train"]
-        for person in training:
-            for variant, copies in person.truth.items():
-                carriers[variant] = carriers.get(variant, 0) + copies
-        self._common = {variant for variant, copies in carriers.items() if copies >= RARE * 2 * len(training)}
 
-    def score(self, model: VariantCaller) -> Accuracy:
-        """Return F1 by kind of variant."""
-        counts = np.array([self._tally(person, posteriors(model, person.examples)) for person in self.people])
-        return Accuracy(snps=_f1(counts[:, 0]), rare_snps=_f1(counts[:, 1]), indels=_f1(counts[:, 2]))
+def _score(model: VariantCaller, person: HeldOut, folder: Path, table: Path) -> PersonScore:
+    calls = folder / f"{person.name}.vcf.gz"
+    found = posteriors(model, person.examples)
+    write_calls(calls, person.examples, found, person.reference, person.name, Provenance("an experiment's"))
+    concordance = compare(person.truth, calls, person.regions, person.reference, allele_counts=table)
+    return PersonScore(
+        patient=person.name,
+        regions_digest=concordance.regions_digest,
+        snps=tuple(_counts(block.snps) for block in concordance.blocks),
+        indels=None
+        if concordance.label_types == "snps"
+        else tuple(_counts(block.indels or Tally()) for block in concordance.blocks),
+        rare=_rare(concordance),
+    )
 
-    def _tally(self, person: Person, probabilities: np.ndarray) -> np.ndarray:
-        """Return right calls, calls and truth for SNPs, rare SNPs and indels: int64, shape (3, 3)."""
-        counts = np.zeros((3, 3), np.int64)
-        for variant in person.truth:
-            counts[self._kinds(variant), 2] += 1
-        for row in np.flatnonzero(probabilities.argmax(1) > 0):
-            if person.examples.labels[row] < 0:
-                continue
-            variant = (int(person.examples.position[row]), *person.examples.alleles(int(row)))
-            kinds = self._kinds(variant)
-            counts[kinds, 1] += 1
-            counts[kinds, 0] += int(person.truth.get(variant, 0) == probabilities[row].argmax())
-        return counts
 
-    def _kinds(self, variant: Variant) -> list[int]:
-        _, ref, alt = variant
-        if len(ref) != len(alt):
-            return [2]
-        return [0] if variant in self._common else [0, 1]
+def _counts(tally: Tally) -> Counts:
+    return tally.truth, tally.tp, tally.calls, tally.tp_calls
+
+
+def _rare(concordance: Concordance) -> tuple[int, int]:
+    for row in concordance.strata:
+        if (row.type, row.stratum, row.value) == ("snps", "allele count", "1 (rare)"):
+            return row.figures.tp + row.figures.fn, row.figures.tp
+    return 0, 0
 
 
 def _noise(study: Study, epsilon: float) -> float:
-    return noise_multiplier_for(study.privacy, study.rounds, epsilon) if math.isfinite(epsilon) else 0.0
-
-
-def _f1(counts: np.ndarray) -> Interval:
-    """Return 2 TP / (calls + truth) of counts (people, 3), with a bootstrap interval over people."""
-    drawn = np.random.Generator(np.random.PCG64(0)).integers(0, len(counts), (REPLICATES, len(counts)))
-    right, calls, truth = np.moveaxis(np.append(counts[drawn].sum(1), counts.sum(0)[None], 0), 1, 0)
-    figures = 2 * right / np.maximum(calls + truth, 1)
-    low, high = np.quantile(figures[:-1], [0.025, 0.975])
-    return Interval(value=float(figures[-1]), low=float(low), high=float(high))
+    if math.isinf(epsilon):
+        return 0.0
+    try:
+        return noise_multiplier_for(study.privacy, study.rounds, epsilon)
+    except ValueError as error:
+        raise FedcallError(f"study '{study.name}': {error}") from None

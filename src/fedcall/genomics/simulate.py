@@ -75,10 +75,10 @@ def simulate_cohort(cohort: SimulatedCohort, output: Path, threads: int = 1) -> 
             for _ in tracked(pool.map(_work, jobs, chunksize=4), "simulation", "patients", len(jobs)):
                 pass
     rows = [
-        (patient, site, f"{patient}.bam", f"{patient}.truth.vcf.gz", "regions.bed", split)
+        (patient, site, f"{patient}.bam", f"{patient}.truth.vcf.gz", "regions.bed", split, "no")
         for patient, site, split in cohort.rows
     ]
-    write_text(output / "samples.tsv", "".join("\t".join(row) + "\n" for row in [COLUMNS, *rows]))
+    write_text(output / "samples.tsv", "".join("\t".join(row) + "\n" for row in [(*COLUMNS, "private"), *rows]))
 
 
 def make_world(cohort: SimulatedCohort) -> World:

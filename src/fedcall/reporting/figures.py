@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 # Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
 SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
+DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 INK = "#010203"  # stands for the page's text colour, so that a figure follows light and dark
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -142,6 +143,62 @@ def calibration(name: str, series: Mapping[str, Sequence[tuple[float, Estimate]]
     return _svg(figure, name)
 
 
+@matplotlib.rc_context(STYLE)
+def against_epsilon(
+    name: str,
+    lines: Mapping[str, Sequence[tuple[float | None, Estimate, bool]]],
+    levels: Mapping[str, float | None],
+    label: str,
+) -> str:
+    """Draw figures with intervals against epsilon (logarithmic; None, no noise, stands to the right).
+
+    A point that is marked (the third value) gets a ring. `levels` are horizontal: models that no patient trained.
+    """
+    figure, axes = _canvas(6.2, 3.6)
+    places = _places({epsilon for points in lines.values() for epsilon, _, _ in points})
+    for index, ((title, points), (colour, marker)) in enumerate(zip(lines.items(), SERIES, strict=False)):
+        shift = 1.05 ** (index - (len(lines) - 1) / 2)  # intervals must not hide each other
+        xs, found = [places[epsilon] * shift for epsilon, _, _ in points], [estimate for _, estimate, _ in points]
+        values = [one.value for one in found]
+        axes.errorbar(
+            xs,
+            values,
+            yerr=[[max(0, one.value - one.low) for one in found], [max(0, one.high - one.value) for one in found]],
+            color=colour,
+            marker=marker,
+            markersize=5,
+            linestyle=DASHES[index % len(DASHES)],
+            linewidth=1.4,
+            elinewidth=1,
+            capsize=3,
+            label=title,
+        )
+        marked = [place for place, (_, _, chosen) in enumerate(points) if chosen]
+        axes.plot(
+            [xs[place] for place in marked],
+            [values[place] for place in marked],
+            linestyle="",
+            marker="o",
+            markersize=13,
+            fillstyle="none",
+            color=INK,
+        )
+    right = max(places.values(), default=1.0) * 1.25
+    for title, level in levels.items():
+        if level is not None:
+            axes.axhline(level, color=INK, linewidth=1, linestyle=":")
+            axes.text(right, level, f" {title}", fontsize=9, va="center")
+    axes.set_xscale("log")
+    shown = _ticks(places)
+    axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
+    axes.minorticks_off()
+    axes.set_xlim(min(places.values(), default=1.0) / 1.25, right)
+    axes.set_xlabel("ε of the whole study, per unit (nats, logarithmic)")
+    axes.set_ylabel(f"{label}, with 95 % interval")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return _svg(figure, name)
+
+
 def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -> str:
     """Draw the share of the agreed budget that is spent, as a half circle."""
     share = 1.0 if spent is None or not cap else min(1.0, spent / cap)
@@ -160,6 +217,24 @@ def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -
         f'<path d="M20 105 A90 90 0 0 1 200 105" class="whole"/>{arc}{ticks}'
         f'<text x="110" y="88" class="big">{spent_text}</text><text x="110" y="106">{limit}</text>{ends}</svg>'
     )
+
+
+def _places(epsilons: set[float | None]) -> dict[float | None, float]:
+    """Return where each epsilon stands: itself, and no noise well to the right of the largest."""
+    finite = sorted(epsilon for epsilon in epsilons if epsilon is not None)
+    places: dict[float | None, float] = {epsilon: epsilon for epsilon in finite}
+    if None in epsilons:
+        places[None] = 2.5 * finite[-1] if finite else 1.0
+    return places
+
+
+def _ticks(places: Mapping[float | None, float]) -> list[tuple[float, str]]:
+    """Return ticks far enough apart to be read: the smallest of every crowd."""
+    shown: list[tuple[float, str]] = []
+    for epsilon, place in sorted(places.items(), key=lambda item: item[1]):
+        if not shown or epsilon is None or place > 1.25 * shown[-1][0]:
+            shown.append((place, "no noise" if epsilon is None else f"{epsilon:.3g}"))
+    return shown
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

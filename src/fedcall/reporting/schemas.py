@@ -6,12 +6,14 @@ from fedcall.documents import Document
 from fedcall.reporting.dashboard import Dashboard
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
+from fedcall.reporting.utility_documents import UtilityReport
 
 REPORTS: dict[str, type[Document]] = {
     "privacy": PrivacyReport,
     "privacy-study": StudyPrivacyReport,
     "evaluation": EvaluationReport,
     "dashboard": Dashboard,
+    "utility": UtilityReport,
 }
 
 
