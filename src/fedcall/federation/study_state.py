@@ -15,26 +15,17 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedcall.documents import public_text, read_unverified, sign
+from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.admission import MAX_CLAIM_BYTES, Decision, History, OpenRound, judge, prepare
+from fedcall.federation.admission import MAX_CLAIM_BYTES, History, OpenRound, judge, prepare
 from fedcall.federation.admission_log import AdmissionLog, Decided, Fetched, Opened, PutOut, extract
-from fedcall.federation.aggregation import (
-    Contribution,
-    Moments,
-    NextGlobal,
-    next_global,
-    read_moments,
-    write_moments,
-)
-from fedcall.federation.claims import Claim, Receipt
+from fedcall.federation.aggregation import NextGlobal, write_moments
 from fedcall.federation.messages import RoundOpening
-from fedcall.federation.outliers import Screened, find_outliers
+from fedcall.federation.receipts import log_entry, signed_receipt
+from fedcall.federation.round_closing import admitted_sites, close_round
 from fedcall.federation.study import Study
 from fedcall.federation.study_files import StudyFiles
-from fedcall.federation.study_log import BLAMELESS, StudyLog
-from fedcall.federation.study_log import Decision as LoggedDecision
-from fedcall.federation.update_checks import claimed_noise_std
+from fedcall.federation.study_log import Decision, StudyLog
 from fedcall.files import write_bytes
 from fedcall.weights import read_weights, write_weights
 
@@ -145,7 +136,7 @@ class StudyState:
         digests = _sha256(claim), _sha256(update) if update else None
         known = history.answers.get(digests)
         if known is not None:
-            return self._receipt(known)
+            return signed_receipt(self.study, known, self._key)
         number = self.log.open_round
         shapes = {name: tensor.shape for name, tensor in self._base.tensors.items()}
         names = self.study.model.trainable_names(shapes)
@@ -170,12 +161,12 @@ class StudyState:
             and not self.is_done
             and decision.reason != "site-quarantined"  # once released, the site may answer
         )
-        entry = self._entry(site, requested, digests, decision, settles)
+        entry = log_entry(self.study, history, site, requested, digests, decision, settles)
         self._store(entry, claim, update)
         self.log.append(entry)
         decided = history.answers[digests]
         self._store_receipt(decided)
-        return self._receipt(decided)
+        return signed_receipt(self.study, decided, self._key)
 
     def prepare(self) -> None:
         """Compute ahead what answering the open round takes, so that no site waits for it."""
@@ -188,23 +179,12 @@ class StudyState:
         self.log.catch_up()
         if self.is_done or not self._is_due():
             return False
-        number, terms = self.log.open_round, self.study.aggregation
-        admitted = [site.name for site in self.study.sites if self._is_accepted(site.name)]
-        outliers = self._outliers(number, admitted)
-        put_out = {outlier.site for outlier in outliers}
-        accepted = tuple(name for name in admitted if name not in put_out)
-        if len(accepted) < terms.minimum_sites:
-            accepted = ()  # too few to average: the model stays as it is
-        made = next_global(
-            self._base.tensors,
-            [Contribution(name, self.files.update(number, name), self.study.site(name).patients) for name in accepted],
-            terms,
-            self._moments(number),
-        )
-        for outlier in outliers:
+        number = self.log.open_round
+        closing = close_round(self.study, self.files, self.log, self._base.tensors)
+        for outlier in closing.outliers:
             self._store_outlier(number, outlier.site)
-        self._open(number + 1, made, self._base.metadata, accepted, outliers)
-        for outlier in outliers:
+        self._open(number + 1, closing.made, self._base.metadata, closing.accepted, closing.outliers)
+        for outlier in closing.outliers:
             self._store_receipt(self.log.site(outlier.site).settled[number])
         self._base = read_weights(self.model_path(number + 1))
         self.prepare()
@@ -231,40 +211,9 @@ class StudyState:
         active = [history for history in histories if not history.is_quarantined]
         if everybody or (active and all(number in history.settled for history in active)):
             return True
-        accepted = sum(self._is_accepted(site.name) for site in self.study.sites)
+        accepted = len(admitted_sites(self.study, self.log))
         late = time.time() > self.log.opened_at + 60 * self.study.aggregation.deadline_minutes
         return late and accepted >= self.study.aggregation.minimum_sites
-
-    def _is_accepted(self, site: str) -> bool:
-        settled = self.log.site(site).settled.get(self.log.open_round)
-        return settled is not None and settled.entry.status == "accepted"
-
-    def _outliers(self, number: int, admitted: list[str]) -> tuple[PutOut, ...]:
-        """Compare the admitted updates of a round; the same files give the same outliers, whenever it is done."""
-        terms = self.study.admission
-        if terms.outlier_z is None:
-            return ()
-        updates = [
-            Screened(
-                name,
-                self.files.update(number, name),
-                claimed_noise_std(self.study, read_unverified(self.files.claim(number, name).read_bytes(), Claim)[0]),
-            )
-            for name in admitted
-        ]
-        found = find_outliers(updates, terms.outlier_z, terms.outlier_ratio, self.study.privacy.mechanism)
-        return tuple(
-            PutOut(
-                site=outlier.site,
-                sentence=f"round {number}: not averaged, {outlier.sentence}",
-                quarantines=self.log.site(outlier.site).refusals_in_a_row + 1 >= terms.max_refusals,
-            )
-            for outlier in found
-        )
-
-    def _moments(self, number: int) -> Moments | None:
-        digest = self.log.openings[number].moments
-        return None if digest is None else read_moments(self.files.moments(number), digest)
 
     def _open(
         self,
@@ -288,60 +237,6 @@ class StudyState:
         )
         write_bytes(self.files.opening(number), self.opening(number) or b"")
 
-    def _entry(
-        self, site: str, requested: int, digests: tuple[str, str | None], decision: Decision, settles: bool
-    ) -> Decided:
-        history = self.log.site(site)
-        status = "rejected"
-        sentence = decision.sentence
-        if decision.reason in ("ok", "withheld"):
-            status = "accepted" if decision.reason == "ok" else "withheld"
-            if status == "accepted" and self.study.admission.outlier_z is not None:
-                sentence += "; compared with the other sites when the round closes"
-        elif decision.reason == "site-quarantined":
-            status = "quarantined"
-        elif decision.reason not in BLAMELESS:
-            refusals = history.refusals_in_a_row + 1
-            if refusals >= self.study.admission.max_refusals:
-                status = "quarantined"
-                sentence += f"; {refusals} refusals in a row quarantine the site until the coordinator releases it"
-        return Decided.model_validate(
-            {
-                "site": site,
-                "round": requested,
-                "claim": digests[0],
-                "update": digests[1],
-                "document": decision.document,
-                "status": status,
-                "reason": decision.reason,
-                "sentence": sentence,
-                "epsilon": decision.epsilon,
-                "accepted_rounds": history.accepted_rounds + (status == "accepted"),
-                "settles": settles,
-                "content": decision.content,
-                "released": decision.released,
-                "ledger_head": decision.ledger_head,
-                "clip_norm": decision.clip_norm,
-            }
-        )
-
-    def _receipt(self, decision: LoggedDecision) -> bytes:
-        entry, put_out = decision.entry, decision.put_out
-        receipt = Receipt(
-            study=self.study.digest,
-            site=entry.site,
-            round=entry.round,
-            claim=entry.document,
-            status="quarantined" if put_out else entry.status,
-            reason="outlier" if put_out else entry.reason,
-            sentence=put_out.sentence if put_out else entry.sentence,
-            epsilon=entry.epsilon,
-            accepted_rounds=entry.accepted_rounds - (put_out is not None),
-            ledger_head=entry.ledger_head,
-            log_head=decision.head,
-        )
-        return sign(receipt, self._key)
-
     def _store(self, entry: Decided, claim: bytes, update: bytes) -> None:
         """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
         if entry.status in ("accepted", "withheld"):
@@ -351,7 +246,7 @@ class StudyState:
             return
         if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
             return
-        place = self.files.quarantine(LoggedDecision(entry, 0, "").identifier)
+        place = self.files.quarantine(Decision(entry, 0, "").identifier)
         write_bytes(place / "claim.json", claim[:MAX_CLAIM_BYTES])
         if update:
             write_bytes(place / "update.safetensors", update)
@@ -361,8 +256,8 @@ class StudyState:
         write_bytes(place / "claim.json", self.files.claim(number, site).read_bytes())
         write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
 
-    def _store_receipt(self, decision: LoggedDecision) -> None:
-        receipt = self._receipt(decision)
+    def _store_receipt(self, decision: Decision) -> None:
+        receipt = signed_receipt(self.study, decision, self._key)
         place = self.files.quarantine(decision.identifier)
         if decision.is_refused and place.exists():
             write_bytes(place / "receipt.json", receipt)
