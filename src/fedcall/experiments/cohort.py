@@ -9,7 +9,7 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.genomics.allele_counts import Allele, count_alleles
 from fedcall.genomics.examples import Examples, open_examples
 
-RARE_SHARE = 0.01
+RARE_SHARE = 0.02
 """A variant is rare if at most this share of the cohort's chromosomes carry it, or a single one does."""
 
 
