@@ -125,8 +125,15 @@ class Config(Document):
     site: Name | None = Field(
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."
     )
-    aggregator: str | None = Field(None, description="HOST:PORT of the consortium's aggregator; needed with 'site'.")
+    aggregator: str | None = Field(
+        None, description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover'."
+    )
     ca: Path | None = Field(None, description="Certificate of the authority that signed the aggregator's certificate.")
+    handover: Path | None = Field(
+        None,
+        description="Folder that this site's own Flower SuperNode carries to the aggregator, in place of 'aggregator'"
+        " and 'ca'.",
+    )
     approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest of the study this site agreed to; needed with 'site'."
     )
@@ -143,9 +150,12 @@ class Config(Document):
         if self.samples is not None and self.reference is None:
             raise ValueError("'reference' is needed beside 'samples'")
         if self.site is not None:
-            missing = [key for key in ("aggregator", "ca", "approved_study") if getattr(self, key) is None]
+            way = ("aggregator", "ca") if self.handover is None else ("handover",)
+            missing = [key for key in (*way, "approved_study") if getattr(self, key) is None]
             if missing:
                 raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
+        if self.handover is not None and (self.aggregator or self.ca):
+            raise ValueError("'handover' is given, so the SuperNode knows 'aggregator' and 'ca'; leave them out")
         return self
 
 

@@ -281,7 +281,17 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
             f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
-    # Found now, not when the first exchange comes, after hours of pileups.
+    if config.handover is None:
+        _check_way(path, config)
+    if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"
+            f" make them with 'fedcall site keygen --name {config.site} --output …'"
+        )
+
+
+def _check_way(path: Path, config: Config) -> None:
+    """Look for what the exchanges need; found before hours of pileups rather than after."""
     assert config.ca is not None
     assert config.aggregator is not None
     if not config.ca.is_file():
@@ -289,8 +299,3 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
     host, _, port = config.aggregator.rpartition(":")
     if not host or not port.isdecimal():
         raise FedcallError(f"{place(path, ['aggregator'])}: aggregator {config.aggregator!r}: HOST:PORT expected")
-    if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
-        raise FedcallError(
-            f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"
-            f" make them with 'fedcall site keygen --name {config.site} --output …'"
-        )

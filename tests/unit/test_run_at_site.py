@@ -65,5 +65,14 @@ def test_load_run__at_a_site_refuses(hospital, change, message):
         load(hospital | change)
 
 
+def test_load_run__at_a_site_with_a_supernode_of_its_own(hospital):
+    carried = {key: value for key, value in hospital.items() if key not in ("aggregator", "ca")}
+    assert load(carried | {"handover": "carried"}).config.handover == Path("carried")
+    with pytest.raises(FedcallError, match="so aggregator, ca must be, too"):
+        load(carried)
+    with pytest.raises(FedcallError, match="the SuperNode knows 'aggregator' and 'ca'; leave them out"):
+        load(hospital | {"handover": "carried"})
+
+
 def test_load_run__a_hospital_may_have_fewer_patients_than_it_declared(hospital):
     assert len(load(hospital | {"cohort": {"sites": {"north": 2}, "public": 0}}).training["north"]) == 2
