@@ -124,6 +124,17 @@ def test_fetch__nobody_there(tmp_path):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_fetch__several_sites_need_a_path_each(tmp_path):
+    consortium = make_consortium(tmp_path)
+    done = _fedcall(
+        *("fetch", "--study", consortium.study_path, "--site", "north", "--site", "south"),
+        *("--keys", consortium.keys("{site}"), "--round", 1, "--aggregator", "127.0.0.1:9", "--ca", tmp_path / "ca"),
+        *("--output", tmp_path / "model.safetensors"),
+    )
+    assert done.returncode == 2
+    assert "model.safetensors: several sites need a path each" in done.stderr
+
+
 def test_serve__asks_for_the_name_of_an_open_address(tmp_path):
     consortium = make_consortium(tmp_path)
     done = _fedcall(

@@ -105,7 +105,7 @@ def test_dossier__budget_is_that_of_the_reports(rehearsal, dossier):
 def test_dossier__rules_are_those_that_ran(rehearsal, dossier):
     ran = {path.name for path in (rehearsal.path / "benchmarks").iterdir()}
     assert {rule.rule for rule in dossier.rules} == ran
-    assert Edge(before="upload_update", after="close_round") in dossier.edges
+    assert Edge(before="upload_update", after="fetch_global") in dossier.edges
 
 
 @pytest.mark.slow

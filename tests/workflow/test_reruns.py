@@ -22,7 +22,7 @@ ROUNDS = (1, 2)
 RESULTS = Path("results/tiny")
 LAST_UPDATE = RESULTS / "south/rounds/2/update.safetensors"
 AFTER_CALLS = {"evaluate_calls", "list_errors", "evaluation_report"}
-EXCHANGES = {"upload_update", "close_round", "fetch_global", "fetch_final"}
+EXCHANGES = {"upload_update", "fetch_global", "fetch_final"}
 AFTER_TRAINING = EXCHANGES | {"call_variants", "privacy_report", "privacy_report_of_study"} | AFTER_CALLS
 
 

@@ -92,43 +92,6 @@ def options(name, values):
     return " ".join(option(name, value) for value in values)
 
 
-# The model the embedded aggregator starts from; a hospital gets it from the consortium.
-INITIAL = [f"{RESULTS}/initial.safetensors"] if RUN.is_rehearsal else []
-
-
-def endpoint():
-    """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
-    if RUN.is_rehearsal:
-        return (
-            f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
-            f" --initial {INITIAL[0]}"
-        )
-    return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
-
-
-def before_round(wildcards):
-    """Return what a round's global model waits for: the first model, or the end of the round before.
-
-    In a rehearsal every site waits for the receipts of all, so that one core never waits for a job behind it.
-    """
-    before = int(wildcards.round) - 1
-    if before == 0:
-        return INITIAL
-    if RUN.is_rehearsal:
-        return f"{RESULTS}/rounds/{before}.receipts.jsonl"
-    return receipts_of_round(before)
-
-
-def own_receipt_before(wildcards):
-    """Return the receipt of the site's round before, whose row the ledger must hold; nothing in the first round."""
-    before = int(wildcards.round) - 1
-    return f"{RESULTS}/{wildcards.site}/rounds/{before}/receipt.json" if before else []
-
-
-def receipts_of_round(round):
-    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
-
-
 def rounds_of_site(site, name):
     return [f"{RESULTS}/{site}/rounds/{round}/{name}" for round in ROUNDS]
 

@@ -1,16 +1,17 @@
 # The rounds: fetch the global model, train on private examples, upload the update, keep the receipt.
 
 
+# The exchanges of a round are one job for all sites of this run: at a hospital itself, in a rehearsal everybody.
 rule fetch_global:
     input:
-        study="results/{study}/study.json",
+        study=f"{RESULTS}/study.json",
         before=before_round,
     output:
-        model="results/{study}/{site}/rounds/{round}/global.safetensors",
+        models=at_all_sites("global.safetensors"),
     log:
-        "logs/fetch_global/{study}.{site}.{round}.log",
+        f"logs/fetch_global/{STUDY}.{{round}}.log",
     benchmark:
-        "benchmarks/fetch_global/{study}.{site}.{round}.tsv"
+        f"benchmarks/fetch_global/{STUDY}.{{round}}.tsv"
     conda:
         "../envs/federation.yaml"
     threads: 1
@@ -18,15 +19,16 @@ rule fetch_global:
         mem_mb=500,
         runtime=60,
     params:
-        key_folder=CONFIG.site_key,
+        sites=visiting_sites,
+        model=in_round("global.safetensors"),
         endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        "Round {wildcards.round} at {wildcards.site}: fetching the global model, once the round is open"
+        "Round {wildcards.round}: fetching the global model, once the round is open"
     shell:
-        "fedcall fetch --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --round {wildcards.round} {params.endpoint} --output {output.model} > {log} 2>&1"
+        "fedcall fetch --study {input.study} {params.sites} --round {wildcards.round} {params.endpoint}"
+        " --output {params.model:q} > {log} 2>&1"
 
 
 rule train_round:
@@ -50,32 +52,28 @@ rule train_round:
         mem_mb=4000,
         runtime=240,
     params:
-        key_folder=CONFIG.site_key,
-        ledger=CONFIG.ledger,
-        device=CONFIG.device,
-        receipt=lambda _, input: option("--receipt", input.receipt),
+        private=private_of_training,
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
         "Round {wildcards.round} at {wildcards.site}: charging the ledger, then training"
     shell:
-        "fedcall train-round --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --round {wildcards.round} --model {input.model} --ledger {params.ledger:q} --device {params.device}"
-        " {params.receipt} --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
+        "fedcall train-round --study {input.study} --site {wildcards.site} --round {wildcards.round} {params.private}"
+        " --model {input.model} --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
 
 
 rule upload_update:
     input:
-        study="results/{study}/study.json",
-        weights="results/{study}/{site}/rounds/{round}/update.safetensors",
-        claim="results/{study}/{site}/rounds/{round}/claim.json",
+        study=f"{RESULTS}/study.json",
+        weights=at_all_sites("update.safetensors"),
+        claims=at_all_sites("claim.json"),
         initial=INITIAL,
     output:
-        receipt="results/{study}/{site}/rounds/{round}/receipt.json",
+        receipts=at_all_sites("receipt.json"),
     log:
-        "logs/upload_update/{study}.{site}.{round}.log",
+        f"logs/upload_update/{STUDY}.{{round}}.log",
     benchmark:
-        "benchmarks/upload_update/{study}.{site}.{round}.tsv"
+        f"benchmarks/upload_update/{STUDY}.{{round}}.tsv"
     conda:
         "../envs/federation.yaml"
     threads: 1
@@ -83,34 +81,16 @@ rule upload_update:
         mem_mb=500,
         runtime=60,
     params:
-        key_folder=CONFIG.site_key,
+        sites=visiting_sites,
+        weights=in_round("update.safetensors"),
+        claim=in_round("claim.json"),
+        receipt=in_round("receipt.json"),
         endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     shell:
-        "fedcall upload --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --round {wildcards.round} --update {input.weights} --claim {input.claim}"
-        " {params.endpoint} --receipt {output.receipt} > {log} 2>&1"
-
-
-# One file for the receipts of all sites, so that the plan grows with the sites of a round and not with their square.
-rule close_round:
-    input:
-        receipts=lambda wildcards: receipts_of_round(wildcards.round),
-    output:
-        receipts="results/{study}/rounds/{round}.receipts.jsonl",
-    log:
-        "logs/close_round/{study}.{round}.log",
-    benchmark:
-        "benchmarks/close_round/{study}.{round}.tsv"
-    conda:
-        "../envs/federation.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 100 * attempt,
-        runtime=lambda wildcards, attempt: 5 * attempt,
-    shell:
-        "( for receipt in {input.receipts}; do cat $receipt; echo; done > {output.receipts} ) 2> {log}"
+        "fedcall upload --study {input.study} {params.sites} --round {wildcards.round} {params.endpoint}"
+        " --update {params.weights:q} --claim {params.claim:q} --receipt {params.receipt:q} > {log} 2>&1"
 
 
 rule fetch_final:

@@ -1,5 +1,6 @@
 """`fedcall fetch` and `fedcall upload`: a site's short exchanges with the aggregator."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 _STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
 _SITE = typer.Option(..., "--site", help="Name of this site.")
+_SITES = typer.Option(
+    ...,
+    "--site",
+    help="Name of this site; in a rehearsal again for each other one, then {site} in paths stands for it.",
+)
 _KEYS = typer.Option(..., "--keys", help="Folder of this site's keys.")
 _AGGREGATOR = typer.Option(None, "--aggregator", metavar="HOST:PORT", help="Address of the consortium's aggregator.")
 _CA = typer.Option(None, "--ca", help="Certificate of the authority that signed the aggregator's certificate.")
@@ -37,7 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def fetch(
     study: Path = _STUDY,
-    site: str = _SITE,
+    sites: list[str] = _SITES,
     keys: Path = _KEYS,
     number: int = typer.Option(..., "--round", min=1, help="Round to train next; the study's rounds + 1: final model."),
     aggregator: str | None = _AGGREGATOR,
@@ -62,23 +68,24 @@ def fetch(
     Example: fedcall fetch --study study.json --site north --keys private/north/keys --round 1
     --aggregator fedcall.example.org:443 --ca ca.crt --output global.safetensors
     """
-    visitor = _visitor(
-        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
-    )
-
     import dataclasses
 
     from fedcall.federation.exchange import fetch_global
 
-    if wait_minutes is None:  # in a rehearsal every site has answered before anybody asks
-        wait_minutes = 0 if rehearsal else visitor.study.aggregation.deadline_minutes
-    opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * wait_minutes), number, output)
-    typer.echo(f"round {number}: {output}")
-    if site in opening.outliers:
-        typer.echo(
-            f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
-            " upload it again for a receipt that says why"
+    for site, (own_keys, own_output) in _each(sites, keys, output):
+        visitor = _visitor(
+            study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
+        minutes = wait_minutes
+        if minutes is None:  # in a rehearsal every site has answered before anybody asks
+            minutes = 0 if rehearsal else visitor.study.aggregation.deadline_minutes
+        opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * minutes), number, own_output)
+        typer.echo(f"round {number}: {own_output}")
+        if site in opening.outliers:
+            typer.echo(
+                f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
+                " upload it again for a receipt that says why"
+            )
 
 
 def fetch_log(
@@ -112,7 +119,7 @@ def fetch_log(
 
 def upload(
     study: Path = _STUDY,
-    site: str = _SITE,
+    sites: list[str] = _SITES,
     keys: Path = _KEYS,
     number: int = typer.Option(..., "--round", min=1, help="Round the update belongs to."),
     update: Path = typer.Option(..., "--update", help="The update (safetensors); without tensors when withheld."),
@@ -134,14 +141,25 @@ def upload(
     --update update.safetensors --claim claim.json --aggregator fedcall.example.org:443 --ca ca.crt
     --receipt receipt.json
     """
-    visitor = _visitor(
-        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
-    )
-
     from fedcall.federation.exchange import upload_update
 
-    answer = upload_update(visitor, number, update, claim, receipt)
-    typer.echo(f"round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
+    for site, (own_keys, own_update, own_claim, own_receipt) in _each(sites, keys, update, claim, receipt):
+        visitor = _visitor(
+            study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+        )
+        answer = upload_update(visitor, number, own_update, own_claim, own_receipt)
+        prefix = f"{site}: " if len(sites) > 1 else ""
+        typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
+
+
+def _each(sites: list[str], *paths: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Yield each site with its own paths, `{site}` in them replaced by its name."""
+    if len(sites) > 1:
+        for path in paths:
+            if "{site}" not in str(path):
+                raise FedcallError(f"{path}: several sites need a path each; write {{site}} where the name belongs")
+    for site in sites:
+        yield site, [Path(str(path).replace("{site}", site)) for path in paths]
 
 
 def _visitor(

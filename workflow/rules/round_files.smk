@@ -1,0 +1,58 @@
+# Files and options of a round: functions for rounds.smk.
+
+# The model the embedded aggregator starts from; a hospital gets it from the consortium.
+INITIAL = [f"{RESULTS}/initial.safetensors"] if RUN.is_rehearsal else []
+
+
+def endpoint():
+    """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
+    if RUN.is_rehearsal:
+        return (
+            f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
+            f" --initial {INITIAL[0]}"
+        )
+    return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
+
+
+def at_all_sites(name):
+    """Return a file of a round at every site whose jobs run here."""
+    # With the study's name and not its wildcard Snakemake finds at once who makes a file, however many sites there are.
+    return [f"{RESULTS}/{site}/rounds/{{round}}/{name}" for site in SITES]
+
+
+def in_round(name):
+    """Return a parameter: a file of a round for `fedcall fetch` and `upload`, which put in the site's name."""
+    return lambda wildcards: f"{RESULTS}/{{site}}/rounds/{wildcards.round}/{name}"
+
+
+def visiting_sites(wildcards):
+    """Return the options that name the sites of an exchange and where each keeps its keys."""
+    return f"{options('--site', SITES)} {option('--keys', CONFIG.site_key)}"
+
+
+def before_round(wildcards):
+    """Return what a round's global model waits for: the first model, or the end of the round before."""
+    before = int(wildcards.round) - 1
+    return receipts_of_round(before) if before else INITIAL
+
+
+def own_receipt_before(wildcards):
+    """Return the receipt of the site's round before, whose row the ledger must hold; nothing in the first round."""
+    before = int(wildcards.round) - 1
+    return f"{RESULTS}/{wildcards.site}/rounds/{before}/receipt.json" if before else []
+
+
+def private_of_training(wildcards, input):
+    """Return the options of training that name the site's own: keys, ledger, graphics card, the receipt before."""
+    private = {"--keys": CONFIG.site_key, "--ledger": CONFIG.ledger}
+    own = [
+        option(name, private_folder(template, wildcards.site))
+        for name, template in private.items()
+    ]
+    return " ".join(
+        [*own, f"--device {CONFIG.device}", option("--receipt", input.receipt)]
+    )
+
+
+def receipts_of_round(round):
+    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
