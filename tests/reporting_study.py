@@ -14,6 +14,7 @@ from fedcall.genomics.concordance import compare_variants
 from fedcall.genomics.concordance_records import Variant
 from fedcall.keys import create_keys, read_secret, read_signing_key
 from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.adaptive_clipping import ClipTrace
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger import Ledger, ReleaseRequest
 from fedcall.privacy.terms import PrivacyTerms
@@ -89,7 +90,13 @@ def request(federation: Federation, site: str, number: int) -> ReleaseRequest:
 
 
 def play_round(
-    federation: Federation, site: str, number: int, status: str = "accepted", reason: str = "ok", answer: bool = True
+    federation: Federation,
+    site: str,
+    number: int,
+    status: str = "accepted",
+    reason: str = "ok",
+    answer: bool = True,
+    clipping: ClipTrace | None = None,
 ) -> None:
     """Charge, claim and answer one round of a site, as training and aggregator would."""
     hospital, study = federation.sites[site], federation.study
@@ -110,6 +117,7 @@ def play_round(
         update=None if withheld else f"{number:064x}",
         privacy=study.privacy,
         epsilon=epsilon,
+        clipping=clipping,
         ledger_head=ZERO,
         software="fedcall test",
     )

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fedcall import __version__
 from fedcall.federation.study import Study
+from fedcall.reporting.clipping import clipping_statement
 from fedcall.reporting.privacy_documents import ChecklistItem, Statement
 
 PACKAGES = ("dp-accounting", "opacus", "torch", "flwr", "numpy", "cryptography")
@@ -29,16 +30,17 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
     terms = study.privacy
     unit = terms.unit
     norm = "L2" if terms.mechanism == "gaussian" else "L1"
+    adaptive = terms.clipping == "adaptive"
+    size = f"norm of {terms.clip_norm:g}" + (" (at the start; it adapts)" if adaptive else "")
     bound = (
-        f"All rows of a patient together are clipped to one {norm} norm of {terms.clip_norm:g} per step, however many"
-        " candidates the patient has, so one patient moves the sum of a step by at most that."
+        f"All rows of a patient together are clipped to one {norm} {size} per step, however many candidates the"
+        " patient has, so one patient moves the sum of a step by at most that."
         if unit == "patient"
-        else f"Each example (one candidate site of one patient) is clipped to an {norm} norm of {terms.clip_norm:g} per"
-        " step. This is an example's guarantee, not a patient's: a patient has many examples, and with k examples the"
+        else f"Each example (one candidate site of one patient) is clipped to an {norm} {size} per step."
+        " This is an example's guarantee, not a patient's: a patient has many examples, and with k examples the"
         " bound grows to k times epsilon at a larger delta, and nothing bounds k."
     )
     spread = "noise standard deviation" if terms.mechanism == "gaussian" else "Laplace scale"
-    clipping = "the clip norm is fixed, so adaptive clipping took no share of the budget"
     is_noisy = terms.noise_multiplier > 0
     adds = " and adds the noise itself" if is_noisy else "; this study adds no noise"
     noise = (
@@ -55,7 +57,9 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
         "Unit, contribution bound, overlap": f"The unit is one {unit}. {bound} A patient treated at two sites is"
         " counted at each of them and loses the sum; relatives are not covered.",
         "Adjacency": f"Add or remove one {unit}; the declared number of {unit}s is public and does not change with it.",
-        "Everything released": "Signed updates (local minus global weights) and claims. No loss, metric, count of"
+        "Everything released": "Signed updates (local minus global weights) and claims"
+        f"{f', which tell the noisy share of the {unit}s shorter than the clip norm in each step' if adaptive else ''}."
+        " No loss, metric, count of"
         " candidates, batch size or plain digest of data leaves the site; training stops after the agreed rounds, never"
         " early on private data. Calls and the evaluation report stay at the site.",
         "Data touched without privacy": "Normalisation of alignments and labels, pileups and likelihoods are computed"
@@ -70,7 +74,8 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
         " of the site. The accountant assumes the same sampler.",
         "Mechanism and its numbers": f"{terms.mechanism.capitalize()} noise on the clipped sum; {spread} / clip norm"
         f" = {terms.noise_multiplier:g}, clip norm {terms.clip_norm:g} ({norm}), sampling rate {terms.sampling_rate:g},"
-        f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping}. Declared:"
+        f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping_statement(study)}."
+        " Declared:"
         f" {', '.join(f'{study.units(site.name)} {unit}s at {site.name}' for site in study.sites)}.",
         "Noise source, floating point, keys": noise,
         "Cumulative spend": ledger,

@@ -14,7 +14,7 @@ matplotlib.use("svg")
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 # Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
@@ -61,6 +61,27 @@ def spending(
     axes.set_ylabel(f"Cumulative ε per {unit} (nats)")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return _svg(figure, "spending")
+
+
+@matplotlib.rc_context(STYLE)
+def clip_norms(norms: Sequence[Sequence[float]], rounds: Sequence[int]) -> str:
+    """Draw the clip norm of every step (the last of a round is where the next starts) against rounds."""
+    figure, axes = _canvas(6.2, 2.6)
+    for number, steps in zip(rounds, norms, strict=True):
+        places = [number - 0.5 + step / (len(steps) - 1) for step in range(len(steps))]
+        axes.plot(places, steps, color=BLUE, linewidth=1.6)
+        axes.plot(places[0], steps[0], color=BLUE, marker="o", markersize=4)
+    everything = [norm for steps in norms for norm in steps]
+    axes.set_yscale("log")
+    axes.set_ylim(min(everything) / 1.3, 1.3 * max(everything))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda norm, _: f"{norm:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(min(rounds) - 0.6, max(rounds) + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("Round (a dot where it begins)")
+    axes.set_ylabel("Clip norm")
+    return _svg(figure, "clipping")
 
 
 @matplotlib.rc_context(STYLE)

@@ -23,6 +23,7 @@ Style = Literal[
     "optional",
     "cap",
     "delta",
+    "digits",
     "lower",
     "percent",
     "number",
@@ -104,7 +105,7 @@ def display(value: Any, style: Style) -> str:
     if style == "odds":
         return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
     if style == "percent":
-        return f"{100 * value:g} %"
+        return f"{100 * value:.3g} %"
     if style == "belief":
         return f"{_down_to_99(100 * value)} %"
     if style == "figure":
@@ -113,6 +114,8 @@ def display(value: Any, style: Style) -> str:
         return f"{value:+.3f}".replace("-", "−")
     if style == "phred":
         return f"{value:.1f}"
+    if style == "digits":
+        return f"{value:.4g}"
     if style in ("number", "cap"):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}"
     return str(value).replace(" = ", "\u00a0=\u00a0")  # kept on one line

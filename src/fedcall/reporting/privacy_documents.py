@@ -142,6 +142,38 @@ class Audit(Document):
     faults_caught: int
 
 
+class ClipRound(Document):
+    """How adaptive clipping moved a site's clip norm in one round; released with the update, and private as it is."""
+
+    round: int
+    start: float
+    end: float = Field(description="Where the next round starts.")
+    smallest: float
+    largest: float
+    norms: tuple[float, ...] = Field(description="Of every step and, last, the one the next round starts from.")
+
+
+class AdaptiveClipping(Document):
+    """What adaptive clipping cost and did at one site."""
+
+    target_quantile: float = Field(description="Share of the units that should be shorter than the clip norm.")
+    quantile_noise: float = Field(description="Noise of the share measured in a step.")
+    budget_share: float = Field(description="Part of the privacy budget that measuring the share takes.")
+    sum_multiplier: float = Field(description="Noise on the sum / clip norm: noise_multiplier, and what pays for that.")
+    rounds: tuple[ClipRound, ...]
+
+
+class SiteClipping(Document):
+    """Adaptive clipping at one site of a study."""
+
+    site: Name
+    budget_share: float
+    sum_multiplier: float
+    rounds: int = Field(description="Rounds whose claim tells of clipping.")
+    start: float | None = Field(description="Clip norm of the first step; null before the first round.")
+    end: float | None
+
+
 class PrivacyReport(Document):
     """The privacy-budget report of one site in one study."""
 
@@ -159,6 +191,7 @@ class PrivacyReport(Document):
     learning_rate: float
     iterate_averaging: float
     site_only: LedgerSpend | None = Field(description="Left out of a report made with --shareable.")
+    adaptive_clipping: AdaptiveClipping | None = Field(None, description="null for fixed clipping.")
     audit: Audit | None = Field(None, description="null if no audit was given.")
     trust: tuple[Statement, ...]
     not_covered: tuple[Statement, ...]
@@ -221,6 +254,7 @@ class StudyPrivacyReport(Document):
     sites: tuple[SiteSpend, ...]
     refusals: tuple[Refusal, ...]
     terms: PrivacyTerms
+    adaptive_clipping: tuple[SiteClipping, ...] = Field((), description="Empty for fixed clipping.")
     audit: Audit | None = Field(None, description="null if no audit was given.")
     trust: tuple[Statement, ...]
     not_covered: tuple[Statement, ...]

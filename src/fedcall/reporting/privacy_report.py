@@ -7,6 +7,7 @@ from fedcall.federation.study import Study
 from fedcall.reporting import figures
 from fedcall.reporting.audit import audit_conditions, audit_statement
 from fedcall.reporting.checklist import checklist, not_covered, software, trust
+from fedcall.reporting.clipping import adaptive_clipping
 from fedcall.reporting.ledger_facts import LedgerFacts
 from fedcall.reporting.pages import round_up
 from fedcall.reporting.privacy_documents import Audit, Condition, PrivacyReport, RoundSpend, Statement, StudyFacts
@@ -72,6 +73,7 @@ def privacy_report(
         learning_rate=study.training.learning_rate,
         iterate_averaging=study.training.iterate_averaging,
         site_only=over_ledger,
+        adaptive_clipping=adaptive_clipping(study, site, records),
         audit=audit,
         trust=trust(study),
         not_covered=not_covered(study),
@@ -90,7 +92,13 @@ def privacy_figures(report: PrivacyReport) -> dict[str, str]:
     charged = [row for row in report.rounds if row.charged and row.epsilon_pld is not None]
     text = f"ε {round_up(total)}" if total is not None else "ε unlimited"
     allowed = f"{spent.max_epsilon:g} allowed" if spent.max_epsilon is not None else "no agreed cap"
+    clipping = report.adaptive_clipping
+    drawn = {}
+    if clipping and clipping.rounds:
+        norms = [row.norms for row in clipping.rounds]
+        drawn["clipping"] = figures.clip_norms(norms, [row.round for row in clipping.rounds])
     return {
+        **drawn,
         "gauge": figures.gauge(total, spent.max_epsilon, text, f"Gauge: {text} of {allowed}"),
         "spending": figures.spending(
             [row.round for row in charged],

@@ -18,6 +18,7 @@ from fedcall.reporting.privacy_documents import (
     Condition,
     PrivacyReport,
     Refusal,
+    SiteClipping,
     SiteSpend,
     Statement,
     StudyPrivacyReport,
@@ -117,6 +118,7 @@ def study_privacy_report(
         sites=sites,
         refusals=refusals,
         terms=terms,
+        adaptive_clipping=tuple(_site_clipping(report) for report in ordered if report.adaptive_clipping),
         audit=audit,
         trust=trust(study),
         not_covered=not_covered(study),
@@ -178,6 +180,19 @@ def _site_spend(study: Study, report: PrivacyReport) -> SiteSpend:
         refused=count(*REFUSED),
         waiting=count("waiting"),
         light=colour(conditions),
+    )
+
+
+def _site_clipping(report: PrivacyReport) -> SiteClipping:
+    found = report.adaptive_clipping
+    assert found is not None
+    return SiteClipping(
+        site=report.site,
+        budget_share=found.budget_share,
+        sum_multiplier=found.sum_multiplier,
+        rounds=len(found.rounds),
+        start=found.rounds[0].start if found.rounds else None,
+        end=found.rounds[-1].end if found.rounds else None,
     )
 
 
