@@ -11,6 +11,8 @@ def endpoint():
             f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
             f" --initial {INITIAL[0]}"
         )
+    if CONFIG.handover:
+        return option("--handover", CONFIG.handover)
     return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
 
 
