@@ -105,6 +105,18 @@ class SimulatedCohort(Document):
         return rows
 
 
+class SweepChoices(Document):
+    """What `snakemake privacy_utility_sweep` trains: accuracy against epsilon, on simulated or public people."""
+
+    studies: tuple[Path, ...] = Field(
+        (), description="Further study terms (YAML) to draw on the same axes: another unit, adaptive clipping."
+    )
+    epsilons: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (1.0, 3.0, 8.0), description="Totals to train at, besides without noise and with the study's own noise."
+    )
+    seeds: Annotated[int, Field(ge=1)] = Field(3, description="Trainings per point, with unrelated noise.")
+
+
 class Config(Document):
     """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
 
@@ -118,6 +130,7 @@ class Config(Document):
     )
     cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
     reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
+    sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
     shard_size: Annotated[int, Field(ge=10_000)] = Field(
         5_000_000,
         description="Bases a job of extract_pileup or call_variants works on at most; larger regions are cut.",

@@ -63,6 +63,17 @@ class Run:
         """Names of held-out patients with a truth by folder: the site, or 'public'."""
         return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
 
+    @cached_property
+    def swept(self) -> dict[str, Path]:
+        """Files with the study terms of the target privacy_utility_sweep by the studies' names: this run's, first."""
+        found = {self.study.name: self.config.study}
+        for path in self.config.sweep.studies:
+            name = read_study_terms(path).name
+            if name in found:
+                raise FedcallError(f"{path}: study '{name}' is in the sweep already ({found[name]}); name it otherwise")
+            found[name] = path
+        return found
+
     def _names(self, belongs) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {folder: [] for folder in (*self.sites, PUBLIC)}
         for patient in self.patients:

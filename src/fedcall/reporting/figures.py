@@ -205,10 +205,10 @@ def against_epsilon(
             color=INK,
         )
     right = max(places.values(), default=1.0) * 1.25
-    for title, level in levels.items():
-        if level is not None:
-            axes.axhline(level, color=INK, linewidth=1, linestyle=":")
-            axes.text(right, level, f" {title}", fontsize=9, va="center")
+    low, high = axes.get_ylim()
+    for level, titles in _joined(levels, (high - low) / 20):
+        axes.axhline(level, color=INK, linewidth=1, linestyle=":")
+        axes.text(right, level, f" {titles}", fontsize=9, va="center")
     axes.set_xscale("log")
     shown = _ticks(places)
     axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
@@ -247,6 +247,17 @@ def _places(epsilons: set[float | None]) -> dict[float | None, float]:
     if None in epsilons:
         places[None] = 2.5 * finite[-1] if finite else 1.0
     return places
+
+
+def _joined(levels: Mapping[str, float | None], distance: float) -> list[tuple[float, str]]:
+    """Return levels with their titles; those nearer than `distance` to the one below share its line of text."""
+    shown: list[tuple[float, str]] = []
+    for title, level in sorted(levels.items(), key=lambda item: item[1] or 0.0):
+        if level is not None and shown and level - shown[-1][0] < distance:
+            shown[-1] = (shown[-1][0], f"{shown[-1][1]}, {title}")
+        elif level is not None:
+            shown.append((level, title))
+    return shown
 
 
 def _ticks(places: Mapping[float | None, float]) -> list[tuple[float, str]]:
