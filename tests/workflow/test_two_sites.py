@@ -215,6 +215,15 @@ def test_two_sites__no_patient_of_one_is_known_to_another(consortium):
         assert tells(consortium.coordinator.path, f"{site}-0") == []
 
 
+def test_two_sites__each_has_the_log_of_what_was_decided_and_only_digests_of_the_other(consortium):
+    for site, hospital in consortium.hospitals.items():
+        path = hospital.path / f"results/pilot/{site}/admission.jsonl"
+        entries = [json.loads(line)["entry"] for line in path.read_text().splitlines()]
+        assert [entry["round"] for entry in entries if entry["kind"] == "opened"] == [1, 2, 3]
+        assert [entry["site"] for entry in entries if entry["kind"] == "decided"] == [site, site]
+        assert sum(entry["kind"] == "hidden" for entry in entries) >= 2
+
+
 def test_two_sites__second_run_does_nothing(consortium):
     assert "Nothing to be done" in run_workflow(consortium.hospitals["lakeside"])
 

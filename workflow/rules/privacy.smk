@@ -12,6 +12,7 @@ rule privacy_report:
         study="results/{study}/study.json",
         claims=lambda wildcards: rounds_of_site(wildcards.site, "claim.json"),
         receipts=lambda wildcards: rounds_of_site(wildcards.site, "receipt.json"),
+        decisions="results/{study}/{site}/admission.jsonl",
         audit=audit_if_run,
     output:
         html=report(
@@ -39,7 +40,7 @@ rule privacy_report:
         version=FEDCALL_VERSION,
     shell:
         "fedcall report privacy --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --ledger {params.ledger:q} --rounds {params.rounds} {params.audit}"
+        " --ledger {params.ledger:q} --rounds {params.rounds} --log {input.decisions} {params.audit}"
         " --html {output.html} --json {output.json} > {log} 2>&1"
 
 

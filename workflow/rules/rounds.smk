@@ -100,6 +100,7 @@ rule fetch_final:
         initial=INITIAL,
     output:
         model="results/{study}/final.safetensors",
+        decisions=expand("results/{{study}}/{site}/admission.jsonl", site=SITES),
     log:
         "logs/fetch_final/{study}.log",
     benchmark:
@@ -112,13 +113,17 @@ rule fetch_final:
         runtime=60,
     params:
         site=SITES[0],
+        sites=visiting_sites,
         key_folder=private_folder(CONFIG.site_key, SITES[0]),
         round=ROUNDS[-1] + 1,
         endpoint=endpoint(),
+        decisions=lambda wildcards: f"{RESULTS}/{{site}}/admission.jsonl",
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        "Fetching the final model of study {wildcards.study}, once the last round is closed"
+        "Fetching the final model of study {wildcards.study}, once the last round is closed, and what was decided"
     shell:
         "fedcall fetch --study {input.study} --site {params.site} --keys {params.key_folder:q}"
-        " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1"
+        " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1 &&"
+        " fedcall fetch-log --study {input.study} {params.sites} {params.endpoint}"
+        " --output {params.decisions:q} >> {log} 2>&1"

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from fedcall.federation.exchange import Visitor
 
 _STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
-_SITE = typer.Option(..., "--site", help="Name of this site.")
 _SITES = typer.Option(
     ...,
     "--site",
@@ -84,13 +83,13 @@ def fetch(
         if site in opening.outliers:
             typer.echo(
                 f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
-                " upload it again for a receipt that says why"
+                " 'fedcall fetch-log' tells why"
             )
 
 
 def fetch_log(
     study: Path = _STUDY,
-    site: str = _SITE,
+    sites: list[str] = _SITES,
     keys: Path = _KEYS,
     aggregator: str | None = _AGGREGATOR,
     ca: Path | None = _CA,
@@ -103,18 +102,19 @@ def fetch_log(
 ) -> None:
     """Fetch the aggregator's admission log: this site's decisions in full, those on other sites as digests.
 
-    It is written only if its chain is whole; 'fedcall aggregator log verify' holds it against this site's receipts.
+    It is written only if its chain is whole. 'fedcall report privacy' takes from it what became of an update after its
+    receipt, and 'fedcall aggregator log verify' holds it against this site's receipts.
 
     Example: fedcall fetch-log --study study.json --site north --keys private/north/keys
     --aggregator fedcall.example.org:443 --ca ca.crt --output admission.jsonl
     """
-    visitor = _visitor(
-        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
-    )
-
     from fedcall.federation.exchange import fetch_log as run
 
-    typer.echo(f"{output}: {run(visitor, output)} lines")
+    for site, (own_keys, own_output) in _each(sites, keys, output):
+        visitor = _visitor(
+            study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+        )
+        typer.echo(f"{own_output}: {run(visitor, own_output)} lines")
 
 
 def upload(

@@ -32,6 +32,11 @@ def privacy(
     keys: Path = typer.Option(..., "--keys", help="The site's key folder; checks the seals of the ledger."),
     ledger: Path = typer.Option(..., "--ledger", help="The site's ledger."),
     rounds: Path = typer.Option(..., "--rounds", help="Folder with one folder per round: claim.json, receipt.json."),
+    log: Path | None = typer.Option(
+        None,
+        "--log",
+        help="Log of 'fedcall fetch-log': it tells which updates were left out when their round closed.",
+    ),
     html: Path = HTML,
     json: Path = JSON,
     shareable: bool = typer.Option(
@@ -52,7 +57,7 @@ def privacy(
 
     # Cheap mistakes are told before plots and accountants are imported.
     agreed = read_study(study)
-    records, secret = read_rounds(agreed, site, rounds), read_secret(keys)
+    records, secret = read_rounds(agreed, site, rounds, log), read_secret(keys)
 
     from fedcall.reporting.audit import read_audit
     from fedcall.reporting.ledger_facts import read_ledger

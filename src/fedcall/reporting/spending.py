@@ -60,6 +60,7 @@ def round_spends(study: Study, records: Sequence[RoundRecord], charged: Sequence
         spent = study_epsilon(terms, sum(1 for other in charged if other <= number))
         record = by_round.get(number)
         receipt = record.receipt if record else None
+        status, reason, sentence = _answer(record)
         rows.append(
             RoundSpend(
                 round=number,
@@ -69,12 +70,21 @@ def round_spends(study: Study, records: Sequence[RoundRecord], charged: Sequence
                 epsilon_rdp=finite(spent.rdp),
                 claimed_epsilon=record.claim.epsilon if record else None,
                 aggregator_epsilon=receipt.epsilon if receipt else None,
-                status=receipt.status if receipt else "waiting",
-                reason=receipt.reason if receipt else "waiting",
-                sentence=receipt.sentence if receipt else "No answer of the aggregator yet.",
+                status=status,
+                reason=reason,
+                sentence=sentence,
             )
         )
     return tuple(rows)
+
+
+def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
+    """Return the last word on an update: status, reason, sentence."""
+    if record is None or record.receipt is None:
+        return "waiting", "waiting", "No answer of the aggregator yet."
+    if record.put_out is not None:
+        return "quarantined", "outlier", record.put_out
+    return record.receipt.status, record.receipt.reason, record.receipt.sentence
 
 
 def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
