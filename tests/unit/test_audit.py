@@ -1,19 +1,54 @@
 """The audit's bounds, and its power: sound training stays quiet, every planted fault is caught."""
 
+import json
+from dataclasses import replace
+
+import jsonschema
 import numpy as np
 import pytest
 from scipy.special import expit
 from scipy.stats import norm
 
+from fedcall.experiments import audit as audit_module
+from fedcall.experiments import one_run
+from fedcall.experiments.audit import as_text, audit
 from fedcall.experiments.bounds import Curve, Guesses, claimed_curve, contradicts, epsilon_bound, guess
+from fedcall.experiments.canaries import spread
+from fedcall.experiments.documents import AttackReport, Interval, MembershipReport
 from fedcall.experiments.faults import FAULTS
-from fedcall.experiments.one_run import SCENES, audit_scene, scene_terms
+from fedcall.experiments.measurement import measure
+from fedcall.experiments.one_run import SCENES, audit_scene, scene_terms, scenes_of
 from fedcall.federation.study import Study
 from fedcall.privacy.accounting import study_epsilon
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.reporting.audit_page import audit_figures
+from fedcall.reporting.pages import render, to_json
+from fedcall.reporting.schemas import report_schema
 from fedcall.training import dp_sgd
+from reporting_page import shown_values
 
-STUDY = Study.model_validate({"name": "audited", "model": {"trainable": "head"}})
+STUDY = Study.model_validate(
+    {"name": "audited", "rounds": 2, "model": {"trainable": "head"}, "privacy": {"noise_multiplier": 2.0}}
+)
+_CHANCE = Interval(value=0.52, low=0.46, high=0.59)
+_ATTACKED = MembershipReport(
+    model="as in the study",
+    epsilon=2.9,
+    unit="patient",
+    delta=1e-3,
+    steps=60,
+    accuracy=_CHANCE,
+    most_accuracy=0.95,
+    auc=_CHANCE,
+    named=_CHANCE,
+    most_named=0.93,
+)
+_OPEN = _ATTACKED.model_copy(
+    update={"model": "without privacy", "epsilon": None, "most_accuracy": None, "most_named": None}
+)
+ATTACK = AttackReport(
+    models=12, patients=24, false_alarms=0.05, without_privacy=_OPEN, as_in_study=_ATTACKED, sentence="Hardly."
+)
 
 
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
@@ -57,20 +92,92 @@ def test_contradicts__perfect_guesses_of_a_mechanism_that_promises_everything():
     assert not contradicts(curve, [Guesses(100, 100, 52)], 0.95)
 
 
+@pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
+def test_measure__finds_too_little_noise_and_too_long_contributions_and_nothing_else(mechanism):
+    generator = np.random.default_rng(3)
+    sums = generator.normal(0, 0.3, (40, 300))
+
+    def alarm(noise: float, contribution: float, confidence: float = 0.99) -> bool:
+        draw = generator.normal if mechanism == "gaussian" else generator.laplace
+        seen = contribution * sums + draw(0, noise, sums.shape)
+        return measure(seen, sums, mechanism, 1.4, confidence).contradicts_claim
+
+    assert sum(alarm(1.4, 1.0, 0.8) for _ in range(200)) <= 55  # 40 are expected at most; 55 is 2.6 deviations more
+    assert all(alarm(0.9 * 1.4, 1.0) for _ in range(10))
+    assert all(alarm(0.0, 1.0) for _ in range(2))
+    assert all(alarm(1.4, 2.0) for _ in range(10))
+    assert not any(alarm(2.8, 0.5) for _ in range(10))  # more private than claimed
+
+
+def test_spread__chooses_what_overlaps_least():
+    pulls = np.eye(6)[[0, 0, 1, 1, 2, 3]] + 0.01
+    assert sorted(spread(pulls, 4)) in ([0, 2, 4, 5], [0, 3, 4, 5])
+
+
+@pytest.fixture
+def short_scenes(monkeypatch):
+    """Scenes of fewer sites, for what shows all the same."""
+    short = {"crowd": 120, "sampled": 250, "alone": 150}
+    monkeypatch.setattr(one_run, "SCENES", {name: replace(scene, sites=short[name]) for name, scene in SCENES.items()})
+    monkeypatch.setattr(one_run, "STUDY_SITES", 10)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("scene", SCENES)
-def test_audit_scene__quiet_on_the_code_as_it_is(scene):
+@pytest.mark.parametrize("scene", scenes_of(STUDY))
+def test_audit_scene__quiet_on_the_code_as_it_is(scene, short_scenes):
     found = audit_scene(STUDY, scene, 0.99, seed=1)
     assert not found.caught
     assert found.lower_bound < found.claimed
-    assert found.claimed == study_epsilon(scene_terms(STUDY.privacy, scene), 1).pld
+    assert found.claimed == study_epsilon(scene_terms(STUDY, scene), 1).pld
+
+
+@pytest.mark.slow
+def test_audit_scene__half_the_noise_shows_to_guessers_and_to_the_measurement():
+    with FAULTS["half the noise"].plant():
+        found = audit_scene(STUDY, "crowd", 0.98, seed=1)
+    assert found.outguessed
+    assert found.measurement.noise_at_most == pytest.approx(found.measurement.noise_claimed / 2, rel=0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_audit_scene__catches_planted_fault(fault):
+def test_audit_scene__catches_planted_fault(fault, short_scenes):
     with FAULTS[fault].plant():
         assert audit_scene(STUDY, FAULTS[fault].scene, 0.98, seed=1).caught
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [{"mechanism": "laplace"}, {"clipping": "adaptive"}, {"unit": "example", "examples_per_patient": 50}],
+    ids=["laplace", "adaptive", "example"],
+)
+def test_audit_scene__measures_every_kind_of_study(privacy, monkeypatch):
+    monkeypatch.setattr(one_run, "SCENES", {"crowd": replace(SCENES["crowd"], sites=12)})
+    study = STUDY.model_copy(update={"privacy": PrivacyTerms.model_validate(privacy)})
+    sound = audit_scene(study, "crowd", 0.99, seed=1).measurement
+    assert sound.noise_claimed <= sound.noise_at_most < 1.1 * sound.noise_claimed
+    with FAULTS["half the noise"].plant():
+        assert audit_scene(study, "crowd", 0.99, seed=1).measurement.contradicts_claim
+
+
+def test_audit__page_and_table_say_what_the_json_says(monkeypatch):
+    shown = {"crowd": 12, "sampled": 30, "alone": 30}
+    monkeypatch.setattr(one_run, "SCENES", {name: replace(scene, sites=shown[name]) for name, scene in SCENES.items()})
+    monkeypatch.setattr(one_run, "STUDY_SITES", 3)
+    monkeypatch.setattr(audit_module, "FAULTS", {"no noise": FAULTS["no noise"]})
+    monkeypatch.setattr(audit_module, "attack", lambda *_: ATTACK)
+    report = audit(STUDY, self_check=True, membership=True)
+    content = json.loads(to_json(report))
+    jsonschema.validate(content, report_schema("audit"))
+    paths = shown_values(render(report, "audit.html", audit_figures(report)), content)
+    assert {"claimed_epsilon", "epsilon_lower_bound", "confidence", "membership.sentence"} <= paths
+    assert all(f"scenes.{number}.epsilon_lower_bound" in paths for number in range(4))
+    assert {"faults.0.fault", "faults.0.measurement.noise_at_most"} <= paths
+    assert report.passes
+    assert report.claimed_epsilon == study_epsilon(scene_terms(STUDY, "study"), 1).pld
+    text = as_text(report)
+    assert max(map(len, text.splitlines()[:-1])) <= 80  # all but the closing sentence
+    assert "caught" in text
 
 
 def test_faults__leave_nothing_behind():

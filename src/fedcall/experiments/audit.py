@@ -1,16 +1,20 @@
 """`fedcall audit` as a function: the scenes, the planted faults, and what to think of them."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
-from fedcall.experiments.documents import AuditReport, SceneReport
+from fedcall import __version__
+from fedcall.experiments.attack import attack
+from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport
 from fedcall.experiments.faults import FAULTS
-from fedcall.experiments.one_run import DELTA, SCENES, Finding, audit_scene
+from fedcall.experiments.one_run import DELTA, Finding, audit_scene, scene_terms, scenes_of
 from fedcall.federation.study import Study
 
 
 def audit(
     study: Study,
     self_check: bool,
+    membership: bool = False,
     confidence: float = 0.95,
     seed: int = 1,
     on_part: Callable[[str], object] = lambda name: None,
@@ -23,13 +27,16 @@ def audit(
         Terms; sites and weights may be missing.
     self_check : bool
         Plant each fault, too, and see whether it is caught.
+    membership : bool
+        Attack models trained without privacy, and with the study's, on simulated people.
     on_part : callable
         Called with the name of each part before it begins.
     """
-    # An accidental alarm of one of three scenes must not be likelier than one alone would be.
-    each = 1 - (1 - confidence) / len(SCENES)
+    # Scenes and the measurement share the chance of an accidental alarm.
+    names = scenes_of(study)
+    each = 1 - (1 - confidence) / (len(names) + 1)
     scenes, faults = [], []
-    for name in SCENES:
+    for name in names:
         on_part(name)
         scenes.append(_report(audit_scene(study, name, each, seed), None))
     for fault, planted in FAULTS.items() if self_check else ():
@@ -40,31 +47,73 @@ def audit(
             faults.append(_report(audit_scene(study, planted.scene, each, seed), fault))
     alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
     missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
+    own = next((scene for scene in scenes if scene.scene == "study"), None)
     return AuditReport(
         study=study.name,
         unit=study.privacy.unit,
         mechanism=study.privacy.mechanism,
         clipping=study.privacy.clipping,
+        delta=DELTA,
+        claimed_epsilon=own.claimed_epsilon if own else None,
+        epsilon_lower_bound=own.epsilon_lower_bound if own else None,
+        steps=scene_terms(study, "study").steps_per_round if own else None,
+        steps_agreed=study.rounds * study.privacy.steps_per_round,
         confidence=confidence,
         seed=seed,
         passes=not alarms and not missed,
         sentence=_sentence(alarms, missed, len(faults), confidence),
         scenes=tuple(scenes),
         faults=tuple(faults),
+        membership=attack(study, seed, on_part) if membership else None,
+        software=f"fedcall {__version__}",
     )
 
 
 def as_text(report: AuditReport) -> str:
     """Return the report as tables of at most 80 columns."""
-    header = f"{'scene':<10}{'fault planted':<29}{'claimed':>8}{'proven':>8}{'right guesses':>15}  verdict"
+    header = f"{'scene':<9}{'fault planted':<28}{'claimed':>8}{'proven':>7}{'right guesses':>14}  verdict"
     lines = [f"epsilon at delta {DELTA:g}, {100 * report.confidence:g} % confidence", header]
     for row in (*report.scenes, *report.faults):
         verdict = "caught" if row.contradicts_claim and row.fault else "ALARM" if row.contradicts_claim else "quiet"
         lines.append(
-            f"{row.scene:<10}{row.fault or '-':<29}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>8.2f}"
-            f"{f'{row.correct} of {row.guesses}':>15}  {verdict}"
+            f"{row.scene:<9}{row.fault or '-':<28}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>7.2f}"
+            f"{f'{row.correct} of {row.guesses}':>14}  {verdict}"
         )
-    return "\n".join([*lines, report.sentence])
+    header = f"{'measured':<9}{'fault planted':<28}{'noise claimed':>14}{'at most':>8}{'unit at least':>14}"
+    lines += [
+        "",
+        f"noise and the longest unit of a step's sum, in clip norms, {100 * report.confidence:g} % confidence",
+    ]
+    lines.append(header)
+    for row in (*report.scenes, *report.faults):
+        if (found := row.measurement) is not None:
+            lines.append(
+                f"{row.scene:<9}{row.fault or '-':<28}{found.noise_claimed:>14.3f}{found.noise_at_most:>8.3f}"
+                f"{found.contribution_at_least:>14.3f}"
+            )
+    if report.membership is not None:
+        lines += ["", *_attack_lines(report.membership)]
+    return "\n".join([*lines, "", report.sentence])
+
+
+def _attack_lines(report: AttackReport) -> list[str]:
+    header = f"{'who took part?':<18}{'right of 100':>19}{'AUC':>20}{'named of 100':>20}"
+    lines = [f"{report.patients} simulated patients, {report.models} models; 95 % intervals", header]
+    for row in (report.without_privacy, report.as_in_study):
+        right, area, named = (
+            f"{scale * one.value:.{places}f} ({scale * one.low:.{places}f}-{scale * one.high:.{places}f})"
+            for one, scale, places in ((row.accuracy, 100, 0), (row.auc, 1, 2), (row.named, 100, 0))
+        )
+        lines.append(f"{row.model:<18}{right:>19}{area:>20}{named:>20}")
+    own = report.as_in_study
+    if own.most_accuracy is not None and own.most_named is not None:
+        promised = f"epsilon {own.epsilon:.2f}:"
+        lines.append(
+            f"{promised:<18}{f'at most {100 * own.most_accuracy:.0f}':>19}"
+            f"{'':>20}{f'at most {100 * own.most_named:.0f}':>20}"
+        )
+    lines.append(f"{'guessing':<18}{'50':>19}{'0.50':>20}{f'{100 * report.false_alarms:g}':>20}")
+    return [*lines, f"(named of 100 members, while {100 * report.false_alarms:g} of 100 others are named)"]
 
 
 def _report(found: Finding, fault: str | None) -> SceneReport:
@@ -77,7 +126,16 @@ def _report(found: Finding, fault: str | None) -> SceneReport:
         guesses=found.guesses.made,
         correct=found.guesses.correct,
         epsilon_lower_bound=found.lower_bound,
+        measurement=None if (one := found.measurement) is None else MeasurementReport(**asdict(one)),
         contradicts_claim=found.caught,
+        shown_by=tuple(
+            name
+            for name, shows in (
+                ("guesses", found.outguessed),
+                ("measurement", found.measurement is not None and found.measurement.contradicts_claim),
+            )
+            if shows
+        ),
     )
 
 

@@ -15,7 +15,7 @@ from scipy.stats import binom
 from fedcall.privacy.accounting import compose, round_event
 from fedcall.privacy.terms import PrivacyTerms
 
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.4)
+SHARES = (0.1, 0.3)
 """Shares of the canaries that are guessed; the rest is left out. All are tried, and the error is divided among them."""
 
 LARGEST_EPSILON = 30.0

@@ -38,6 +38,21 @@ def make_canary(generator: np.random.Generator, rows: int) -> Examples:
     )
 
 
+def spread(pulls: np.ndarray, count: int) -> list[int]:
+    """Choose `count` canaries that pull in different directions: rows of `pulls`, float64, shape (canaries, values).
+
+    Each is the one that stands out most from those before it (pivoted Gram-Schmidt), so that a guesser confuses few.
+    """
+    left, chosen = pulls.copy(), [0]
+    while len(chosen) < count:
+        axis = left[chosen[-1]] / np.linalg.norm(left[chosen[-1]])
+        left -= np.outer(left @ axis, axis)
+        lengths = np.linalg.norm(left, axis=1)
+        lengths[chosen] = -1.0
+        chosen.append(int(lengths.argmax()))
+    return chosen
+
+
 def directions(model: VariantCaller, canaries: Mapping[str, Examples]) -> tuple[list[str], np.ndarray]:
     """Return what the guesser knows: the direction in which each canary pulls the model.
 

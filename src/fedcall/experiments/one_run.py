@@ -1,12 +1,15 @@
 """The one-run audit: does training leak more than it claims? Asked of the very functions that train a study.
 
-Three scenes, because faults show in different places. In each, canaries stand at many sites and take part by a coin:
+Four scenes, because faults show in different places. In each, canaries stand at many sites and take part by a coin:
 
-- crowd: everybody is drawn in every step. Whoever knows the canaries looks in the update for the pull of each.
-  Shows too little noise and contributions that are too long.
+- crowd: everybody is drawn in every step. Whoever knows the canaries looks in the update for the pull of each; whoever
+  also knows the coins measures noise and contributions (`measurement`). Shows too little noise and contributions that
+  are too long.
 - sampled: one canary in twenty is drawn. Shows sampling that does not happen.
 - alone: a bystander and perhaps a canary. Whoever knows nothing looks at the length of the update.
   Shows a release whose scale depends on who takes part.
+- study: the study's own noise, sampling and steps, as one long round. Its few canaries show gross faults only, but its
+  lower bound is one of the study's own epsilon.
 
 What is not seen: noise that is used twice (every site makes its own; tests of the keys look at that), the ledger, and
 a leak that these guessers do not look for. A lower bound proves a leak; none proves nothing.
@@ -14,27 +17,35 @@ a leak that these guessers do not look for. A lower bound proves a leak; none pr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fedcall.experiments.bounds import Guesses, claimed_curve, contradicts, epsilon_bound, guess
-from fedcall.experiments.canaries import directions, make_canary
+from fedcall.experiments.canaries import directions, make_canary, spread
 from fedcall.experiments.federation import with_sites
+from fedcall.experiments.measurement import Measurement, measure
 from fedcall.federation.study import Study
 from fedcall.genomics.examples import Examples
 from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.adaptive_clipping import sum_multiplier
+from fedcall.privacy.clipping import norm_of, row_norms
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training import dp_sgd
 from fedcall.training.model import build_model
 
-SceneName = Literal["crowd", "sampled", "alone"]
+SceneName = Literal["crowd", "sampled", "alone", "study"]
 DELTA = 1e-5
 ROWS = 4
 """Equal rows of a canary patient."""
+MOST_STEPS = 60
+"""Steps of the study that its own scene plays, at most."""
+_CANDIDATES = 200
 _CLIP_NORM = 0.5
 _LEARNING_RATE = 1e-3
 """Small, so that the canaries' directions stay what they were. It scales updates and leaks nothing."""
+_QUANTILE_NOISE = 0.5
+"""Of adaptive clipping: ten patients cannot pay for a precise quantile."""
 _SITE = "audited"
 
 
@@ -56,6 +67,7 @@ SCENES: dict[SceneName, Scene] = {
     "sampled": Scene(sites=250, canaries=12, bystanders=0, steps=1, rate=0.05, noise_multiplier=1.3),
     "alone": Scene(sites=300, canaries=1, bystanders=1, steps=1, rate=1.0, noise_multiplier=4.0),
 }
+STUDY_SITES, STUDY_CANARIES = 80, 10
 
 
 @dataclass(frozen=True)
@@ -67,14 +79,42 @@ class Finding:
     claimed : ε of the scene by the accountant, at DELTA
     guesses : those that prove most
     lower_bound : ε that is contradicted at DELTA, whatever the mechanism (Steinke et al. 2023)
-    caught : the guesses contradict the whole claimed curve (Mahloujifar et al. 2024), or the lower bound the claim
+    outguessed : the guesses contradict the whole claimed curve (Mahloujifar et al. 2024), or the lower bound the claim
+    measurement : of noise and contributions, where the scene has one
     """
 
     scene: SceneName
     claimed: float
     guesses: Guesses
     lower_bound: float
-    caught: bool
+    outguessed: bool
+    measurement: Measurement | None
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything contradicts the claim."""
+        return self.outguessed or (self.measurement is not None and self.measurement.contradicts_claim)
+
+
+@dataclass(frozen=True)
+class Releases:
+    """What the sites of a scene released, and what whoever made the canaries knows; sums are in clip norms.
+
+    Attributes
+    ----------
+    pulls : what each canary adds to a sum, float64, shape (canaries, values)
+    seen : the released sum of all steps, float64, shape (sites, values)
+    members : who took part, bool, shape (sites, canaries)
+    """
+
+    pulls: np.ndarray
+    seen: np.ndarray
+    members: np.ndarray
+
+
+def scenes_of(study: Study) -> tuple[SceneName, ...]:
+    """Return the scenes of a study; one without noise promises nothing that its own scene could contradict."""
+    return (*SCENES, "study") if study.privacy.noise_multiplier else tuple(SCENES)
 
 
 def audit_scene(study: Study, name: SceneName, confidence: float, seed: int) -> Finding:
@@ -84,17 +124,22 @@ def audit_scene(study: Study, name: SceneName, confidence: float, seed: int) -> 
     ----------
     study : Study
         Its unit, mechanism and trainable part are audited, and, in the crowd, its clipping: other scenes have too few
-        patients to follow a quantile. All other numbers are the scene's own.
+        patients to follow a quantile. Other numbers are the scene's own, but for the scene "study".
+    name : str
+        One of `scenes_of(study)`.
     confidence : float
-        Chance, at least, that a sound implementation is not said to break its claim.
+        Chance, at least, that a sound implementation is not said to break its claim by the guesses, and as much for
+        the measurement.
     seed : int
         Of canaries, coins and the sites' secrets.
     """
     # Coins and canaries may be known to anybody afterwards, so they need not come from a keyed stream.
-    generator = np.random.Generator(np.random.PCG64([seed, list(SCENES).index(name)]))
-    terms = scene_terms(study.privacy, name)
-    scores, members = _play(study, terms, name, generator)
-    guesses = guess(scores, members)
+    generator = np.random.Generator(np.random.PCG64([seed, scenes_of(study).index(name)]))
+    scene = _scene(study, name)
+    terms = scene_terms(study, name)
+    releases = _play(study, terms, scene, generator)
+    scores = _how_long(releases) if name == "alone" else _how_often(releases, terms).ravel()
+    guesses = guess(scores, releases.members.ravel())
     claimed = study_epsilon(terms, 1).pld
     bound = epsilon_bound(guesses, DELTA, confidence)
     return Finding(
@@ -102,15 +147,18 @@ def audit_scene(study: Study, name: SceneName, confidence: float, seed: int) -> 
         claimed=claimed,
         guesses=max(guesses, key=lambda one: epsilon_bound([one], DELTA, confidence)),
         lower_bound=bound,
-        caught=bound > claimed or contradicts(claimed_curve(terms), guesses, confidence),
+        outguessed=bound > claimed or contradicts(claimed_curve(terms), guesses, confidence),
+        measurement=_measure(releases, terms, scene, confidence) if name == "crowd" else None,
     )
 
 
-def scene_terms(terms: PrivacyTerms, name: SceneName) -> PrivacyTerms:
+def scene_terms(study: Study, name: SceneName) -> PrivacyTerms:
     """Return privacy terms of the study's kind with the scene's numbers."""
-    scene, kind = SCENES[name], {}
-    if name == "crowd" and terms.clipping == "adaptive":
-        kind = {"clipping": terms.clipping, "adaptation": terms.adaptation}
+    terms, scene = study.privacy, _scene(study, name)
+    kind: dict[str, Any] = {}
+    if name == "crowd" and terms.adaptation is not None:
+        adaptation = terms.adaptation.model_copy(update={"quantile_noise": _QUANTILE_NOISE})
+        kind = {"clipping": terms.clipping, "adaptation": adaptation}
     return PrivacyTerms(
         unit=terms.unit,
         mechanism=terms.mechanism,
@@ -121,51 +169,62 @@ def scene_terms(terms: PrivacyTerms, name: SceneName) -> PrivacyTerms:
         rows_per_unit=ROWS if terms.unit == "patient" else 1,
         examples_per_patient=1 if terms.unit == "example" else None,
         delta=DELTA,
+        max_epsilon=None,
         **kind,
     )
 
 
-def _play(
-    study: Study, terms: PrivacyTerms, name: SceneName, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return a score per canary and site, and whether the canary took part."""
-    scene = SCENES[name]
-    people = {
-        f"patient-{index:02d}": make_canary(generator, terms.rows_per_unit)
-        for index in range(scene.canaries + scene.bystanders)
-    }
-    canaries = dict(list(people.items())[: scene.canaries])
-    tensors, pulls = directions(build_model(study.model), canaries)
-    scores, members = [], []
+def _scene(study: Study, name: SceneName) -> Scene:
+    if name != "study":
+        return SCENES[name]
+    terms = study.privacy
+    steps = min(study.rounds * terms.steps_per_round, MOST_STEPS)
+    return Scene(STUDY_SITES, STUDY_CANARIES, 0, steps, terms.sampling_rate, terms.noise_multiplier)
+
+
+def _play(study: Study, terms: PrivacyTerms, scene: Scene, generator: np.random.Generator) -> Releases:
+    """Train at every site of a scene."""
+    made = {f"candidate-{index:03d}": make_canary(generator, terms.rows_per_unit) for index in range(_CANDIDATES)}
+    tensors, pulls = directions(build_model(study.model), made)
+    chosen = spread(pulls, scene.canaries + scene.bystanders)
+    names = [f"patient-{index:02d}" for index in range(len(chosen))]
+    people = dict(zip(names, (list(made.values())[index] for index in chosen), strict=True))
+    own = pulls[chosen[: scene.canaries]]
+    scale = terms.sampling_rate * len(people) / (_LEARNING_RATE * terms.clip_norm)
+    seen, members = [], []
     for _ in range(scene.sites):
-        coins = generator.random(len(canaries)) < 0.5
-        absent = {patient for patient, taken in zip(canaries, coins, strict=True) if not taken}
-        present = {patient: one for patient, one in people.items() if patient not in absent}
+        coins = generator.random(scene.canaries) < 0.5
+        absent = {name for name, taken in zip(names, coins, strict=False) if not taken}
+        present = {name: one for name, one in people.items() if name not in absent}
         update = _train(study, terms, len(people), present, generator.bytes(32))
-        if name == "alone":
-            length = np.sqrt(sum(float((tensor.astype(np.float64) ** 2).sum()) for tensor in update.values()))
-            scores.append(np.full(1, -length))  # dividing by more patients makes an update shorter
-        else:
-            # In clip norms of one step, and against the sign of a step down the gradient.
-            seen = -np.concatenate([update[tensor].ravel() for tensor in tensors]).astype(np.float64)
-            seen *= terms.sampling_rate * len(people) / (_LEARNING_RATE * terms.clip_norm)
-            scores.append(_how_often(pulls, seen, terms))
+        # Against the sign of a step down the gradient.
+        seen.append(-scale * np.concatenate([update[tensor].ravel() for tensor in tensors]).astype(np.float64))
         members.append(coins)
-    return np.concatenate(scores), np.concatenate(members)
+    lengths = row_norms(own, norm_of(terms.mechanism))
+    return Releases(own / lengths[:, None], np.array(seen), np.array(members))
 
 
-def _how_often(pulls: np.ndarray, seen: np.ndarray, terms: PrivacyTerms) -> np.ndarray:
-    """Return the best linear guess of how often each canary was drawn, given the sum of all noisy steps.
+def _how_long(releases: Releases) -> np.ndarray:
+    """Return the length of each update, the shorter the higher: dividing by more patients makes it shorter."""
+    return -np.linalg.norm(releases.seen, axis=1)
 
-    Canaries pull in similar directions; what another's pull explains is no evidence. The counts have mean Tq/2, and
-    `pulls` holds unit vectors (canaries, values), `seen` the released sum (values,).
+
+def _how_often(releases: Releases, terms: PrivacyTerms) -> np.ndarray:
+    """Return the best linear guess of how often each canary was drawn: float64, shape (sites, canaries).
+
+    Canaries pull in similar directions; what another's pull explains is no evidence. The counts have mean Tq/2.
     """
-    steps, rate = terms.steps_per_round, terms.sampling_rate
+    pulls, steps, rate = releases.pulls, terms.steps_per_round, terms.sampling_rate
     mean = steps * rate / 2
     variance = (steps * rate * (1 - rate) + (steps * rate) ** 2) / 2 - mean**2
     noise = steps * terms.noise_multiplier**2 * (2 if terms.mechanism == "laplace" else 1)
     overlap = variance * (pulls @ pulls.T) + noise * np.eye(len(pulls))
-    return np.linalg.solve(overlap, pulls @ (seen - mean * pulls.sum(0)))
+    return np.linalg.solve(overlap, pulls @ (releases.seen - mean * pulls.sum(0)).T).T
+
+
+def _measure(releases: Releases, terms: PrivacyTerms, scene: Scene, confidence: float) -> Measurement:
+    noise = sum_multiplier(terms, scene.canaries + scene.bystanders)
+    return measure(releases.seen, releases.members @ releases.pulls, terms.mechanism, noise, confidence)
 
 
 def _train(

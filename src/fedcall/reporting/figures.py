@@ -220,6 +220,28 @@ def against_epsilon(
     return _svg(figure, name)
 
 
+@matplotlib.rc_context(STYLE)
+def bounds(rows: Sequence[tuple[str, float, float]], sound: int, delta: float) -> str:
+    """Draw lower and upper bound on epsilon (name, proven, claimed) per row; the first `sound` rows stand apart."""
+    figure, axes = _canvas(6.2, 0.8 + 0.32 * len(rows))
+    for place, (_, proven, claimed) in enumerate(rows):
+        colour = VERMILION if proven > claimed else BLUE
+        axes.plot([0, proven], [place, place], color=colour, linewidth=2)
+        axes.plot(proven, place, color=colour, marker="o", markersize=6)
+        axes.plot(claimed, place, color=INK, marker="|", markersize=14, markeredgewidth=2)
+    axes.plot([], [], color=BLUE, marker="o", label="proven at least")
+    axes.plot([], [], color=INK, marker="|", markersize=12, markeredgewidth=2, linestyle="", label="claimed at most")
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1.1 * max(max(proven, claimed) for _, proven, claimed in rows))
+    if sound < len(rows):
+        axes.axhline(sound - 0.5, color=INK, linewidth=0.6, linestyle=":")
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"ε (nats) at δ = {delta:g}")
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return _svg(figure, "bounds")
+
+
 def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -> str:
     """Draw the share of the agreed budget that is spent, as a half circle."""
     share = 1.0 if spent is None or not cap else min(1.0, spent / cap)

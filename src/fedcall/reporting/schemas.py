@@ -3,6 +3,7 @@
 from typing import Any
 
 from fedcall.documents import Document
+from fedcall.experiments.documents import AuditReport
 from fedcall.reporting.dashboard import Dashboard
 from fedcall.reporting.evaluation_documents import EvaluationReport
 from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
@@ -14,6 +15,7 @@ REPORTS: dict[str, type[Document]] = {
     "evaluation": EvaluationReport,
     "dashboard": Dashboard,
     "utility": UtilityReport,
+    "audit": AuditReport,
 }
 
 
