@@ -7,7 +7,15 @@ import torch
 from fedcall.errors import FedcallError
 from fedcall.federation.study import ModelTerms
 from fedcall.genomics.encoding import encode
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
+from fedcall.genomics.examples import (
+    COUNT_CHANNELS,
+    IS_INDEL,
+    SCALARS,
+    WINDOW,
+    Examples,
+    empty_examples,
+    make_examples,
+)
 from fedcall.training.model import build_model, load_model, posteriors, save_model, weights_of
 from fedcall.weights import weights_digest, write_weights
 
@@ -84,6 +92,19 @@ def test_features__stay_bounded_for_absurd_inputs():
     features = model.features(windows, torch.full((2, len(SCALARS)), -1e4), torch.tensor([[0.0, -1e4, -2e4]] * 2))
     assert features.shape == (2, model.head.in_features)
     assert features.abs().max() <= 1
+
+
+def test_model__head_corrects_snps_without_touching_indels():
+    model = build_model()
+    examples = random_examples(60)
+    is_indel = examples.scalars[:, IS_INDEL] > 0
+    assert 0 < is_indel.sum() < len(examples)
+    before = posteriors(model, examples)
+    with torch.no_grad():
+        model.head.weight[:, : model.head.in_features // 2] = torch.randn(3, model.head.in_features // 2)
+    after = posteriors(model, examples)
+    assert (after[is_indel] == before[is_indel]).all()
+    assert (np.abs(after - before).max(1)[~is_indel] > 0).all()
 
 
 def test_posteriors__do_not_depend_on_other_rows():

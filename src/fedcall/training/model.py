@@ -12,7 +12,7 @@ from torch.nn import functional
 from fedcall.errors import FedcallError
 from fedcall.federation.study import ModelTerms
 from fedcall.genomics.encoding import INPUT_CHANNELS, encode
-from fedcall.genomics.examples import CENTRE, SCALARS, Examples
+from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
 from fedcall.progress import progress
 from fedcall.weights import Weights, read_weights, write_weights
 
@@ -38,6 +38,9 @@ class VariantCaller(nn.Module):
     before (an artefact of one chemistry, say). Everything the head sees is squashed into (-1, 1): a linear head on
     bounded features has bounded gradients, which clipping then hardly distorts.
 
+    Indels have weights of their own in the head: they are a tenth of the variants, so a correction shared with SNPs is
+    learned on SNPs and paid by them (docs/results.md).
+
     Only Conv1d, GroupNorm and Linear layers hold parameters: those have per-unit gradient samplers.
     """
 
@@ -50,7 +53,7 @@ class VariantCaller(nn.Module):
         self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
         self.norm2 = nn.GroupNorm(_GROUPS, _WIDTH)
         self.hidden = nn.Linear(3 * _WIDTH + len(SCALARS), _HIDDEN)
-        self.head = nn.Linear(_HIDDEN + len(SCALARS) + CLASSES - 1, CLASSES)
+        self.head = nn.Linear(2 * (_HIDDEN + len(SCALARS) + CLASSES - 1), CLASSES)
 
     def forward(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
         """Return logits of the genotypes.
@@ -69,7 +72,10 @@ class VariantCaller(nn.Module):
         return log_posteriors + self.head(self.features(windows, scalars, log_posteriors))
 
     def features(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
-        """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features)."""
+        """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features).
+
+        The first half of the columns belongs to SNPs, the second to indels; a row's other half is zero.
+        """
         x = functional.relu(self.norm0(self.stem(windows)))
         x = x + functional.relu(self.norm1(self.conv1(x)))
         x = x + functional.relu(self.norm2(self.conv2(x)))
@@ -77,7 +83,9 @@ class VariantCaller(nn.Module):
         squashed = torch.tanh(scalars)
         learned = torch.tanh(self.hidden(torch.cat([pooled, squashed], 1)))
         odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / _EVIDENCE_SCALE)
-        return torch.cat([learned, squashed, odds], 1)
+        seen = torch.cat([learned, squashed, odds], 1)
+        is_indel = (scalars[:, IS_INDEL, None] > 0).to(seen)
+        return torch.cat([seen * (1 - is_indel), seen * is_indel], 1)
 
 
 def build_model(terms: ModelTerms | None = None) -> VariantCaller:
