@@ -1,7 +1,7 @@
 # Written by tests/conda/write_dockerfile.py: snakemake --containerize, and fedcall put into every environment.
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="d742f6212e5850a788ed0d0fd3cb69d3027a0538f49b56c8ae474b5a3dd12649"
+LABEL io.github.snakemake.conda_env_hash="bfa8e47ab78698564b95bd6dae10dd8ec6d0540246f030b7ad9230523b1341e4"
 # Conda environment:
 #   source: workflow/envs/align.yaml
 #   prefix: /conda-envs/dc9559012ba7633d3d76cfacb79da08b
@@ -21,6 +21,41 @@ LABEL io.github.snakemake.conda_env_hash="d742f6212e5850a788ed0d0fd3cb69d3027a05
 #     - typer =0.20.1
 RUN mkdir -p /conda-envs/dc9559012ba7633d3d76cfacb79da08b
 COPY workflow/envs/align.yaml /conda-envs/dc9559012ba7633d3d76cfacb79da08b/environment.yaml
+# Conda environment:
+#   source: workflow/envs/experiments.yaml
+#   prefix: /conda-envs/b6661b8b3f188eb263e35506353bb3ec
+#   # Experiments on made-up people: training, averaging and pages in one process (audit, accuracy against privacy).
+#   # fedcall itself comes from this checkout (experiments.post-deploy.sh). Pins agree with constraints.txt.
+#   channels:
+#     - conda-forge
+#     - bioconda
+#     - nodefaults
+#   dependencies:
+#     - python =3.11
+#     - pip =26.3
+#     - editables =0.6
+#     - hatchling =1.33.0
+#     - cryptography =50.0.2
+#     - dp-accounting =0.6.0
+#     - flwr =1.41.0
+#     - httpx =0.28.1
+#     - jinja2 =3.1.6
+#     - matplotlib-base =3.11.2
+#     - numba =0.68.1
+#     - numpy =2.4.6
+#     - opacus =1.6.0
+#     - pydantic =2.14.3
+#     - pysam =0.24.1
+#     - python-isal =1.9.1
+#     - pytorch =2.13.0
+#     - pyyaml =6.0.3
+#     - rfc8785 =0.1.4
+#     - rich =14.3.4
+#     - safetensors =0.8.0
+#     - scipy =1.17.1
+#     - typer =0.20.1
+RUN mkdir -p /conda-envs/b6661b8b3f188eb263e35506353bb3ec
+COPY workflow/envs/experiments.yaml /conda-envs/b6661b8b3f188eb263e35506353bb3ec/environment.yaml
 # Conda environment:
 #   source: workflow/envs/federation.yaml
 #   prefix: /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b
@@ -139,6 +174,7 @@ RUN mkdir -p /conda-envs/d2054c5063db560c7a8b8fb1dbef2409
 COPY workflow/envs/training.yaml /conda-envs/d2054c5063db560c7a8b8fb1dbef2409/environment.yaml
 
 RUN conda env create --prefix /conda-envs/dc9559012ba7633d3d76cfacb79da08b --file /conda-envs/dc9559012ba7633d3d76cfacb79da08b/environment.yaml && \
+    conda env create --prefix /conda-envs/b6661b8b3f188eb263e35506353bb3ec --file /conda-envs/b6661b8b3f188eb263e35506353bb3ec/environment.yaml && \
     conda env create --prefix /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b --file /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/environment.yaml && \
     conda env create --prefix /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058 --file /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058/environment.yaml && \
     conda env create --prefix /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e --file /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e/environment.yaml && \
@@ -150,6 +186,7 @@ COPY src /fedcall/src
 COPY workflow /fedcall/workflow
 RUN export FEDCALL_CHECKOUT=/fedcall && \
     conda run --prefix /conda-envs/dc9559012ba7633d3d76cfacb79da08b bash /fedcall/workflow/envs/align.post-deploy.sh && \
+    conda run --prefix /conda-envs/b6661b8b3f188eb263e35506353bb3ec bash /fedcall/workflow/envs/experiments.post-deploy.sh && \
     conda run --prefix /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b bash /fedcall/workflow/envs/federation.post-deploy.sh && \
     conda run --prefix /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058 bash /fedcall/workflow/envs/reads.post-deploy.sh && \
     conda run --prefix /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e bash /fedcall/workflow/envs/reporting.post-deploy.sh && \

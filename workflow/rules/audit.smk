@@ -1,17 +1,23 @@
-# Does training leak more than it claims? Asked with made-up patients only: `snakemake audit_privacy`.
+# Does training leak more than it claims, and who took part? Asked with made-up patients: `snakemake audit_privacy`.
 
 
 rule audit_privacy:
     input:
         study=CONFIG.study,
     output:
+        html=report(
+            f"{RESULTS}/audit.html",
+            category="Privacy",
+            labels={"study": STUDY, "site": "audit"},
+            caption="../report/audit.rst",
+        ),
         json=f"{RESULTS}/audit.json",
     log:
         f"logs/audit_privacy/{STUDY}.log",
     benchmark:
         f"benchmarks/audit_privacy/{STUDY}.tsv"
     conda:
-        "../envs/training.yaml"
+        "../envs/experiments.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
@@ -22,4 +28,5 @@ rule audit_privacy:
     message:
         "Auditing the training of this study with canary patients"
     shell:
-        "fedcall audit --study {input.study:q} --self-check --output {output.json} > {log} 2>&1"
+        "fedcall audit --study {input.study:q} --self-check --membership"
+        " --output {output.json} --html {output.html} > {log} 2>&1"

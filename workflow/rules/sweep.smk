@@ -24,7 +24,7 @@ rule train_utility_point:
         epsilon=r"own|inf|[0-9.]+(e[+-][0-9]+)?",
         seed="[1-9][0-9]*",
     conda:
-        "../envs/training.yaml"
+        "../envs/experiments.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

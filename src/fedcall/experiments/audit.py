@@ -7,7 +7,7 @@ from fedcall import __version__
 from fedcall.experiments.attack import attack
 from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport
 from fedcall.experiments.faults import FAULTS
-from fedcall.experiments.one_run import DELTA, Finding, audit_scene, scene_terms, scenes_of
+from fedcall.experiments.one_run import DELTA, MEASUREMENT_SHARE, Finding, audit_scene, scene_terms, scenes_of
 from fedcall.federation.study import Study
 
 
@@ -34,7 +34,7 @@ def audit(
     """
     # Scenes and the measurement share the chance of an accidental alarm.
     names = scenes_of(study)
-    each = 1 - (1 - confidence) / (len(names) + 1)
+    each = 1 - (1 - confidence) / (len(names) + MEASUREMENT_SHARE)
     scenes, faults = [], []
     for name in names:
         on_part(name)
@@ -80,11 +80,7 @@ def as_text(report: AuditReport) -> str:
             f"{f'{row.correct} of {row.guesses}':>14}  {verdict}"
         )
     header = f"{'measured':<9}{'fault planted':<28}{'noise claimed':>14}{'at most':>8}{'unit at least':>14}"
-    lines += [
-        "",
-        f"noise and the longest unit of a step's sum, in clip norms, {100 * report.confidence:g} % confidence",
-    ]
-    lines.append(header)
+    lines += ["", "noise of a step's sum, and what one unit adds to it, in clip norms; beyond doubt", header]
     for row in (*report.scenes, *report.faults):
         if (found := row.measurement) is not None:
             lines.append(

@@ -40,6 +40,8 @@ ROWS = 4
 """Equal rows of a canary patient."""
 MOST_STEPS = 60
 """Steps of the study that its own scene plays, at most."""
+MEASUREMENT_SHARE = 1e-4
+"""Chance of the measurement's accidental alarm, in those of a scene's guesses: what it shows, it shows beyond doubt."""
 _CANDIDATES = 200
 _CLIP_NORM = 0.5
 _LEARNING_RATE = 1e-3
@@ -128,8 +130,7 @@ def audit_scene(study: Study, name: SceneName, confidence: float, seed: int) -> 
     name : str
         One of `scenes_of(study)`.
     confidence : float
-        Chance, at least, that a sound implementation is not said to break its claim by the guesses, and as much for
-        the measurement.
+        Chance, at least, that a sound implementation is not said to break its claim by the guesses.
     seed : int
         Of canaries, coins and the sites' secrets.
     """
@@ -224,7 +225,8 @@ def _how_often(releases: Releases, terms: PrivacyTerms) -> np.ndarray:
 
 def _measure(releases: Releases, terms: PrivacyTerms, scene: Scene, confidence: float) -> Measurement:
     noise = sum_multiplier(terms, scene.canaries + scene.bystanders)
-    return measure(releases.seen, releases.members @ releases.pulls, terms.mechanism, noise, confidence)
+    sums, error = releases.members @ releases.pulls, MEASUREMENT_SHARE * (1 - confidence)
+    return measure(releases.seen, sums, terms.mechanism, noise, 1 - error)
 
 
 def _train(
