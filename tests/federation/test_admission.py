@@ -1,6 +1,8 @@
 """Each reason for which an update is refused, and the update that is not."""
 
 import json
+import math
+import re
 import time
 
 import numpy as np
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from fedcall.federation.admission import MAX_CLAIM_BYTES, History, OpenRound, judge
-from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.accounting import compose, study_epsilon
+from fedcall.privacy.adaptive_clipping import ClipTrace
+from fedcall.privacy.events import round_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.weights import read_weights
 
@@ -58,6 +62,13 @@ def test_judge__withheld_costs_nothing(consortium, base):
 def test_judge__withheld_with_an_update_is_malformed(consortium, base):
     signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, None), "north")
     decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"x")
+    assert decision.reason == "malformed"
+
+
+def test_judge__withheld_that_names_an_update_is_malformed(consortium, base):
+    claim = consortium.claim("north", 1, base.digest, None, update="1" * 64)
+    signed = consortium.sign_claim(claim, "north")
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
     assert decision.reason == "malformed"
 
 
@@ -144,6 +155,13 @@ def test_judge__another_update_than_the_claim_says(consortium, base):
     assert _judge(consortium, base, update=save(consortium.update("south", 1, base))).reason == "malformed"
 
 
+def test_judge__one_byte_more_than_the_model_allows_is_not_looked_at(consortium, base):
+    open_round = OpenRound(1, base.digest, SHAPES)
+    allowed = _judge(consortium, base, update=b"x" * open_round.max_update_bytes)
+    assert allowed.reason == "malformed", "looked at, and no safetensors file"
+    assert _judge(consortium, base, update=b"x" * (open_round.max_update_bytes + 1)).reason == "too-large"
+
+
 def test_judge__missing_and_extra_tensors(consortium, base):
     tensors = consortium.update("north", 1, base)
     extra = {**tensors, "backdoor": np.zeros(3, np.float32)}
@@ -192,6 +210,42 @@ def test_judge__epsilon_below_the_recomputed(consortium, base):
     assert _judge(consortium, base, epsilon=0.9 * epsilon).reason == "epsilon"
     assert _judge(consortium, base, epsilon=None).reason == "epsilon"
     assert _judge(consortium, base, epsilon=1.5 * epsilon).reason == "ok", "a site may have spent more than arrived"
+
+
+@pytest.mark.parametrize("epsilon", [math.inf, math.nan])
+def test_judge__epsilon_that_is_no_number_cannot_be_claimed(consortium, base, epsilon):
+    signed = consortium.sign_claim(
+        consortium.claim("north", 1, base.digest, consortium.update("north", 1, base)), "north"
+    )
+    forged = re.sub(rb'"epsilon":[0-9.]+', f'"epsilon":{json.dumps(epsilon)}'.encode(), signed)
+    assert forged != signed
+    decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, forged, b"")
+    assert decision.reason in ("malformed", "bad-signature")
+    assert decision.released is None
+
+
+def test_judge__epsilon_above_the_cap_by_the_sites_own_word(consortium, base):
+    assert _judge(consortium, base, epsilon=1.01 * consortium.study.privacy.max_epsilon).reason == "budget"
+
+
+def test_judge__clipping_that_was_not_agreed(consortium, base):
+    decision = _judge(consortium, base, clipping=ClipTrace(start=1.0, shares=(0.5, 0.5)))
+    assert (decision.reason, decision.clip_norm) == ("mechanism", None)
+    assert "fixed clipping is agreed" in decision.sentence
+
+
+def test_judge__study_without_noise_knows_no_epsilon(tmp_path):
+    terms = PrivacyTerms(noise_multiplier=0, steps_per_round=2, delta=1e-2, max_epsilon=None)
+    consortium = make_consortium(tmp_path, privacy=terms)
+    base = read_weights(consortium.initial)
+    honest = _judge(consortium, base, epsilon=None)
+    assert (honest.reason, honest.epsilon) == ("ok", None)
+    assert _judge(consortium, base, epsilon=1.0).reason == "epsilon"
+    noised = terms.model_copy(update={"noise_multiplier": 1.0})
+    assert _judge(consortium, base, privacy=noised, epsilon=1.0).epsilon is None
+    signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, None, epsilon=None), "north")
+    withheld = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
+    assert (withheld.reason, withheld.epsilon) == ("withheld", None)
 
 
 def test_judge__budget_counts_refused_releases(consortium, base):
@@ -247,6 +301,13 @@ def test_judge__the_study_may_set_a_lower_ceiling(tmp_path):
     assert _judge(consortium, read_weights(consortium.initial)).reason == "norm-ceiling"
 
 
+def test_judge__the_study_cannot_raise_the_ceiling_over_what_clipping_allows(tmp_path):
+    consortium = make_consortium(tmp_path, admission={"max_update_norm": 1e6})
+    base = read_weights(consortium.initial)
+    tensors = {name: np.float32(50) * tensor for name, tensor in consortium.update("north", 1, base).items()}
+    assert _judge(consortium, base, tensors=tensors).reason == "norm-ceiling"
+
+
 def test_judge__the_same_claim_in_other_bytes_is_malformed(consortium, base):
     tensors = consortium.update("north", 1, base)
     signed = consortium.sign_claim(consortium.claim("north", 1, base.digest, tensors), "north")
@@ -271,6 +332,13 @@ def test_judge__the_same_tensors_in_other_bytes_are_malformed(consortium, base):
     assert _judge(consortium, base, update=spaced).reason == "malformed"
 
 
+def test_judge__metadata_that_could_be_written_in_two_orders_is_malformed(consortium, base):
+    """A file of one content must be one file, and safetensors writes several entries of metadata in any order."""
+    tensors = consortium.update("north", 1, base)
+    updates = [save(tensors, metadata={"first": "1", "second": str(number)}) for number in range(10)]
+    assert {_judge(consortium, base, update=update).reason for update in updates} == {"malformed"}
+
+
 def test_judge__a_claim_too_large_is_not_parsed(consortium, base):
     signed = b"[" * (MAX_CLAIM_BYTES + 1)
     open_round = OpenRound(1, base.digest, SHAPES)
@@ -281,12 +349,19 @@ def test_judge__a_claim_of_no_update_in_particular_is_malformed(consortium, base
     claim = consortium.claim("north", 1, base.digest, None, outcome="update")
     signed = consortium.sign_claim(claim, "north")
     decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
-    assert decision.reason == "malformed"
+    assert (decision.reason, decision.released) == ("malformed", None)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"noise_multiplier": 1e-3, "steps_per_round": 1000}, {"noise_multiplier": 1e-300}, {"sampling_rate": 1e-9}],
+    [
+        {"noise_multiplier": 1e-3, "steps_per_round": 1000},
+        {"noise_multiplier": 1e-300},
+        {"noise_multiplier": 1e9},
+        {"sampling_rate": 1e-9},
+        {"steps_per_round": 21},  # two are agreed
+        {"unit": "example", "examples_per_patient": 64},
+    ],
 )
 def test_judge__terms_beyond_computing_end_the_budget_at_once(consortium, base, change):
     """Composing these takes minutes to hours, or fails; a site may claim anything."""
@@ -298,16 +373,29 @@ def test_judge__terms_beyond_computing_end_the_budget_at_once(consortium, base, 
     assert _judge(consortium, base, history=History(0, {"0" * 64: terms})).reason == "budget"
 
 
+def test_judge__so_many_other_terms_end_the_budget(consortium, base):
+    agreed = consortium.study.privacy
+    others = [agreed.model_copy(update={"noise_multiplier": 2.0 + number / 8}) for number in range(1, 5)]
+    releases = {f"{index:064d}": terms for index, terms in enumerate(others)}
+    assert _judge(consortium, base, history=History(0, releases)).reason == "budget"
+    releases.popitem()
+    found = _judge(consortium, base, history=History(0, releases), epsilon=2.0)
+    expected = compose([(round_event(terms), 1) for terms in (*others[:3], agreed)], agreed.delta).pld
+    assert (found.reason, found.epsilon) == ("ok", pytest.approx(expected))
+
+
 def test_judge__a_sentence_is_readable_whatever_it_quotes(consortium, base):
     claim = consortium.claim("north", 1, base.digest, consortium.update("north", 1, base))
     signed = consortium.sign_claim(claim, "north").replace(
         b'"software"', b'"\\ud800\\u202e\\u0007' + b"x" * 2000 + b'"'
     )
     decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, signed, b"")
-    assert decision.reason == "malformed"
-    assert decision.sentence.isascii()
-    assert decision.sentence.isprintable()
-    assert len(decision.sentence) <= 300
+    named = _judge(consortium, base, tensors={"\u202e\u0007" + 100 * "\u00ef": np.zeros(1, np.float32)})
+    for found, reason in ((decision, "malformed"), (named, "tensor-names")):
+        assert found.reason == reason
+        assert found.sentence.isascii()
+        assert found.sentence.isprintable()
+        assert len(found.sentence) <= 300
 
 
 def test_judge__too_long(consortium, base):

@@ -152,6 +152,7 @@ def test_judge__an_honest_adaptive_update_is_accepted_round_after_round(hospital
         (lambda trace: trace.model_copy(update={"start": trace.start * 1.001}), "last release ended at"),
         (lambda trace: trace.model_copy(update={"shares": trace.shares[:-1]}), "2 shares of adaptive clipping, 3"),
         (lambda trace: trace.model_copy(update={"shares": (9.0, *trace.shares[1:])}), "cannot be measured"),
+        (lambda trace: trace.model_copy(update={"shares": (-8.0, *trace.shares[1:])}), "cannot be measured"),
         (lambda trace: None, "no shares"),
     ],
 )
