@@ -6,30 +6,30 @@ A crash anywhere leaves the round charged, and the same request again costs noth
 
 The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode shares memory between
 processes, so all that use one ledger must run on one machine at a time, on a file system with working POSIX locks.
-`ledger_chain` says how rows are protected, `accounting` how they add up: composition takes the events as fixed in
-advance, which a study's rounds are; a study whose terms were chosen after seeing another's results on the same
-patients is an adaptive choice, for which RDP filters (Feldman and Zrnic 2021) are the proven tool: look at RDP then.
+`ledger_file` opens the database, `ledger_chain` says how rows are protected, `ledger_histories` what each patient was
+charged, and `accounting` how charges add up: composition takes the events as fixed in advance, which a study's rounds
+are; a study whose terms were chosen after seeing another's results on the same patients is an adaptive choice, for
+which RDP filters (Feldman and Zrnic 2021) are the proven tool: look at RDP then.
 """
 
 import hashlib
 import hmac
 import json
-import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import sha256_file, write_bytes
-from fedcall.privacy import ledger_chain
-from fedcall.privacy.accounting import Epsilon, compose
+from fedcall.privacy import ledger_chain, ledger_histories
+from fedcall.privacy.accounting import Epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger_chain import Fault, Kind, Row
+from fedcall.privacy.ledger_file import connect, connect_to_read, transaction
 from fedcall.privacy.ledger_requests import (
     FACTS,
     Exposure,
@@ -44,8 +44,6 @@ from fedcall.privacy.noise import derive_key
 from fedcall.privacy.terms import Unit
 
 __all__ = ["Exposure", "Ledger", "ReleaseRequest", "Reservation"]
-
-BUSY_SECONDS = 60
 
 
 class Ledger:
@@ -69,30 +67,13 @@ class Ledger:
             If the file is no ledger, or its folder cannot be written.
         """
         path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            path.chmod(0o600)
-            database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)
-            _use_wal(database)
-            database.execute("PRAGMA synchronous = FULL")
-            database.executescript(ledger_chain.SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise FedcallError(f"{path}: cannot be opened as a ledger ({error})") from None
-        return cls(path, database, secret)
+        return cls(path, connect(path), secret)
 
     @classmethod
     def open_to_read(cls, path: Path, secret: bytes | None = None) -> Self:
         """Open an existing ledger to look at it; nothing can be written. The secret is needed only to check seals."""
         path = Path(path)
-        if not path.is_file():
-            raise FedcallError(f"{path}: no such ledger; 'fedcall train-round' makes it")
-        try:
-            database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=60)
-            database.execute("SELECT 1 FROM rows, cohorts LIMIT 1")
-        except sqlite3.Error as error:
-            raise FedcallError(f"{path}: not a ledger of fedcall ({error})") from None
-        return cls(path, database, secret)
+        return cls(path, connect_to_read(path), secret)
 
     def __enter__(self) -> Self:
         return self
@@ -234,19 +215,7 @@ class Ledger:
 
     def exposures(self, delta: float) -> list[Exposure]:
         """Return what each group of patients with the same history has been charged, the most exposed first."""
-        groups = Counter(self._histories(None).values())
-        exposures = []
-        for history, patients in groups.items():
-            events = [(Event.from_json(event), count) for event, count in history]
-            exposures.append(
-                Exposure(
-                    patients,
-                    sum(count for _, count in events),
-                    compose(events, delta, "patient"),
-                    compose(events, delta, "example"),
-                )
-            )
-        return sorted(exposures, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
+        return ledger_histories.exposures(ledger_histories.histories(self._database), delta)
 
     def histories(self, study: str) -> list[tuple[tuple[Event, int], ...]]:
         """Return the distinct charged histories, over all studies, of the patients that `study` has charged.
@@ -257,19 +226,13 @@ class Ledger:
 
     def history_counts(self, study: str | None) -> dict[tuple[tuple[Event, int], ...], int]:
         """Return the histories that `histories` returns, each with the number of patients who have it."""
-        cohorts = {row.cohort for row in self.rows() if row.kind == "reserve" and row.study == study}
-        patients: set[str] = set()
-        for digest, names in self._database.execute("SELECT digest, patients FROM cohorts"):
-            patients |= set(json.loads(names)) if digest in cohorts else set()
-        counted = Counter(self._histories(patients or None).values())
-        return {
-            tuple((Event.from_json(event), count) for event, count in history): people
-            for history, people in sorted(counted.items())
-        }
+        of_study = ledger_histories.patients_of(self._database, study) if study else None
+        counted = Counter(ledger_histories.histories(self._database, of_study or None).values())
+        return {tuple(ledger_histories.events_of(history)): people for history, people in sorted(counted.items())}
 
     def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
         """Return the cumulative epsilon of the most exposed of the named patients."""
-        return self._most_exposed(self._pseudonyms(patients), Counter(), delta, unit)
+        return self._most_exposed(self._pseudonyms(patients), {}, delta, unit)
 
     def _charged(self, charge: Row, last: Row, epsilon: Epsilon) -> Reservation:
         if last.kind == "reserve":
@@ -286,30 +249,12 @@ class Ledger:
         return stored if _holds(stored, release.artefact) else None
 
     def _worst(self, request: ReleaseRequest, cohort: list[str], included: bool) -> Epsilon:
-        planned = Counter() if included else Counter([request.event.to_json()])
+        planned = {} if included else {request.event.to_json(): 1}
         return self._most_exposed(cohort, planned, request.delta, request.event.unit)
 
-    def _most_exposed(self, cohort: list[str], planned: Counter[str], delta: float, unit: Unit) -> Epsilon:
-        worst = Epsilon(0.0, 0.0)
-        histories = self._histories(set(cohort))
-        for history in {histories.get(patient, ()) for patient in cohort}:
-            events = Counter(dict(history)) + planned
-            found = compose([(Event.from_json(event), count) for event, count in events.items()], delta, unit)
-            worst = max(worst, found, key=lambda epsilon: epsilon.pld)
-        return worst
-
-    def _histories(self, wanted: set[str] | None) -> dict[str, tuple[tuple[str, int], ...]]:
-        """Return the charged events of each pseudonym, as sorted (event, count) pairs."""
-        charged: dict[str, Counter[str]] = {}
-        for row in self.rows():
-            if row.kind == "reserve":
-                charged.setdefault(row.cohort, Counter())[row.event] += 1
-        histories: dict[str, Counter[str]] = {}
-        for digest, patients in self._database.execute("SELECT digest, patients FROM cohorts"):
-            for patient in json.loads(patients) if digest in charged else ():
-                if wanted is None or patient in wanted:
-                    histories.setdefault(patient, Counter()).update(charged[digest])
-        return {patient: tuple(sorted(events.items())) for patient, events in histories.items()}
+    def _most_exposed(self, cohort: list[str], planned: dict[str, int], delta: float, unit: Unit) -> Epsilon:
+        charged = ledger_histories.histories(self._database, set(cohort))
+        return ledger_histories.most_exposed(charged, cohort, planned, delta, unit)
 
     def _append(self, kind: Kind, request: ReleaseRequest, cohort: list[str], artefact: str = "") -> Row:
         assert self._seal_key is not None
@@ -372,37 +317,8 @@ class Ledger:
     def _where(self, request: ReleaseRequest) -> str:
         return f"{self.path}: round {request.round} of site '{request.site}' in study {request.study[:12]}…"
 
-    @contextmanager
-    def _transaction(self, mode: str = "IMMEDIATE") -> Iterator[None]:
-        """Hold the write lock (or, DEFERRED, one view of the database); other processes wait for up to a minute."""
-        try:
-            self._database.execute(f"BEGIN {mode}")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-        except sqlite3.DatabaseError as error:
-            raise PrivacyRefusal(f"{self.path}: the ledger cannot be used now ({error})") from None
-        except OSError as error:
-            raise FedcallError(
-                f"{error.filename or self.path}: {error.strerror}; make room and run again, nothing is charged twice"
-            ) from None
-
-
-def _use_wal(database: sqlite3.Connection) -> None:
-    # The switch to WAL does not wait for other processes by itself (https://sqlite.org/wal.html, section 2.1).
-    deadline = time.monotonic() + BUSY_SECONDS
-    while True:
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    def _transaction(self, mode: str = "IMMEDIATE") -> AbstractContextManager[None]:
+        return transaction(self._database, self.path, mode)
 
 
 def _holds(path: Path, digest: str) -> bool:
