@@ -1,0 +1,64 @@
+"""Accuracy against epsilon as a target of the workflow: a job per training, one page, and nobody private."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from rehearsal_workspace import Workspace
+
+from fedcall.reporting.utility_documents import UtilityReport
+
+
+def changed(workspace: Workspace, **keys: object) -> None:
+    path = workspace.path / "config/config.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **keys}))
+
+
+@pytest.mark.slow
+def test_privacy_utility_sweep__trains_a_point_per_job_and_draws_them(rehearsal: Workspace, tmp_path: Path):
+    workspace = rehearsal.copy(tmp_path / "sweep")
+    changed(workspace, sweep={"epsilons": [], "seeds": 1})
+    result = workspace.snakemake("--quiet", "rules", "reason", "--", "privacy_utility_sweep")
+    assert result.returncode == 0, result.stdout[-4000:]
+    results = workspace.path / "results/tiny"
+    report = UtilityReport.model_validate_json((results / "utility.json").read_bytes())
+    assert (report.patients, report.held_out) == ({"north": 3, "south": 3}, 2)
+    (line,) = report.lines
+    assert [(point.chosen, point.noise_multiplier) for point in line.points] == [(True, 2.0), (False, 0.0)]
+    assert report.sentence in (results / "utility.html").read_text().replace("\u00a0", " ")
+    assert sorted(path.name for path in (results / "utility").iterdir()) == ["tiny.inf.1.json", "tiny.own.1.json"]
+    assert json.loads((results / "utility/tiny.own.1.json").read_text())["is_own"]
+
+
+def test_privacy_utility_sweep__refuses_private_people_before_any_job(rehearsal: Workspace, tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    cohort = rehearsal.path / "resources/cohort"
+    (tmp_path / "config").mkdir()
+    sheet = cohort / "private.tsv"
+    sheet.write_text((cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
+    study = rehearsal.path / "config/study.yaml"
+    (tmp_path / "config/config.yaml").write_text(
+        yaml.safe_dump({"study": str(study), "samples": str(sheet), "reference": str(cohort / "reference.fa")})
+    )
+    result = workspace.snakemake("--quiet", "all", "--", "privacy_utility_sweep")
+    sheet.unlink()
+    assert result.returncode == 3
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("fedcall:")]
+    assert "8 of 10 people are private" in line
+    assert "charge no ledger" in line
+    assert not (tmp_path / "results").exists()
+
+
+def test_privacy_utility_sweep__two_studies_of_one_name_are_a_mistake(rehearsal: Workspace, tmp_path: Path):
+    workspace = Workspace(tmp_path)
+    (tmp_path / "config").mkdir()
+    content = yaml.safe_load((rehearsal.path / "config/config.yaml").read_text())
+    for name in ("study", "again"):
+        (tmp_path / f"config/{name}.yaml").write_text((rehearsal.path / "config/study.yaml").read_text())
+    (tmp_path / "config/config.yaml").write_text(
+        yaml.safe_dump(content | {"sweep": {"studies": ["config/again.yaml"]}})
+    )
+    result = workspace.snakemake("-n", "--quiet", "all", "--", "privacy_utility_sweep")
+    assert result.returncode == 2
+    assert "again.yaml: study 'tiny' is in the sweep already (config/study.yaml)" in result.stdout
