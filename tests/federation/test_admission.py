@@ -265,6 +265,15 @@ def test_judge__too_little_noise(consortium, base, scale):
     assert _judge(consortium, base, tensors=tensors).reason == "noise-floor"
 
 
+@pytest.mark.parametrize(("scale", "reason"), [(1.0, "ok"), (0.5, "noise-floor"), (40.0, "norm-ceiling")])
+def test_judge__a_smaller_site_carries_more_noise(consortium, base, scale, reason):
+    """South has half of north's patients, so twice its noise; each is measured by its own."""
+    tensors = {name: np.float32(scale) * tensor for name, tensor in consortium.update("south", 1, base).items()}
+    signed = consortium.sign_claim(consortium.claim("south", 1, base.digest, tensors), "south")
+    open_round = OpenRound(1, base.digest, SHAPES)
+    assert judge(consortium.study, "south", History(), open_round, 1, signed, save(tensors)).reason == reason
+
+
 @pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
 def test_judge__a_thousand_honest_updates_are_all_accepted(tmp_path, mechanism):
     """Four steps, 2,000 weights, signals up to what clipping allows; the same with half the noise, or none, is refused.
