@@ -22,6 +22,7 @@ import numpy as np
 from fedcall.federation.flat_updates import flat_updates
 from fedcall.privacy.terms import Mechanism
 
+LEAST_SITES = 3  # of two, each is the other's outlier
 _CHUNK = 1 << 16  # coordinates looked at together: 50 sites take 26 MB
 _MEDIAN = math.sqrt(math.pi / 2)  # standard error of a median over that of a mean, for normal values
 _OPPOSITION = 0.5  # of the others' agreement; a flipped site of the same strength shows all of it
@@ -83,7 +84,7 @@ def find_outliers(updates: Sequence[Screened], z: float, ratio: float, mechanism
     look opposed.
     """
     ordered = sorted(updates, key=lambda update: update.site)
-    if len(ordered) < 3:
+    if len(ordered) < LEAST_SITES:
         return []
     return screen(
         measure([update.update for update in ordered]),
@@ -114,7 +115,7 @@ def screen(
     keep = list(range(len(sites)))
     found: list[Outlier] = []
     limit = (len(sites) - 1) // 2
-    while len(keep) >= 3 and len(found) < limit:
+    while len(keep) >= LEAST_SITES and len(found) < limit:
         part = Geometry(geometry.products[np.ix_(keep, keep)], geometry.largest[keep], geometry.parameters)
         worst = _worst(part, noise_std[keep], z, ratio, mechanism)
         if worst is None:

@@ -6,6 +6,7 @@ from fedcall.documents import sign
 from fedcall.federation import admission
 from fedcall.federation.admission_log import Decided
 from fedcall.federation.claims import Receipt
+from fedcall.federation.outliers import LEAST_SITES
 from fedcall.federation.study import Study
 from fedcall.federation.study_log import BLAMELESS, Decision, SiteHistory
 
@@ -34,7 +35,8 @@ def log_entry(
     sentence = decision.sentence
     if decision.reason in ("ok", "withheld"):
         status = "accepted" if decision.reason == "ok" else "withheld"
-        if status == "accepted" and study.admission.outlier_z is not None:
+        is_compared = study.admission.outlier_z is not None and len(study.sites) >= LEAST_SITES
+        if status == "accepted" and is_compared:
             sentence += "; compared with the other sites when the round closes"
     elif decision.reason == "site-quarantined":
         status = "quarantined"
