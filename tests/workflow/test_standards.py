@@ -96,8 +96,13 @@ def test_schemas__in_sync_with_models(name):
 
 @pytest.mark.parametrize(
     ("schema", "file"),
-    [("config", "config.yaml"), ("config", "ceu.yaml"), ("study", "study.yaml")]
-    + [("study", f"ceu/{study.name}") for study in sorted((ROOT / "config/ceu").glob("*.yaml"))],
+    [("config", f"{name}.yaml") for name in ("config", "ceu", "utility", "ceu_utility")]
+    + [("study", "study.yaml")]
+    + [
+        ("study", f"{folder}/{study.name}")
+        for folder in ("ceu", "utility")
+        for study in sorted((ROOT / "config" / folder).glob("*.yaml"))
+    ],
 )
 def test_schemas__accept_the_configurations_that_ship(schema, file):
     content = yaml.safe_load((ROOT / "config" / file).read_text())
