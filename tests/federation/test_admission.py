@@ -213,13 +213,13 @@ def test_judge__epsilon_below_the_recomputed(consortium, base):
 
 @pytest.mark.parametrize("epsilon", [math.inf, math.nan])
 def test_judge__epsilon_that_is_no_number_cannot_be_claimed(consortium, base, epsilon):
-    """JSON has no such numbers, so what is signed is null; these bytes say otherwise under a valid signature."""
+    """Canonical JSON has no such numbers, so no signature covers them; not that of null, either."""
     claim = consortium.claim("north", 1, base.digest, consortium.update("north", 1, base), epsilon=None)
     signed = consortium.sign_claim(claim, "north")
     said = signed.replace(b'"epsilon":null', f'"epsilon":{json.dumps(epsilon)}'.encode())
     assert said != signed
     decision = judge(consortium.study, "north", History(), OpenRound(1, base.digest, SHAPES), 1, said, b"")
-    assert (decision.reason, decision.released) == ("malformed", None)
+    assert (decision.reason, decision.released) == ("bad-signature", None)
 
 
 def test_judge__epsilon_above_the_cap_by_the_sites_own_word(consortium, base):
