@@ -163,6 +163,7 @@ def test_judge__a_trajectory_that_cannot_be_is_refused(hospital, change, words):
     assert decision.reason == "mechanism"
     assert words in decision.sentence
     assert decision.clip_norm is None
+    assert decision.released == claim.privacy, "the release was made, so it counts"
 
 
 def test_judge__half_the_noise_or_another_clip_norm_than_claimed_is_refused(hospital):
