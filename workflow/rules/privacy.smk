@@ -1,12 +1,6 @@
 # What was spent, on what, and what is not covered: per site from its ledger and receipts, then for the study.
 
 
-def audit_if_run(wildcards):
-    """Return the audit's file once `snakemake audit_privacy` made it: reports wait for no audit, but use one."""
-    path = f"{RESULTS}/audit.json"
-    return [path] if Path(path).exists() else []
-
-
 rule privacy_report:
     input:
         study="results/{study}/study.json",
