@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -27,6 +29,29 @@ def test_sample_patients__is_poisson_at_the_rate(rate):
     assert stats.binomtest(int(agree), drawn[1:].size, rate**2 + (1 - rate) ** 2).pvalue > 0.01
 
 
+@pytest.mark.parametrize(
+    ("secret", "changed"),
+    [
+        (bytes(range(1, 33)), {}),
+        (SECRET, {"study": "another"}),
+        (SECRET, {"site": "south"}),
+        (SECRET, {"round": 2}),
+        (SECRET, {"step": 2}),
+    ],
+    ids=["secret", "study", "site", "round", "step"],
+)
+def test_sample_patients__nobody_without_the_secret_and_the_step_knows_who_is_drawn(secret, changed):
+    patients = [f"P{number}" for number in range(4000)]
+    drawn = sample_patients(SECRET, context(1), patients, 0.5)
+    other = sample_patients(secret, replace(context(1), **changed), patients, 0.5)
+    assert stats.binomtest(int((drawn == other).sum()), len(drawn), 0.5).pvalue > 0.001
+    examples = [
+        sample_examples(*key, "P1", 4000, 0.5)
+        for key in ((SECRET, context(1)), (secret, replace(context(1), **changed)))
+    ]
+    assert stats.binomtest(int((examples[0] == examples[1]).sum()), 4000, 0.5).pvalue > 0.001
+
+
 def test_sample_patients__does_not_depend_on_who_else_is_there():
     everyone = dict(zip(PATIENTS, sample_patients(SECRET, context(1), PATIENTS, 0.5), strict=True))
     fewer = PATIENTS[::-3]
@@ -48,8 +73,8 @@ def test_sample_patients__refuses_a_patient_listed_twice_and_a_wrong_rate():
 
 
 def test_sample_examples__is_poisson_at_the_rate_and_stable_when_examples_are_added():
-    drawn = sample_examples(SECRET, context(1), "P1", 50_000, 0.02)
+    drawn = sample_examples(SECRET, context(1), "P1", 500_000, 0.02)
     assert stats.binomtest(int(drawn.sum()), len(drawn), 0.02).pvalue > 0.01
     np.testing.assert_array_equal(drawn[:100], sample_examples(SECRET, context(1), "P1", 100, 0.02))
-    other = sample_examples(SECRET, context(1), "P2", 50_000, 0.02)
+    other = sample_examples(SECRET, context(1), "P2", 500_000, 0.02)
     assert stats.binomtest(int((drawn & other).sum()), len(drawn), 0.02**2).pvalue > 0.01
