@@ -18,6 +18,8 @@ from fedcall.reporting.pages import write_report
 from fedcall.reporting.privacy_report import privacy_figures, privacy_report
 from fedcall.reporting.privacy_study_report import study_privacy_figures, study_privacy_report
 from fedcall.reporting.rounds import read_rounds
+from fedcall.reporting.utility import utility_figures, utility_report
+from reporting_points import made_sweep
 from reporting_study import make_federation, play_round, write_concordances
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -74,11 +76,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Page]:
     errors = folder / "north" / "errors" / "north_h0.json"
     errors.parent.mkdir(parents=True)
     errors.write_text(WorstErrors(errors_in_all=7, errors=tuple(map(_error, range(7)))).model_dump_json())
+    swept = utility_report(made_sweep())
     calls = evaluation_report(study, read_results(results), read_errors([errors]))
     return {
         "site": _write(folder, "site", sites[0], "privacy.html", privacy_figures(sites[0])),
         "study": _write(folder, "study", whole, "privacy_study.html", study_privacy_figures(whole)),
         "evaluation": _write(folder, "evaluation", calls, "evaluation.html", evaluation_figures(calls)),
+        "utility": _write(folder, "utility", swept, "utility.html", utility_figures(swept)),
     }
 
 
