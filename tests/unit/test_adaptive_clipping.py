@@ -16,10 +16,11 @@ from fedcall.federation.claims import Claim
 from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.accounting import compose
-from fedcall.privacy.adaptive_clipping import ClipTrace, clip_norms, count_multiplier, sum_multiplier
+from fedcall.privacy.adaptive_clipping import ClipTrace, clip_norms, count_multiplier, step_clip_norms, sum_multiplier
 from fedcall.privacy.clipping import GRID
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.privacy.update_noise import update_noise_std
 from fedcall.training import dp_sgd
 from fedcall.training.model import build_model, save_model, weights_of
 from fedcall.training.rounds import train_round
@@ -173,6 +174,22 @@ def test_judge__half_the_noise_or_another_clip_norm_than_claimed_is_refused(hosp
         claim = hospital.claim(1).model_copy(update={"update": weights_digest(scaled)})
         decision = hospital.judge(1, weights_bytes(scaled, {}), hospital.sign(claim), History())
         assert decision.reason == ("noise-floor" if factor < 1 else "norm-ceiling")
+
+
+def test_judge__noise_is_measured_by_the_clip_norms_on_the_way(hospital):
+    """Where the clip norm has come down to a quarter, so has the noise; noise of the first clip norm is too much."""
+    base, training = read_weights(hospital.folder / "initial.safetensors"), hospital.study.training
+    trace = ClipTrace(start=TERMS.clip_norm / 4, shares=hospital.claim(1).clipping.shares)
+    norms = step_clip_norms(TERMS, trace)
+    std = update_noise_std(TERMS, training.learning_rate, training.iterate_averaging, UNITS, norms)
+    draw = np.random.default_rng(4)
+    noise = {name: draw.normal(0, std, tensor.shape).astype(np.float32) for name, tensor in base.tensors.items()}
+    for factor, reason in ((1, "ok"), (4, "norm-ceiling")):
+        tensors = {name: np.float32(factor) * tensor for name, tensor in noise.items()}
+        claim = hospital.claim(1).model_copy(update={"clipping": trace, "update": weights_digest(tensors)})
+        history = History(clip_norm=trace.start)
+        decision = hospital.judge(1, weights_bytes(tensors, {}), hospital.sign(claim), history)
+        assert decision.reason == reason, decision.sentence
 
 
 def test_train_privately__the_count_is_centred_and_moves_by_a_half_at_most(hospital, monkeypatch):
