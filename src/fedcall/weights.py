@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fedcall import __version__
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 
@@ -59,10 +60,16 @@ def read_weights(path: Path) -> Weights:
 
 
 def weights_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
-    """Return a safetensors file as bytes; equal tensors and metadata give equal bytes."""
+    """Return a safetensors file as bytes; equal tensors and metadata give equal bytes.
+
+    The version of fedcall that wrote the file is added to the metadata. A global model keeps the bytes its aggregator
+    gave it at every site, whatever version a site runs; digests and signatures are of the tensors alone.
+    """
     ordered = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     # One entry only: safetensors writes several metadata entries in random order.
-    return save(ordered, metadata={"fedcall": json.dumps(dict(metadata), sort_keys=True)})
+    return save(
+        ordered, metadata={"fedcall": json.dumps({**metadata, "software": f"fedcall {__version__}"}, sort_keys=True)}
+    )
 
 
 def write_weights(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:

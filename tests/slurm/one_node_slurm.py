@@ -6,6 +6,9 @@ starts munged, slurmctld and slurmd of Debian's `slurm-wlm` and `munge`, runs th
 process ids. It needs root, and writes one link outside its own folder, /etc/slurm/slurm.conf, because
 snakemake-executor-plugin-slurm-jobstep removes SLURM_CONF from a job's environment. A file that lies there is put
 aside and put back; a Slurm that runs on this machine is left alone, and is a reason not to start.
+
+A run that was killed leaves its link, and with it every start of Snakemake waits nine seconds for a Slurm that is gone
+(the Slurm plugin asks `scontrol`). The next run removes it; so does `python tests/slurm/one_node_slurm.py --clean`.
 """
 
 import contextlib
@@ -29,8 +32,10 @@ COMMANDS = ("sbatch", "srun", "squeue", "scancel", "sinfo", "setpriv")
 # More cores and memory than the machine may have, so that jobs overlap as on a cluster; neither control groups nor
 # accounting, which need a system's services. MinJobAge keeps ended jobs visible to squeue, which stands in for
 # accounting. A job may ask for partition gpu and cards there, which do not exist.
-TEMPLATE = """\
-ClusterName=fedcall
+MARK = "ClusterName=fedcall-test"
+TEMPLATE = (
+    MARK
+    + """
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
@@ -66,6 +71,7 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=256000 Gres=gpu:2 Stat
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
 """
+)
 
 
 def reason_against() -> str | None:
@@ -130,6 +136,14 @@ def one_node_slurm(folder: Path, cpus: int = 4) -> Iterator[None]:
                 _stop(daemon)
 
 
+def clean() -> None:
+    """Undo what a run of ours that was killed did to /etc/slurm: no daemon of Slurm runs."""
+    if CONFIGURATION.is_symlink() and (not CONFIGURATION.exists() or MARK in CONFIGURATION.read_text()):
+        CONFIGURATION.unlink()
+    if PUT_ASIDE.exists() and not CONFIGURATION.exists():
+        PUT_ASIDE.rename(CONFIGURATION)
+
+
 def _start(daemon: str, *options: object) -> subprocess.Popen[bytes]:
     # A daemon goes when its parent does, however that ends.
     command = ["setpriv", "--pdeathsig", "TERM", shutil.which(daemon) or daemon, *map(str, options)]
@@ -159,9 +173,8 @@ def _cancel_all_jobs() -> None:
 def _configuration_in_place(path: Path) -> Iterator[None]:
     """Link /etc/slurm/slurm.conf to `path`; a file that was there comes back afterwards."""
     CONFIGURATION.parent.mkdir(exist_ok=True)
-    if CONFIGURATION.is_symlink() and not CONFIGURATION.exists():
-        CONFIGURATION.unlink()  # left by a run of ours that was killed
-    elif CONFIGURATION.exists():
+    clean()
+    if CONFIGURATION.exists():
         CONFIGURATION.rename(PUT_ASIDE)
     CONFIGURATION.symlink_to(path)
     try:
@@ -204,6 +217,9 @@ def _free_port() -> int:
 def main(command: list[str]) -> int:
     """Run a command beside a Slurm of one node; return its exit status."""
     reason = reason_against()
+    if command == ["--clean"] and not _running(DAEMONS):
+        clean()
+        return 0
     if reason or not command:
         print(f"one_node_slurm: {reason or 'no command given'}", file=sys.stderr)
         return 2

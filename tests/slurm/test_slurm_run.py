@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 from one_node_slurm import one_node_slurm, reason_against
-from rehearsal_workspace import BIN, ROOT, Workspace
+from rehearsal_workspace import ROOT, Workspace
 
 from fedcall.errors import FedcallError
 from fedcall.privacy.ledger import Ledger
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 SITES = ("north", "south")
 ROUNDS = (1, 2)
+IMPATIENT = Path(__file__).with_name("impatient_snakemake.py")
 KEY_OWNERS = (*SITES, "coordinator")
 
 
@@ -81,7 +83,7 @@ def write_profile(folder: Path) -> None:
 def running(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
     """Start the workflow as a user of a cluster does; it is gone when the block ends."""
     process = subprocess.Popen(
-        [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profiles/slurm"],
+        [sys.executable, IMPATIENT, "--snakefile", ROOT / "Snakefile", "--profile", "profiles/slurm"],
         cwd=workspace.path,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -15,7 +16,7 @@ from fedcall.genomics.concordance_pool import interval, pool
 from fedcall.genomics.worst_errors import CallError, DrawnRead, WorstErrors
 from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
 from fedcall.reporting.evaluation_documents import EvaluationReport
-from fedcall.reporting.evaluation_inputs import read_errors, read_results
+from fedcall.reporting.evaluation_inputs import read_errors, read_results, results_digest
 from fedcall.reporting.pages import render, to_json
 from fedcall.reporting.schemas import report_schema
 from reporting_page import shown_values
@@ -245,3 +246,13 @@ def drawn_error(severity: float) -> CallError:
         reference="A",
         reads=(read,),
     )
+
+
+def test_results_digest__of_the_content_and_keyed(paths: list[Path]) -> None:
+    results, secret = read_results(paths), bytes(range(32))
+    digest = results_digest(results, secret)
+    assert results_digest(list(reversed(results)), secret) == digest
+    assert results_digest(results, bytes(32)) != digest
+    assert results_digest([*results[1:], replace(results[0], patient="somebody")], secret) != digest
+    other = pool([result.concordance for result in results])
+    assert results_digest([*results[1:], replace(results[0], concordance=other)], secret) != digest

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedcall import __version__
 from fedcall.errors import FedcallError
 from fedcall.weights import read_weights, weights_digest, write_weights
 
@@ -18,7 +19,7 @@ def test_write_weights__order_does_not_matter(tmp_path):
 def test_read_weights__round_trip(tmp_path):
     write_weights(tmp_path / "a", TENSORS, {"round": "1"})
     weights = read_weights(tmp_path / "a")
-    assert weights.metadata == {"round": "1"}
+    assert weights.metadata == {"round": "1", "software": f"fedcall {__version__}"}
     assert weights.digest == weights_digest(TENSORS)
     np.testing.assert_array_equal(weights.tensors["body.weight"], TENSORS["body.weight"])
 

@@ -109,9 +109,10 @@ rule evaluation_report:
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         errors=lambda wildcards, input: options("--errors", input.errors),
+        key_folder=keys_of_this_run(),
         version=FEDCALL_VERSION,
     message:
         "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
-        " {params.errors} {input.concordances} > {log} 2>&1"
+        " --keys {params.key_folder:q} {params.errors} {input.concordances} > {log} 2>&1"

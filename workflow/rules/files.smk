@@ -12,6 +12,13 @@ def keys_of(wildcards):
     return private_folder(CONFIG.site_key, wildcards.site)
 
 
+def keys_of_this_run():
+    """Return the keys of who runs this: the hospital, or in a rehearsal the coordinator."""
+    if RUN.is_rehearsal:
+        return f"private/{COORDINATOR}/keys"
+    return private_folder(CONFIG.site_key, SITES[0])
+
+
 def alignments_of(wildcards):
     """Return the patient's alignments: the hospital's own, or those made here from reads."""
     given = RUN.by_name[wildcards.patient].alignments

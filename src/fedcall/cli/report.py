@@ -108,6 +108,9 @@ def evaluation(
     errors: list[Path] = typer.Option(
         [], "--errors", help="File …/SITE/errors/PATIENT.json of 'fedcall errors', to be drawn; may be given often."
     ),
+    keys: Path | None = typer.Option(
+        None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
+    ),
 ) -> None:
     """Write the evaluation of calls: final model beside public-only, likelihood and bcftools, with intervals.
 
@@ -117,11 +120,14 @@ def evaluation(
     results/demo/*/concordance/*/*.json
     """
     from fedcall.federation.study import read_study
+    from fedcall.keys import read_secret
     from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
-    from fedcall.reporting.evaluation_inputs import read_errors, read_results
+    from fedcall.reporting.evaluation_inputs import read_errors, read_results, results_digest
     from fedcall.reporting.pages import write_report
 
-    document = evaluation_report(read_study(study), read_results(concordances), read_errors(errors) if errors else None)
+    results = read_results(concordances)
+    inputs = results_digest(results, read_secret(keys)) if keys else None
+    document = evaluation_report(read_study(study), results, read_errors(errors) if errors else None, inputs)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
 

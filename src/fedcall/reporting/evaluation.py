@@ -41,7 +41,10 @@ UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen
 
 
 def evaluation_report(
-    study: Study, results: Sequence[Result], errors: Mapping[tuple[str, str], WorstErrors] | None = None
+    study: Study,
+    results: Sequence[Result],
+    errors: Mapping[tuple[str, str], WorstErrors] | None = None,
+    inputs: str | None = None,
 ) -> EvaluationReport:
     """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
 
@@ -49,6 +52,8 @@ def evaluation_report(
     ----------
     errors : mapping, optional
         Errors of the final model's calls by (site, patient); the worst are drawn.
+    inputs : str, optional
+        Keyed digest of the results, for the report (`evaluation_inputs.results_digest`).
 
     Raises
     ------
@@ -92,6 +97,7 @@ def evaluation_report(
         errors=_worst(errors or {}),
         notes=_notes(),
         software=software(),
+        inputs=inputs,
     )
 
 

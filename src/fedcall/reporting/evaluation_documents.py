@@ -136,6 +136,7 @@ class EvaluationReport(Document):
     errors: tuple[PatientError, ...] = Field(description="The worst of them over all patients, worst first.")
     notes: tuple[Statement, ...]
     software: tuple[Statement, ...]
+    inputs: str | None = Field(None, description="Digest of the concordances it was made from, keyed; null: no key.")
 
 
 def caller_name(caller: Caller, fresh: bool) -> str:

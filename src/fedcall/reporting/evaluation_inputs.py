@@ -7,6 +7,7 @@ from pathlib import Path
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance import Concordance, read_concordance
 from fedcall.genomics.worst_errors import WorstErrors, read_worst_errors
+from fedcall.privacy.noise import keyed_digest
 from fedcall.reporting.evaluation_documents import CALLERS, Caller
 
 
@@ -46,6 +47,12 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         for site, patient in sorted(everyone - own):
             raise FedcallError(f"{site}/concordance/{caller}/{patient}.json: not given, so callers cannot be compared")
     return results
+
+
+def results_digest(results: Sequence[Result], secret: bytes) -> str:
+    """Return a digest of all concordances and whose they are, which tells nothing to whoever lacks the secret."""
+    parts = [(result.site, result.caller, result.patient, result.concordance.digest) for result in results]
+    return keyed_digest(secret, "evaluation", *(" ".join(part).encode() for part in sorted(parts)))
 
 
 def read_errors(paths: Sequence[Path]) -> dict[tuple[str, str], WorstErrors]:
