@@ -12,8 +12,8 @@ CONTEXT = StepContext("study", "north", 1, 1)
 TOTAL = np.arange(200_000, dtype=np.int64) * 1000
 
 
-def noise(secret=SECRET, context=CONTEXT, total=TOTAL, mechanism="gaussian", scale=1.0):
-    return noisy_sum(secret, context, total, mechanism, scale) - total
+def noise(secret=SECRET, context=CONTEXT, total=TOTAL, mechanism="gaussian", scale=1.0, unit=1.0):
+    return noisy_sum(secret, context, total, mechanism, scale, unit) - total
 
 
 def changed_total():
@@ -30,6 +30,7 @@ OTHER = {
     "step": {"context": replace(CONTEXT, step=2)},
     "round and step swapped": {"context": replace(CONTEXT, round=11, step=1)},
     "sum, by one grid point": {"total": changed_total()},
+    "clip norm, by one bit": {"unit": float(np.nextafter(1.0, 2.0))},
 }
 
 
