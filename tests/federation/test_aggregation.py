@@ -63,6 +63,33 @@ def test_next_global__server_learning_rate_scales_the_step(tmp_path):
     np.testing.assert_allclose(found["head.weight"], BASE["head.weight"] + 0.5 * AVERAGE, rtol=1e-5, atol=1e-6)
 
 
+def test_next_global__follows_the_terms_of_its_strategy(tmp_path):
+    """Other terms than Flower's own defaults, which a strategy takes if it is not told."""
+    arrived = contributions(tmp_path)
+
+    def step(**terms) -> np.ndarray:
+        agreed = AggregationTerms.model_validate({"minimum_sites": 5, **terms})
+        return next_global(BASE, arrived, agreed).tensors["head.weight"] - BASE["head.weight"]
+
+    middle = np.sort(STACKED, axis=0)[2]
+    np.testing.assert_allclose(step(strategy="fedtrimmedavg", trim=0.4), middle, rtol=1e-5, atol=1e-6)
+    adam = {"eta": 0.2, "beta_1": 0.8, "beta_2": 0.95, "tau": 0.05}
+    slope = 0.2 * np.sqrt(1 - 0.95) / (1 - 0.8)
+    expected = slope * 0.2 * AVERAGE / (np.sqrt(0.05 * AVERAGE**2) + 0.05)
+    np.testing.assert_allclose(step(strategy="fedadam", adam=adam), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("malicious", "chosen"), [(0, 7.1), (1, 7.2), (2, 8.3)])
+def test_next_global__krum_counts_as_many_neighbours_as_may_be_honest(tmp_path, malicious, chosen):
+    """The sum of squares to the 7 − f − 2 nearest is least at another site for each f (Blanchard et al. 2017)."""
+    places = dict(zip("abcdefg", (1.2, 3.3, 4.2, 7.1, 7.2, 8.3, 9.4), strict=True))
+    updates = {site: {"head.weight": np.full((2, 3), place)} for site, place in places.items()}
+    terms = {"strategy": "krum", "krum": {"malicious_sites": malicious}, "minimum_sites": 7}
+    arrived = contributions(tmp_path, updates, dict.fromkeys(places, 10))
+    found = next_global(BASE, arrived, AggregationTerms.model_validate(terms)).tensors["head.weight"]
+    np.testing.assert_allclose(found - BASE["head.weight"], chosen, rtol=1e-5)
+
+
 @pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedadam"])
 def test_next_global__large_models_come_in_pieces_that_cut_through_tensors(tmp_path, strategy):
     shapes = {"a": (3, 50_000), "b": (), "c": (0,), "d": (200_000,)}
