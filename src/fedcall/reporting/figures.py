@@ -287,7 +287,7 @@ def _ticks(places: Mapping[float | None, float]) -> list[tuple[float, str]]:
     shown: list[tuple[float, str]] = []
     for epsilon, place in sorted(places.items(), key=lambda item: item[1]):
         if not shown or epsilon is None or place > 1.25 * shown[-1][0]:
-            shown.append((place, "no noise" if epsilon is None else f"{epsilon:.2g}"))
+            shown.append((place, "no noise" if epsilon is None else f"{float(f'{epsilon:.2g}'):g}"))
     return shown
 
 

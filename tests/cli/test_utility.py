@@ -1,0 +1,41 @@
+"""`fedcall utility` through the shell: what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fedcall_utility(cohort: Path, sheet: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from fedcall.cli import main; main()", "utility"]
+    options = {
+        "study": ROOT / "config/utility/patient.yaml",
+        "samples": sheet,
+        "reference": cohort / "reference.fa",
+        "results": cohort,
+        "initial": cohort / "initial.safetensors",
+        "output": cohort / "point.json",
+    }
+    given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    return subprocess.run([*command, *given, *map(str, more)], capture_output=True, text=True, timeout=120)
+
+
+def test_utility__private_people_are_refused_in_one_line(simulated_cohort: Path):
+    sheet = simulated_cohort / "private.tsv"
+    sheet.write_text((simulated_cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
+    done = fedcall_utility(simulated_cohort, sheet)
+    sheet.unlink()
+    assert done.returncode == 3
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "6 of 6 people are private" in done.stderr
+    assert not (simulated_cohort / "point.json").exists()
+
+
+@pytest.mark.parametrize("epsilon", [0, -1, "nan"])
+def test_utility__epsilon_must_be_positive(simulated_cohort: Path, epsilon: object):
+    done = fedcall_utility(simulated_cohort, simulated_cohort / "samples.tsv", "--epsilon", epsilon)
+    assert done.returncode == 2
+    assert f"--epsilon {epsilon}: must be positive" in done.stderr
