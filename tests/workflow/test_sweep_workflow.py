@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rehearsal_workspace import Workspace
+from rehearsal_workspace import COHORT, STUDY, Workspace
 
 from fedcall.reporting.utility_documents import UtilityReport
 
@@ -31,34 +31,25 @@ def test_privacy_utility_sweep__trains_a_point_per_job_and_draws_them(rehearsal:
     assert json.loads((results / "utility/tiny.own.1.json").read_text())["is_own"]
 
 
-def test_privacy_utility_sweep__refuses_private_people_before_any_job(rehearsal: Workspace, tmp_path: Path):
-    workspace = Workspace(tmp_path)
-    cohort = rehearsal.path / "resources/cohort"
-    (tmp_path / "config").mkdir()
-    sheet = cohort / "private.tsv"
-    sheet.write_text((cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
-    study = rehearsal.path / "config/study.yaml"
-    (tmp_path / "config/config.yaml").write_text(
-        yaml.safe_dump({"study": str(study), "samples": str(sheet), "reference": str(cohort / "reference.fa")})
-    )
+def test_privacy_utility_sweep__refuses_private_people_before_any_job(simulated_cohort: Path, tmp_path: Path):
+    workspace = Workspace.create(tmp_path / "private", COHORT, STUDY)
+    sheet = simulated_cohort / "workflow.tsv"
+    sheet.write_text((simulated_cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
+    content = {"samples": str(sheet), "reference": str(simulated_cohort / "reference.fa"), "study": "config/study.yaml"}
+    (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(content))
     result = workspace.snakemake("--quiet", "all", "--", "privacy_utility_sweep")
     sheet.unlink()
     assert result.returncode == 3
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("fedcall:")]
-    assert "8 of 10 people are private" in line
+    assert "6 of 6 people are private" in line
     assert "charge no ledger" in line
-    assert not (tmp_path / "results").exists()
+    assert not (workspace.path / "results").exists()
 
 
-def test_privacy_utility_sweep__two_studies_of_one_name_are_a_mistake(rehearsal: Workspace, tmp_path: Path):
-    workspace = Workspace(tmp_path)
-    (tmp_path / "config").mkdir()
-    content = yaml.safe_load((rehearsal.path / "config/config.yaml").read_text())
-    for name in ("study", "again"):
-        (tmp_path / f"config/{name}.yaml").write_text((rehearsal.path / "config/study.yaml").read_text())
-    (tmp_path / "config/config.yaml").write_text(
-        yaml.safe_dump(content | {"sweep": {"studies": ["config/again.yaml"]}})
-    )
+def test_privacy_utility_sweep__two_studies_of_one_name_are_a_mistake(tmp_path: Path):
+    workspace = Workspace.create(tmp_path / "twice", COHORT, STUDY)
+    (workspace.path / "config/again.yaml").write_text((workspace.path / "config/study.yaml").read_text())
+    changed(workspace, sweep={"studies": ["config/again.yaml"]})
     result = workspace.snakemake("-n", "--quiet", "all", "--", "privacy_utility_sweep")
     assert result.returncode == 2
     assert "again.yaml: study 'tiny' is in the sweep already (config/study.yaml)" in result.stdout

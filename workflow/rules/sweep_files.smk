@@ -35,12 +35,12 @@ def points_of_sweep(wildcards):
 
     try:
         refuse_private(SHEET, [one for one in RUN.patients if one.site != PUBLIC])
+        swept = list(RUN.swept)
     except FedcallError as error:
         print(f"fedcall: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    totals = [f"{epsilon:g}" for epsilon in CONFIG.sweep.epsilons]
-    points = [(STUDY, "own")]
-    points += [(terms, total) for terms in RUN.swept for total in (*totals, "inf")]
+    totals = [*(f"{epsilon:g}" for epsilon in CONFIG.sweep.epsilons), "inf"]
+    points = [(STUDY, "own"), *((terms, total) for terms in swept for total in totals)]
     return [
         f"{RESULTS}/utility/{terms}.{total}.{seed}.json"
         for terms, total in points
