@@ -14,6 +14,7 @@ from fedcall.genomics.concordance import compare
 from fedcall.genomics.examples import open_examples, write_examples
 from fedcall.genomics.normalise_labels import normalise_labels
 from fedcall.genomics.pileup import extract_examples
+from fedcall.privacy.terms import Adaptation
 from fedcall.training.model import build_model, posteriors
 
 STUDY = Study.model_validate(
@@ -134,3 +135,9 @@ def test_utility_point__too_small_an_epsilon_is_a_mistake_not_a_crash(cohort: Co
     strict = STUDY.model_copy(update={"privacy": STUDY.privacy.model_copy(update={"delta": 1e-12})})
     with pytest.raises(FedcallError, match="study 'swept': no noise multiplier"):
         utility_point(strict, 1e-7, cohort, build_model())
+
+
+def test_utility_point__adaptive_clipping_that_so_few_patients_cannot_pay_for(cohort: Cohort):
+    adaptive = STUDY.privacy.model_copy(update={"clipping": "adaptive", "adaptation": Adaptation()})
+    with pytest.raises(FedcallError, match=r"study 'swept' at noise multiplier 2:.*infeasible"):
+        utility_point(STUDY.model_copy(update={"privacy": adaptive}), None, cohort, build_model())

@@ -5,6 +5,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.experiments.cohort import Cohort, HeldOut
 from fedcall.experiments.federation import federate, with_sites
@@ -40,13 +43,16 @@ def utility_point(
     Raises
     ------
     FedcallError
-        If no noise reaches epsilon.
+        If no noise reaches epsilon, or the terms do not allow that noise with these people (adaptive clipping).
     """
     terms = study.privacy
     noise = terms.noise_multiplier if epsilon is None else _noise(study, epsilon)
     terms = terms.model_copy(update={"noise_multiplier": noise, "max_epsilon": None})
     patients = {site: len(own) for site, own in cohort.training.items()}
-    whole = with_sites(study.model_copy(update={"privacy": terms}), patients)
+    try:
+        whole = with_sites(study.model_copy(update={"privacy": terms}), patients)
+    except ValidationError as error:  # terms that suit the study's own noise may not suit this one
+        raise FedcallError(f"study '{study.name}' at noise multiplier {noise:g}: {describe(error)}") from None
     secret = b"utility against privacy" + seed.to_bytes(9, "big")
     with progress("training", study.rounds, "rounds") as done:
         tensors = federate(whole, weights_of(initial), cohort.training, secret, done.advance)
