@@ -1,7 +1,7 @@
 # Written by tests/conda/write_dockerfile.py: snakemake --containerize, and fedcall put into every environment.
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="bfa8e47ab78698564b95bd6dae10dd8ec6d0540246f030b7ad9230523b1341e4"
+LABEL io.github.snakemake.conda_env_hash="0be1e32f5e2eef6ab1e2b6cbd839dce7c0f8f2030d320b8503e240d7483c6f2d"
 # Conda environment:
 #   source: workflow/envs/align.yaml
 #   prefix: /conda-envs/dc9559012ba7633d3d76cfacb79da08b
@@ -86,8 +86,8 @@ RUN mkdir -p /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b
 COPY workflow/envs/federation.yaml /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/environment.yaml
 # Conda environment:
 #   source: workflow/envs/reads.yaml
-#   prefix: /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058
-#   # Reads, pileups, likelihoods, truth sets: htslib (samtools and bcftools) through pysam, kernels by numba.
+#   prefix: /conda-envs/9db8ec33af038c80d180948bfbbe3917
+#   # Reads, pileups, calls, truth sets: htslib (samtools and bcftools) through pysam, kernels by numba.
 #   # fedcall itself comes from this checkout (reads.post-deploy.sh). Pins agree with constraints.txt.
 #   channels:
 #     - conda-forge
@@ -110,8 +110,8 @@ COPY workflow/envs/federation.yaml /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/
 #     - safetensors =0.8.0
 #     - scipy =1.17.1
 #     - typer =0.20.1
-RUN mkdir -p /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058
-COPY workflow/envs/reads.yaml /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058/environment.yaml
+RUN mkdir -p /conda-envs/9db8ec33af038c80d180948bfbbe3917
+COPY workflow/envs/reads.yaml /conda-envs/9db8ec33af038c80d180948bfbbe3917/environment.yaml
 # Conda environment:
 #   source: workflow/envs/reporting.yaml
 #   prefix: /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e
@@ -143,8 +143,8 @@ RUN mkdir -p /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e
 COPY workflow/envs/reporting.yaml /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e/environment.yaml
 # Conda environment:
 #   source: workflow/envs/training.yaml
-#   prefix: /conda-envs/d2054c5063db560c7a8b8fb1dbef2409
-#   # Training with differential privacy, and calling with a model.
+#   prefix: /conda-envs/e7b7e476de22dc1b30467f84a54a044b
+#   # Training with differential privacy.
 #   # fedcall itself comes from this checkout (training.post-deploy.sh). Pins agree with constraints.txt.
 #   channels:
 #     - conda-forge
@@ -170,15 +170,15 @@ COPY workflow/envs/reporting.yaml /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e/e
 #     - safetensors =0.8.0
 #     - scipy =1.17.1
 #     - typer =0.20.1
-RUN mkdir -p /conda-envs/d2054c5063db560c7a8b8fb1dbef2409
-COPY workflow/envs/training.yaml /conda-envs/d2054c5063db560c7a8b8fb1dbef2409/environment.yaml
+RUN mkdir -p /conda-envs/e7b7e476de22dc1b30467f84a54a044b
+COPY workflow/envs/training.yaml /conda-envs/e7b7e476de22dc1b30467f84a54a044b/environment.yaml
 
 RUN conda env create --prefix /conda-envs/dc9559012ba7633d3d76cfacb79da08b --file /conda-envs/dc9559012ba7633d3d76cfacb79da08b/environment.yaml && \
     conda env create --prefix /conda-envs/b6661b8b3f188eb263e35506353bb3ec --file /conda-envs/b6661b8b3f188eb263e35506353bb3ec/environment.yaml && \
     conda env create --prefix /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b --file /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/environment.yaml && \
-    conda env create --prefix /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058 --file /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058/environment.yaml && \
+    conda env create --prefix /conda-envs/9db8ec33af038c80d180948bfbbe3917 --file /conda-envs/9db8ec33af038c80d180948bfbbe3917/environment.yaml && \
     conda env create --prefix /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e --file /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e/environment.yaml && \
-    conda env create --prefix /conda-envs/d2054c5063db560c7a8b8fb1dbef2409 --file /conda-envs/d2054c5063db560c7a8b8fb1dbef2409/environment.yaml && \
+    conda env create --prefix /conda-envs/e7b7e476de22dc1b30467f84a54a044b --file /conda-envs/e7b7e476de22dc1b30467f84a54a044b/environment.yaml && \
     conda clean --all -y
 
 COPY pyproject.toml constraints.txt README.md LICENSE /fedcall/
@@ -188,6 +188,6 @@ RUN export FEDCALL_CHECKOUT=/fedcall && \
     conda run --prefix /conda-envs/dc9559012ba7633d3d76cfacb79da08b bash /fedcall/workflow/envs/align.post-deploy.sh && \
     conda run --prefix /conda-envs/b6661b8b3f188eb263e35506353bb3ec bash /fedcall/workflow/envs/experiments.post-deploy.sh && \
     conda run --prefix /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b bash /fedcall/workflow/envs/federation.post-deploy.sh && \
-    conda run --prefix /conda-envs/a22e9a8a8ebf4c3ab067e0d78bff8058 bash /fedcall/workflow/envs/reads.post-deploy.sh && \
+    conda run --prefix /conda-envs/9db8ec33af038c80d180948bfbbe3917 bash /fedcall/workflow/envs/reads.post-deploy.sh && \
     conda run --prefix /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e bash /fedcall/workflow/envs/reporting.post-deploy.sh && \
-    conda run --prefix /conda-envs/d2054c5063db560c7a8b8fb1dbef2409 bash /fedcall/workflow/envs/training.post-deploy.sh
+    conda run --prefix /conda-envs/e7b7e476de22dc1b30467f84a54a044b bash /fedcall/workflow/envs/training.post-deploy.sh

@@ -71,6 +71,21 @@ def test_call__equal_inputs_equal_bytes_and_the_sample_is_named(model, calls, si
         assert list(file.header.samples) == ["X"]
 
 
+def test_call__loads_nothing_that_only_training_needs(model, simulated_cohort, tmp_path):
+    script = (
+        "import sys; from fedcall.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({'torch', 'opacus', 'pandas', 'scipy.stats', 'flwr', 'numba'} & sys.modules.keys()))"
+    )
+    files = {"--model": model, "--alignments": "north-001.bam", "--reference": "reference.fa"}
+    files |= {"--regions": "regions.bed", "--output": tmp_path / "calls.vcf.gz"}
+    words = [word for name, file in files.items() for word in (name, str(simulated_cohort / file))]
+    command = [sys.executable, "-c", script, "call", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Without numba, which finds the candidates, the list would be short because nothing ran.
+    assert done.stdout.splitlines()[-1] == "numba", done.stdout + done.stderr
+
+
 def test_call__no_model(simulated_cohort, tmp_path):
     done = call(tmp_path / "none.safetensors", simulated_cohort, tmp_path / "calls.vcf.gz")
     assert done.returncode == 2

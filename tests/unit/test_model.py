@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError
 from fedcall.federation.study import ModelTerms
+from fedcall.genomics import network
 from fedcall.genomics.encoding import encode
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
@@ -107,25 +110,37 @@ def test_model__head_corrects_snps_without_touching_indels():
     assert (np.abs(after - before).max(1)[~is_indel] > 0).all()
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 70), st.sampled_from([0.0, 0.1, 1.0]))
+def test_logits__of_numpy_are_those_of_torch(seed, rows, scale):
+    model = build_model()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    inputs = encode(random_examples(rows, seed), np.arange(rows))
+    with torch.inference_mode():
+        expected = model(*map(torch.from_numpy, inputs)).numpy()
+    found = network.logits(weights_of(model), *inputs)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_shapes__are_those_of_the_trained_model():
+    assert {name: tensor.shape for name, tensor in weights_of(build_model()).items()} == network.SHAPES
+
+
 def test_posteriors__do_not_depend_on_other_rows():
-    examples = random_examples(90)
+    examples = random_examples(300)
     model = trained_like_model()
-    whole = posteriors(model, examples, batch_rows=32)
-    few = posteriors(model, random_examples_head(examples, 5), batch_rows=32)
-    assert (whole[:5] == few).all()
-    np.testing.assert_allclose(whole, posteriors(model, examples, batch_rows=90), rtol=1e-4, atol=1e-6)
+    whole = posteriors(model, examples)
+    for rows in (1, 5, 131):
+        assert (whole[:rows] == posteriors(model, random_examples_head(examples, rows))).all()
     np.testing.assert_allclose(whole.sum(1), 1, rtol=1e-5)
 
 
 def test_posteriors__no_rows():
     assert posteriors(build_model(), empty_examples()).shape == (0, 3)
-
-
-def test_posteriors__leaves_the_threads_as_they_were():
-    threads = torch.get_num_threads()
-    posteriors(build_model(), random_examples(3))
-    assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_save_model__round_trip(tmp_path):

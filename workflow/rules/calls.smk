@@ -21,7 +21,7 @@ rule call_variants:
     group:
         "calls"
     conda:
-        "../envs/training.yaml"
+        "../envs/reads.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

@@ -35,25 +35,25 @@ def call(
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --output p1.vcf.gz
     """
     from fedcall.genomics.calls import Provenance, sample_name, write_calls
+    from fedcall.genomics.network import checked_tensors, posteriors
     from fedcall.genomics.reads import read_regions
     from fedcall.weights import read_weights
 
     weights = read_weights(model)
+    tensors = checked_tensors(weights, str(model))
     haploid = read_regions(ploidy_bed, reference) if ploidy_bed is not None else []
     name = sample or sample_name(alignments, reference)
 
     # Seconds to import: not before the cheap mistakes are found.
     from fedcall.genomics.pileup import CALL_REACH, extract_examples, spans_of
     from fedcall.genomics.shards import cut_regions, parse_shard
-    from fedcall.training.model import model_from_weights, posteriors
 
-    caller = model_from_weights(weights, str(model))
     part = parse_shard(shard)
     reach = CALL_REACH if part.total > 1 else 0
     examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
     own = [span for span, _ in cut_regions(spans_of(alignments, reference, regions), part)] if reach else None
     provenance = Provenance(weights.digest, weights.metadata.get("study"))
-    found = posteriors(caller, examples)
+    found = posteriors(tensors, examples)
     records = write_calls(output, examples, found, reference, name, provenance, part, own, haploid)
     typer.echo(f"{output}: {records} variants of {name}")
 

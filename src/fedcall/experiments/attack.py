@@ -196,7 +196,7 @@ def _losses(study: Study, people: Sequence[Person], members: np.ndarray, secret:
     trained = with_sites(study, {site: len(patients) for site, patients in sites.items()})
     weights = federate(trained, weights_of(build_model()), sites, derive_key(secret, b"attack"))
     model = model_from_weights(Weights(weights, {}), "attacked model").eval()
-    return np.array([_mean_loss(posteriors(model, person.examples, 128), person.examples) for person in people])
+    return np.array([_mean_loss(posteriors(model, person.examples), person.examples) for person in people])
 
 
 def _mean_loss(probabilities: np.ndarray, examples: Examples) -> float:

@@ -9,24 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcall.errors import FedcallError
 from fedcall.federation.study import ModelTerms
-from fedcall.genomics.encoding import INPUT_CHANNELS, encode
+from fedcall.genomics import network
+from fedcall.genomics.encoding import INPUT_CHANNELS
 from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
-from fedcall.progress import progress
+from fedcall.genomics.network import ARCHITECTURE, CLASSES, EVIDENCE_SCALE, GROUPS, HEAD_INPUTS, HIDDEN, WIDTH
 from fedcall.weights import Weights, read_weights, write_weights
 
-ARCHITECTURE = "pileup_residual"
 SCHEMA = "fedcall.model/1"
-CLASSES = 3
-"""Genotypes 0/0, 0/1 and 1/1: copies of the alternative allele."""
 
 _SEED = 20_250_101
-_WIDTH = 40
-_GROUPS = 8
-_HIDDEN = 64
-_EVIDENCE_SCALE = 4.0
-"""Nats of log odds at which the head's view of the likelihood begins to saturate."""
 
 
 class VariantCaller(nn.Module):
@@ -46,14 +38,14 @@ class VariantCaller(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Conv1d(INPUT_CHANNELS, _WIDTH, 3, padding=1)
-        self.norm0 = nn.GroupNorm(_GROUPS, _WIDTH)
-        self.conv1 = nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
-        self.norm1 = nn.GroupNorm(_GROUPS, _WIDTH)
-        self.conv2 = nn.Conv1d(_WIDTH, _WIDTH, 3, padding=1)
-        self.norm2 = nn.GroupNorm(_GROUPS, _WIDTH)
-        self.hidden = nn.Linear(3 * _WIDTH + len(SCALARS), _HIDDEN)
-        self.head = nn.Linear(2 * (_HIDDEN + len(SCALARS) + CLASSES - 1), CLASSES)
+        self.stem = nn.Conv1d(INPUT_CHANNELS, WIDTH, 3, padding=1)
+        self.norm0 = nn.GroupNorm(GROUPS, WIDTH)
+        self.conv1 = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
+        self.norm1 = nn.GroupNorm(GROUPS, WIDTH)
+        self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
+        self.norm2 = nn.GroupNorm(GROUPS, WIDTH)
+        self.hidden = nn.Linear(3 * WIDTH + len(SCALARS), HIDDEN)
+        self.head = nn.Linear(HEAD_INPUTS, CLASSES)
 
     def forward(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
         """Return logits of the genotypes.
@@ -82,7 +74,7 @@ class VariantCaller(nn.Module):
         pooled = torch.cat([x[:, :, CENTRE], x.mean(2), x.amax(2)], 1)
         squashed = torch.tanh(scalars)
         learned = torch.tanh(self.hidden(torch.cat([pooled, squashed], 1)))
-        odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / _EVIDENCE_SCALE)
+        odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / EVIDENCE_SCALE)
         seen = torch.cat([learned, squashed, odds], 1)
         is_indel = (scalars[:, IS_INDEL, None] > 0).to(seen)
         return torch.cat([seen * (1 - is_indel), seen * is_indel], 1)
@@ -142,58 +134,16 @@ def load_model(path: Path) -> VariantCaller:
 
 
 def model_from_weights(weights: Weights, source: str) -> VariantCaller:
-    """Return the model that `weights` describe; errors name `source`."""
-    found = weights.metadata.get("architecture", ARCHITECTURE)
-    if found != ARCHITECTURE:
-        raise FedcallError(f"{source}: architecture '{found}', this version of fedcall runs '{ARCHITECTURE}'")
+    """Return the model that `weights` describe; errors as of `network.checked_tensors`, and name `source`."""
+    tensors = network.checked_tensors(weights, source)
     model = VariantCaller()
-    expected = model.state_dict()
-    for name in sorted(expected.keys() | weights.tensors.keys()):
-        if name not in weights.tensors:
-            raise FedcallError(f"{source}: tensor '{name}' is missing; this is no whole '{ARCHITECTURE}' model")
-        if name not in expected:
-            raise FedcallError(f"{source}: tensor '{name}' does not belong to a '{ARCHITECTURE}' model")
-        tensor = weights.tensors[name]
-        if tensor.shape != tuple(expected[name].shape) or tensor.dtype != np.float32:
-            raise FedcallError(
-                f"{source}: tensor '{name}' is {tensor.dtype} {tensor.shape},"
-                f" float32 {tuple(expected[name].shape)} expected"
-            )
-        if not np.isfinite(tensor).all():
-            raise FedcallError(f"{source}: tensor '{name}' holds values that are not finite")
-    model.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in weights.tensors.items()})
+    model.load_state_dict({name: torch.from_numpy(tensor.copy()) for name, tensor in tensors.items()})
     return model
 
 
-def posteriors(model: nn.Module, examples: Examples, batch_rows: int = 1024) -> np.ndarray:
-    """Return genotype probabilities of every candidate.
-
-    Batches are padded to `batch_rows` rows, so that a candidate's result does not depend on how many others there are.
-
-    Parameters
-    ----------
-    model : VariantCaller
-    examples : Examples
-        n rows.
-    batch_rows : int
-        Rows computed at once; bounds memory (about 30 kB a row).
-
-    Returns
-    -------
-    float32, shape (n, 3)
-        P(0/0), P(0/1), P(1/1); rows sum to 1.
-    """
-    result = np.empty((len(examples), CLASSES), np.float32)
-    device = next(model.parameters()).device
-    rows_done = progress("calling", len(examples), "candidates")
-    with single_threaded(), torch.inference_mode(), rows_done as done:
-        for start in range(0, len(examples), batch_rows):
-            rows = np.arange(start, min(start + batch_rows, len(examples)))
-            inputs = [torch.from_numpy(array).to(device) for array in encode(examples, rows)]
-            logits = model(*(_padded(tensor, batch_rows) for tensor in inputs))
-            result[rows] = torch.softmax(logits[: len(rows)], 1).cpu().numpy()
-            done.advance(len(rows))
-    return result
+def posteriors(model: VariantCaller, examples: Examples) -> np.ndarray:
+    """Return genotype probabilities of every candidate, float32, shape (n, 3), as `fedcall call` computes them."""
+    return network.posteriors(weights_of(model), examples)
 
 
 @contextmanager
@@ -213,9 +163,3 @@ def single_threaded() -> Iterator[None]:
         torch.set_num_threads(threads)
         if has_gpu:
             torch.use_deterministic_algorithms(False)
-
-
-def _padded(tensor: Tensor, rows: int) -> Tensor:
-    if len(tensor) == rows:
-        return tensor
-    return torch.cat([tensor, tensor.new_zeros((rows - len(tensor), *tensor.shape[1:]))])
