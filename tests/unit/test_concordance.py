@@ -208,7 +208,7 @@ def test_read_variants__samples(tmp_path, reference):
     path = vcf(tmp_path / "t.vcf.gz", [(5, "T", "C", "0/1")], ["a", "b"])
     where = [("c1", 0, 100)]
     assert len(read_variants(path, reference, where, "b")) == 1
-    with pytest.raises(FedcallError, match="2 samples; choose one"):
+    with pytest.raises(FedcallError, match=r"2 samples \(a, b\); name the patient"):
         read_variants(path, reference, where)
     with pytest.raises(FedcallError, match="no sample 'z'"):
         read_variants(path, reference, where, "z")

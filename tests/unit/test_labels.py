@@ -12,12 +12,13 @@ from fedcall.genomics.alleles import Allele
 from fedcall.genomics.labels import (
     TrueAlleles,
     check_truth,
-    choose_sample,
     count_true_alleles,
     label_candidates,
     label_types,
     read_truth,
+    truth_sample,
 )
+from fedcall.genomics.vcf_sample import choose_sample
 
 SEQUENCE = "".join(random.Random(3).choices("ACGT", k=100)) + "C" + "AG" * 6 + "T" * 3 + "CGATTCGA" * 20
 REPEAT = 101
@@ -125,17 +126,24 @@ def test_label_types__real_truths(shared_data: Path) -> None:
     assert label_types(shared_data / "na12878/truth.vcf.gz") == "all"
 
 
-def test_choose_sample(tmp_path: Path) -> None:
+def test_truth_sample__is_the_only_one_or_the_one_named(tmp_path: Path) -> None:
     truth = write_truth(tmp_path, {"c": 400}, [])
-    assert choose_sample(truth, None) == "p"
-    with pytest.raises(FedcallError, match="no sample 'q'"):
-        choose_sample(truth, "q")
+    assert truth_sample(truth, None) == truth_sample(truth, "p") == "p"
 
 
-@pytest.mark.real_data
-def test_choose_sample__several(shared_data: Path) -> None:
-    with pytest.raises(FedcallError, match="--sample"):
-        choose_sample(shared_data / "ceu_1000g/genotypes.vcf.gz", None)
+@pytest.mark.parametrize(
+    ("samples", "wanted", "said"),
+    [
+        (["p"], "q", "t.vcf: no sample 'q' (found p); name the patient's with --sample"),
+        (list("abcdef"), None, "t.vcf: 6 samples (a, b, c, d and 2 more); name the patient's with --sample"),
+        ([], None, "t.vcf: no sample column; a VCF with the patient's genotypes is needed"),
+        ([], "p", "t.vcf: no sample column; a VCF with the patient's genotypes is needed"),
+    ],
+)
+def test_choose_sample__says_what_is_there(samples: list[str], wanted: str | None, said: str) -> None:
+    with pytest.raises(FedcallError) as caught:
+        choose_sample(Path("t.vcf"), samples, wanted)
+    assert str(caught.value) == said
 
 
 def test_check_truth__fits_its_reference(tmp_path: Path) -> None:

@@ -216,8 +216,8 @@ def test_normalise_labels__no_variants_is_an_empty_file(reference: Path, tmp_pat
     [
         (["c1 4 . G C . . . GT 0/1"], {}, r"t\.vcf: c1:4: REF is G, but .*reference\.fa has T there"),
         (["c1 4 . T C . . . GT 0/1"], {"sample": "p9"}, r"t\.vcf: no sample 'p9' \(found p1\)"),
-        (["c1 4 . T C . . . GT 0/1"], {"samples": "p1 p2"}, r"t\.vcf: has 2 samples \(p1, p2\); say which"),
-        (["c1 4 . T C"], {"samples": "none"}, r"t\.vcf: has no sample column"),
+        (["c1 4 . T C . . . GT 0/1"], {"samples": "p1 p2"}, r"t\.vcf: 2 samples \(p1, p2\); name the patient's"),
+        (["c1 4 . T C"], {"samples": "none"}, r"t\.vcf: no sample column"),
         ([], {"contigs": "##contig=<ID=chr1,length=9>\n"}, r"t\.vcf: no contig in common .*found chr1"),
         ([], {"contigs": "##contig=<ID=c1,length=9>\n"}, r"t\.vcf: contig 'c1' has 9 bases, but 55 in"),
     ],

@@ -13,6 +13,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.reads import reference_contigs, shared_contigs, widen_regions
+from fedcall.genomics.vcf_sample import choose_sample
 from fedcall.progress import tracked
 
 Region = tuple[str, int, int]
@@ -119,15 +120,7 @@ def _column(path: Path, reference: Path, regions: Sequence[Region], sample: str 
     except (ValueError, OSError) as error:
         raise FedcallError(f"{path}: not a readable VCF file ({error})") from None
     shared_contigs(path, contigs, reference, {contig for contig, _, _ in regions})
-    if not samples:
-        raise FedcallError(f"{path}: no genotype column; a VCF with genotypes is needed")
-    if sample is None:
-        if len(samples) > 1:
-            raise FedcallError(f"{path}: {len(samples)} samples; choose one with --sample (first: {samples[0]})")
-        return samples[0]
-    if sample not in samples:
-        raise FedcallError(f"{path}: no sample '{sample}' (there: {', '.join(samples[:5])}); choose one with --sample")
-    return sample
+    return choose_sample(path, samples, sample)
 
 
 def _is_indexed(path: Path) -> bool:

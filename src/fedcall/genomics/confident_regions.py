@@ -7,8 +7,8 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.files import write_text
-from fedcall.genomics.labels import choose_sample
 from fedcall.genomics.reads import merge_spans, reference_contigs, shared_contigs
+from fedcall.genomics.vcf_sample import choose_sample
 
 GENOTYPE_QUALITY = 20
 """At least this GQ (Phred): at most one genotype in a hundred is wrong."""
@@ -38,14 +38,13 @@ def write_confident_regions(
         (so it is no gVCF and silence says nothing), or is sure of nothing.
     """
     gvcf, lengths = Path(gvcf), reference_contigs(Path(reference))
-    column = choose_sample(gvcf, sample)
     spans: dict[str, list[tuple[int, int]]] = {}
     blocks = 0
     try:
         with pysam.VariantFile(str(gvcf)) as records:
             named = {name: contig.length for name, contig in records.header.contigs.items()}
             used = shared_contigs(gvcf, named, reference)
-            records.subset_samples([column])
+            records.subset_samples([choose_sample(gvcf, list(records.header.samples), sample)])
             for record in records:
                 blocks += _is_block(record)
                 if record.contig in used and _is_sure(record, quality):

@@ -11,6 +11,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele, normalise, right_shift
 from fedcall.genomics.reads import shared_contigs
+from fedcall.genomics.vcf_sample import choose_sample
 
 LABEL_TYPES_HEADER = "fedcall_label_types"
 """Header line of a truth VCF: `##fedcall_label_types=snps` says that it knows nothing about indels."""
@@ -71,26 +72,10 @@ def check_truth(truth: Path, reference: Path) -> None:
         shared_contigs(truth, contigs, reference)
 
 
-def choose_sample(truth: Path, sample: str | None) -> str:
-    """Return the patient's column of a truth VCF.
-
-    Raises
-    ------
-    FedcallError
-        If it is missing, or not named while there are several.
-    """
+def truth_sample(truth: Path, sample: str | None) -> str:
+    """Return the patient's column of a truth VCF; errors as of `choose_sample`."""
     with _open(truth) as variants:
-        names = list(variants.header.samples)
-    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-    if not names:
-        raise FedcallError(f"{truth}: no sample column; a truth needs the patient's genotypes")
-    if sample is None:
-        if len(names) > 1:
-            raise FedcallError(f"{truth}: {len(names)} samples ({listed}); name the patient's with --sample")
-        return names[0]
-    if sample not in names:
-        raise FedcallError(f"{truth}: no sample '{sample}' (found {listed})")
-    return sample
+        return choose_sample(truth, list(variants.header.samples), sample)
 
 
 def read_truth(

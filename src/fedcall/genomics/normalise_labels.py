@@ -16,6 +16,7 @@ from fedcall.files import atomic_path
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.labels import label_types
 from fedcall.genomics.reads import read_regions, reference_contigs, shared_contigs, widen_regions
+from fedcall.genomics.vcf_sample import choose_sample
 
 # Records are looked at this far outside the regions, bases: left alignment may move them inside.
 REGION_MARGIN = 100
@@ -68,7 +69,7 @@ def normalise_labels(
     path, reference, output = Path(path), Path(reference), Path(output)
     spans = None if regions is None else read_regions(regions, reference)
     contigs, samples, has_contig_lines = _header(path)
-    name = _choose_sample(path, samples, sample)
+    name = choose_sample(path, samples, sample)
     used = shared_contigs(path, contigs, reference, None if spans is None else {contig for contig, _, _ in spans})
     lengths = reference_contigs(reference)
     if spans is None:
@@ -120,17 +121,6 @@ def _contigs_of_records(path: Path) -> Iterator[str]:
         compressed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rt") if compressed else open(path) as handle:
         yield from {line.split("\t", 1)[0] for line in handle if not line.startswith("#")}
-
-
-def _choose_sample(path: Path, samples: list[str], wanted: str | None) -> str:
-    listed = ", ".join(samples[:5]) + (f" and {len(samples) - 5} more" if len(samples) > 5 else "")
-    if not samples:
-        raise FedcallError(f"{path}: has no sample column, so no genotypes; a truth VCF needs them")
-    if wanted is None and len(samples) > 1:
-        raise FedcallError(f"{path}: has {len(samples)} samples ({listed}); say which with --sample")
-    if wanted is not None and wanted not in samples:
-        raise FedcallError(f"{path}: no sample '{wanted}' (found {listed}); say which with --sample")
-    return wanted or samples[0]
 
 
 def _with_contig_lines(path: Path, reference: Path, folder: Path) -> Path:

@@ -30,11 +30,11 @@ from fedcall.genomics.labels import (
     DOUBT,
     UNKNOWN,
     check_truth,
-    choose_sample,
     count_true_alleles,
     label_candidates,
     label_types,
     read_truth,
+    truth_sample,
 )
 from fedcall.genomics.likelihood import log_likelihoods
 from fedcall.genomics.reads import (
@@ -142,7 +142,7 @@ def extract_examples(
         alignments,
         reference,
         Path(truth) if truth is not None else None,
-        choose_sample(truth, sample) if truth is not None else sample,
+        truth_sample(truth, sample) if truth is not None else sample,
         tuple(dict.fromkeys(contig for contig, _, _ in spans)),
         tuple(known),
         label_types(truth) if truth is not None else "all",
