@@ -196,17 +196,29 @@ def write_audit(path: Path, study: Study, own_scene: bool = True, contradicted: 
 
     terms = study.privacy
     scenes = [scene("crowd", 2.0411, 0.6379), scene("alone", 1.5, 9.0 if contradicted else 0.0)]
-    report = AuditReport(
-        study=study.name,
-        unit=terms.unit,
-        mechanism=terms.mechanism,
-        clipping=terms.clipping,
-        confidence=0.95,
-        seed=1,
-        passes=not contradicted,
-        sentence="Training leaks more than it claims." if contradicted else "Nothing contradicts the claim.",
-        scenes=(*scenes, *([scene("study", 5.2173, 0.4189)] if own_scene else [])),
-        faults=(scene("crowd", 2.0411, 4.4, "half the noise"),),
-    )
+    own = scene("study", 5.2173, 0.4189) if own_scene else None
+    known = {
+        "kind": "audit",
+        "format": 1,
+        "study": study.name,
+        "unit": terms.unit,
+        "mechanism": terms.mechanism,
+        "clipping": terms.clipping,
+        "delta": 1e-5,
+        "claimed_epsilon": own.claimed_epsilon if own else None,
+        "epsilon_lower_bound": own.epsilon_lower_bound if own else None,
+        "steps": 6 if own else None,
+        "steps_agreed": 6,
+        "confidence": 0.95,
+        "seed": 1,
+        "passes": not contradicted,
+        "sentence": "Training leaks more than it claims." if contradicted else "Nothing contradicts the claim.",
+        "scenes": (*scenes, own) if own else tuple(scenes),
+        "faults": (scene("crowd", 2.0411, 4.4, "half the noise"),),
+        "covered": "clipping",
+        "not_covered": "the ledger",
+        "software": "fedcall test",
+    }
+    report = AuditReport.model_validate({name: known.get(name) for name in AuditReport.model_fields})
     write_text(path, report.model_dump_json())
     return path

@@ -12,7 +12,7 @@ from pypdf import PdfReader
 
 from conftest import DESKTOP, Page
 
-NAMES = ("site", "study", "evaluation", "utility")
+NAMES = ("site", "adaptive", "study", "evaluation", "dashboard", "audit", "utility")
 PAPER_PIXELS = 680  # A4 less its margins, at 96 pixels to the inch
 WITHOUT_WORDS = """() => [...document.querySelectorAll("svg, img")].filter(picture => {
   if (picture.closest("svg") !== picture && picture.parentElement.closest("svg")) return false;
