@@ -8,9 +8,8 @@ from typing import Literal
 import numpy as np
 import pysam
 
-from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele, normalise, right_shift
-from fedcall.genomics.reads import shared_contigs
+from fedcall.genomics.vcf_files import check_ref, check_vcf, known_contigs, open_vcf
 from fedcall.genomics.vcf_sample import choose_sample
 
 LABEL_TYPES_HEADER = "fedcall_label_types"
@@ -20,6 +19,7 @@ DOUBT = 10
 """Bases around a true indel that no candidate matches: a false one there may be the same variant in other words."""
 UNKNOWN = -1
 _LONGEST_TRUTH = 1_000
+_WHAT = "truth VCF"
 
 
 @dataclass
@@ -42,7 +42,7 @@ def label_types(truth: Path) -> Literal["all", "snps"]:
     Its header line `##fedcall_label_types` decides. Without it, at least 100 records and no indel in any of them
     (for any sample) mean that it holds SNPs only.
     """
-    with _open(truth) as variants:
+    with open_vcf(truth, _WHAT) as variants:
         for line in variants.header.records:
             if line.key == LABEL_TYPES_HEADER:
                 return "snps" if line.value == "snps" else "all"
@@ -63,18 +63,12 @@ def check_truth(truth: Path, reference: Path) -> None:
     FedcallError
         Naming the file, the contig where there is one, and what to do.
     """
-    with _open(truth) as variants:
-        if variants.index is None:
-            raise FedcallError(f"{truth}: index is missing; make it with: tabix -p vcf {truth}")
-        contigs: dict[str, int | None] = dict.fromkeys(variants.index)
-        contigs |= {name: contig.length for name, contig in variants.header.contigs.items()}
-    if contigs:
-        shared_contigs(truth, contigs, reference)
+    check_vcf(truth, reference, _WHAT)
 
 
 def truth_sample(truth: Path, sample: str | None) -> str:
     """Return the patient's column of a truth VCF; errors as of `choose_sample`."""
-    with _open(truth) as variants:
+    with open_vcf(truth, _WHAT) as variants:
         return choose_sample(truth, list(variants.header.samples), sample)
 
 
@@ -94,8 +88,8 @@ def read_truth(
         If a REF differs from the reference.
     """
     found = TrueAlleles()
-    with _open(truth) as variants:
-        if contig not in variants.header.contigs and contig not in set(variants.index or ()):
+    with open_vcf(truth, _WHAT) as variants:
+        if contig not in known_contigs(variants):
             return found
         for record in variants.fetch(contig, max(0, start), end):
             if start <= record.start < end:
@@ -109,8 +103,8 @@ def count_true_alleles(truth: Path, sample: str, spans: Iterable[tuple[str, int,
     Only candidates get labels; this number says how much of the truth they are.
     """
     count = 0
-    with _open(truth) as variants:
-        known = set(variants.header.contigs) | set(variants.index or ())
+    with open_vcf(truth, _WHAT) as variants:
+        known = known_contigs(variants)
         for contig, start, end in spans:
             for record in variants.fetch(contig, start, end) if contig in known else ():
                 carried = {index for index in record.samples[sample].allele_indices or () if index}
@@ -165,13 +159,7 @@ def _add(
     found: TrueAlleles, record: pysam.VariantRecord, sample: str, sequence: str, sequence_start: int, truth: Path
 ) -> None:
     ref = record.ref.upper()
-    at = record.start - sequence_start
-    expected = sequence[at : at + len(ref)]
-    if set(ref) <= set("ACGT") and set(expected) <= set("ACGT") and ref[: len(expected)] != expected:
-        raise FedcallError(
-            f"{truth}: {record.contig}:{record.pos}: REF is {ref[:20]}, but the reference has {expected[:20]};"
-            " use the reference the truth was made with"
-        )
+    check_ref(truth, "truth", record, sequence, sequence_start)
     genotype = record.samples[sample].get("GT") or (None,)
     filters = list(record.filter.keys())
     if None in genotype or (filters and filters != ["PASS"]):
@@ -188,12 +176,3 @@ def _add(
         for allele in normalise(Allele(record.start, ref, alt), sequence, sequence_start):
             dosage = found.dosage.get(allele, 0) + copies * genotype.count(index)
             found.dosage[allele] = min(2, dosage)
-
-
-def _open(truth: Path) -> pysam.VariantFile:
-    if not Path(truth).is_file():
-        raise FedcallError(f"{truth}: no such truth VCF")
-    try:
-        return pysam.VariantFile(str(truth))
-    except (OSError, ValueError) as error:
-        raise FedcallError(f"{truth}: not a readable VCF ({error})") from None
