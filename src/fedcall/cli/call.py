@@ -27,15 +27,24 @@ def call(
         None, "--ploidy-bed", help="BED of what the patient has one copy of (a man's X and Y): genotypes 0 or 1 there."
     ),
     shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
+    panel: Path | None = typer.Option(
+        None,
+        "--panel",
+        help="VCF of public allele frequencies (AC and AN, genotypes, or AF), bgzipped and indexed: what is expected of"
+        " a candidate follows from it. Never frequencies of private patients.",
+    ),
 ) -> None:
     """Call the variants of one patient with a trained model.
 
-    Writes a bgzipped VCF 4.3 with a tabix index: GT, GQ, PL, DP, AD and QUAL, and the digests of model and study.
+    Writes a bgzipped VCF 4.3 with a tabix index: GT, GQ, PL, DP, AD and QUAL, and the digests of model, study and
+    panel.
 
-    Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --output p1.vcf.gz
+    Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --panel 1000genomes.vcf.gz
+    --output p1.vcf.gz
     """
-    from fedcall.genomics.calls import Provenance, sample_name, write_calls
+    from fedcall.genomics.calls import Provenance, rows_within, sample_name, write_calls
     from fedcall.genomics.network import checked_tensors, posteriors
+    from fedcall.genomics.panel import look_up, open_panel, with_panel
     from fedcall.genomics.reads import read_regions
     from fedcall.weights import read_weights
 
@@ -43,6 +52,7 @@ def call(
     tensors = checked_tensors(weights, str(model))
     haploid = read_regions(ploidy_bed, reference) if ploidy_bed is not None else []
     name = sample or sample_name(alignments, reference)
+    frequencies = open_panel(panel, reference) if panel is not None else None
 
     # Seconds to import: not before the cheap mistakes are found.
     from fedcall.genomics.pileup import CALL_REACH, extract_examples, spans_of
@@ -52,8 +62,11 @@ def call(
     reach = CALL_REACH if part.total > 1 else 0
     examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
     own = [span for span, _ in cut_regions(spans_of(alignments, reference, regions), part)] if reach else None
-    provenance = Provenance(weights.digest, weights.metadata.get("study"))
     found = posteriors(tensors, examples)
+    if frequencies is not None:
+        found = with_panel(found, examples, look_up(frequencies, examples), rows_within(examples, haploid))
+    digest = frequencies.digest if frequencies is not None else None
+    provenance = Provenance(weights.digest, weights.metadata.get("study"), digest)
     records = write_calls(output, examples, found, reference, name, provenance, part, own, haploid)
     typer.echo(f"{output}: {records} variants of {name}")
 

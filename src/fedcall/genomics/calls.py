@@ -36,6 +36,7 @@ class Provenance:
 
     model_digest: str
     study_digest: str | None = None
+    panel_digest: str | None = None
 
 
 def write_calls(
@@ -90,6 +91,16 @@ def write_calls(
     return len(records)
 
 
+def rows_within(examples: Examples, spans: Sequence[Span]) -> np.ndarray:
+    """Return which candidates lie in spans: bool, shape (n,)."""
+    rows = np.zeros(len(examples), bool)
+    for name, start, end in spans:
+        if name in examples.contigs:
+            here = examples.contig == examples.contigs.index(name)
+            rows |= here & (examples.position >= start) & (examples.position < end)
+    return rows
+
+
 def sample_name(alignments: Path, reference: Path) -> str:
     """Return the sample that the read groups of BAM or CRAM name, or the file's stem if they name none.
 
@@ -112,6 +123,8 @@ def _header(contigs: dict[str, int], reference: Path, sample: str, provenance: P
     yield f"##fedcall_model={provenance.model_digest}"
     if provenance.study_digest is not None:
         yield f"##fedcall_study={provenance.study_digest}"
+    if provenance.panel_digest is not None:
+        yield f"##fedcall_panel={provenance.panel_digest}"
     yield f"##reference={reference.name}"
     yield from _HEADER
     for name, length in contigs.items():
@@ -143,11 +156,7 @@ def _within(contig: str, position: int, spans: Sequence[Span]) -> bool:
 
 def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: Sequence[Span]) -> np.ndarray:
     """Return the posteriors given that no genotype in the haploid spans has two different alleles."""
-    rows = np.zeros(len(examples), bool)
-    for name, start, end in haploid:
-        if name in examples.contigs:
-            here = examples.contig == examples.contigs.index(name)
-            rows |= here & (examples.position >= start) & (examples.position < end)
+    rows = rows_within(examples, haploid)
     possible = posteriors.astype(np.float64)
     possible[rows, 1] = 0.0
     possible[rows, 0] = np.maximum(possible[rows, 0], _FLOOR)

@@ -114,7 +114,9 @@ def gather_calls(parts: Sequence[Path], output: Path) -> int:
     kept = [[line for line in header if not line.startswith(HEADER)] for header in headers]
     for part, header in zip(parts, kept, strict=True):
         if header != kept[0]:
-            raise FedcallError(f"{part}: its header differs from that of {parts[0]}; make both with the same model")
+            raise FedcallError(
+                f"{part}: its header differs from that of {parts[0]}; make both with the same model and panel"
+            )
     records = 0
 
     def lines() -> Iterator[str]:
