@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pysam
@@ -212,8 +212,10 @@ def _count(record: pysam.VariantRecord, panel: Panel) -> tuple[list[float], floa
         indices = [index for sample in record.samples.values() for index in sample.allele_indices or ()]
         chromosomes = float(sum(index is not None for index in indices))
         return ([float(indices.count(k + 1)) for k in range(len(alternatives))], chromosomes) if chromosomes else None
-    chromosomes = record.info.get("AN", ASSUMED_CHROMOSOMES if panel.source == "frequencies" else None)
-    values = record.info.get("AC" if panel.source == "counts" else "AF")
+    chromosomes = _info(record, "AN")
+    if chromosomes is None and panel.source == "frequencies":
+        chromosomes = ASSUMED_CHROMOSOMES
+    values = _info(record, "AC" if panel.source == "counts" else "AF") if alternatives else ()
     values = values if isinstance(values, tuple) else (values,)
     if not chromosomes or None in values:
         return None
@@ -224,3 +226,8 @@ def _count(record: pysam.VariantRecord, panel: Panel) -> tuple[list[float], floa
             f" {len(alternatives)} alternative alleles on {chromosomes} chromosomes"
         )
     return copies, float(chromosomes)
+
+
+def _info(record: pysam.VariantRecord, field: str) -> Any:
+    # `get` fails for a field that the header does not declare.
+    return record.info[field] if field in record.header.info and field in record.info else None
