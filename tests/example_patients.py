@@ -1,10 +1,12 @@
-"""Examples files of patients who never lived, for tests of training."""
+"""Examples files of patients who never lived, and a model as if trained on them, for tests of training."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples, write_examples
+from fedcall.training.model import VariantCaller, build_model
 
 
 def write_patient(path: Path, seed: int, rows: int = 40) -> Path:
@@ -25,3 +27,13 @@ def write_patient(path: Path, seed: int, rows: int = 40) -> Path:
     )
     write_examples(path, examples)
     return path
+
+
+def trained_model() -> VariantCaller:
+    """Return a model as training leaves it: the head of a fresh one is zero, and no gradient passes a zero head."""
+    generator = np.random.default_rng(5)
+    model = build_model()
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):
+            parameter.add_(torch.from_numpy(generator.normal(0, 0.1, tuple(parameter.shape)).astype(np.float32)))
+    return model

@@ -54,13 +54,3 @@ def test_train_privately__sums_whole_numbers_on_the_cpu_whatever_the_device(pati
     there = dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, "cpu:0").tensors
     assert all(isinstance(total, np.ndarray) and total.dtype == np.int64 for total in sums)
     assert all((here[name] == there[name]).all() for name in here)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_train_privately__repeats_itself_on_a_gpu(patients):
-    device = choose_device("auto")
-    first, second = (
-        dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, device).tensors for _ in range(2)
-    )
-    assert device == "cuda"
-    assert all((first[name] == second[name]).all() for name in first)
