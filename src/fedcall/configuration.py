@@ -130,6 +130,11 @@ class Config(Document):
     )
     cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
     reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
+    panel: Path | None = Field(
+        None,
+        description="VCF of public allele frequencies, bgzipped and indexed, from which calling takes what to expect of"
+        " a candidate. Never frequencies of private patients.",
+    )
     sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
     shard_size: Annotated[int, Field(ge=10_000)] = Field(
         5_000_000,

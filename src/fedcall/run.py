@@ -122,6 +122,7 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: boo
     path = Path(path)
     config = read_config(path, content)
     study = _read_study(path, config)
+    _check_panel(path, config)
     patients = _read_patients(path, config, upstream)
     declared = Counter(patient.site for patient in patients if patient.split == "train")
     if config.site is None:
@@ -154,6 +155,16 @@ def _read_study(path: Path, config: Config) -> Study:
             " you approve it"
         )
     return study
+
+
+def _check_panel(path: Path, config: Config) -> None:
+    """Look for the panel and its index; what is in them is checked by the first job that calls."""
+    if config.panel is None:
+        return
+    if not config.panel.is_file():
+        raise FedcallError(f"{place(path, ['panel'])}: panel: no such file: {config.panel}")
+    if not any(Path(f"{config.panel}{suffix}").is_file() for suffix in (".tbi", ".csi")):
+        raise FedcallError(f"{config.panel}: no index beside it; make one with 'tabix -p vcf {config.panel}'")
 
 
 def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:

@@ -160,6 +160,8 @@ def test_check__no_training_patient(folder):
         ("config.yaml", {"study": "gone.yaml"}, ["config.yaml:1", "gone.yaml"]),
         ("config.yaml", {"samples": None}, ["config.yaml", "exactly one of 'samples'"]),
         ("config.yaml", {"reference": "gone.fa"}, ["config.yaml:3", "gone.fa"]),
+        ("config.yaml", {"panel": "gone.vcf.gz"}, ["config.yaml:4", "panel: no such file: gone.vcf.gz"]),
+        ("config.yaml", {"panel": "truth.vcf.gz"}, ["truth.vcf.gz: no index", "tabix -p vcf truth.vcf.gz"]),
         ("config.yaml", {"site": "north"}, ["config.yaml", "aggregator, ca, approved_study"]),
         ("study.yaml", {"privacy": {"sigma": 1}}, ["study.yaml:4", "unknown key 'privacy.sigma'"]),
         ("study.yaml", {"rounds": 0}, ["study.yaml:4", "rounds", "found 0"]),

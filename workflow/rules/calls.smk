@@ -9,6 +9,7 @@ rule call_variants:
         reference=reference_of,
         regions=regions_of,
         haploid=haploid_of,
+        panel=panel_of_this_run(),
     output:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
         index="results/{study}/{site}/calls/{patient}.vcf.gz.tbi",
@@ -29,12 +30,13 @@ rule call_variants:
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
+        panel=lambda wildcards, input: option("--panel", input.panel),
         shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall call --model {input.model} --alignments {input.alignments} --reference {input.reference:q}"
         " {params.regions} {params.haploid} --sample {wildcards.patient} --output {output.calls} --threads {threads}"
-        " {params.shard} > {log} 2>&1"
+        " {params.panel} {params.shard} > {log} 2>&1"
 
 
 use rule call_variants as call_baseline with:
@@ -45,6 +47,7 @@ use rule call_variants as call_baseline with:
         reference=reference_of,
         regions=regions_of,
         haploid=haploid_of,
+        panel=panel_of_this_run(),
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
         index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz.tbi",

@@ -49,6 +49,11 @@ def haploid_of(wildcards):
     return str(RUN.by_name[wildcards.patient].haploid or "") or []
 
 
+def panel_of_this_run():
+    """Return the VCF of public allele frequencies, or nothing."""
+    return str(CONFIG.panel) if CONFIG.panel else []
+
+
 def gvcf_of(wildcards):
     return str(RUN.by_name[wildcards.patient].regions)
 

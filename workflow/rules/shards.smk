@@ -66,6 +66,7 @@ use rule call_variants as call_variants_shard with:
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
+        panel=lambda wildcards, input: option("--panel", input.panel),
         shard=shard_option,
         version=FEDCALL_VERSION,
 
@@ -114,6 +115,7 @@ use rule call_baseline as call_baseline_shard with:
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
+        panel=lambda wildcards, input: option("--panel", input.panel),
         shard=shard_option,
         version=FEDCALL_VERSION,
 
