@@ -1,10 +1,10 @@
-"""`fedcall benchmark`: our speed against a named peer, measured in the same run."""
+"""`fedcall benchmark`: ourselves against a named peer, measured in the same run."""
 
 from pathlib import Path
 
 import typer
 
-benchmark = typer.Typer(help="Measure our speed against a named peer, both in one run.", no_args_is_help=True)
+benchmark = typer.Typer(help="Measure ourselves against a named peer, both in one run.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -114,4 +114,27 @@ def call(
     from fedcall.benchmarks.call import as_text, benchmark_call
 
     result = benchmark_call(alignments, reference, regions, model, repeats)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+
+
+@benchmark.command()
+def panel(
+    haplotypes: Path = typer.Option(..., "--haplotypes", help="VCF of phased genotypes of many people, on one contig."),
+    reference: Path = typer.Option(..., "--reference", help="Indexed FASTA of that contig."),
+    model: Path | None = typer.Option(None, "--model", help="Model weights; else the likelihood calls."),
+    depth: list[float] = typer.Option([2, 4, 8, 30], "--depth", min=0.5, help="Mean depth, reads; may be repeated."),
+    patients: int = typer.Option(25, "--patients", min=1, help="People sequenced and called."),
+    panel_people: int = typer.Option(150, "--panel-people", min=1, help="Other people whose frequencies are known."),
+    seed: int = typer.Option(1, "--seed", min=0, help="Chooses people and draws reads."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Compare calls with a panel of public allele frequencies and without, at several depths.
+
+    Patients are simulated with the haplotypes of real people; the panel is counted over others.
+
+    Example: fedcall benchmark panel --haplotypes haplotypes.vcf.gz --reference reference.fa.gz --depth 4
+    """
+    from fedcall.benchmarks.panel import as_text, benchmark_panel
+
+    result = benchmark_panel(haplotypes, reference, model, depth, patients, panel_people, seed)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

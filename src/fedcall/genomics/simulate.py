@@ -63,7 +63,7 @@ def simulate_cohort(cohort: SimulatedCohort, output: Path, threads: int = 1) -> 
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     world = make_world(cohort)
-    _write_reference(world.genome, output / "reference.fa")
+    write_reference(world.genome, output / "reference.fa")
     length = len(world.genome.bases)
     write_text(output / "regions.bed", f"{CONTIG}\t{MARGIN}\t{length - MARGIN}\n")
     jobs = [(index, patient, split != "public") for index, (patient, _, split) in enumerate(cohort.rows)]
@@ -124,11 +124,12 @@ def _write_patient(
         draw_oxidised(rng, world.genome) if is_private else None,
         patient,
     )
-    _write_alignments(blocks, patient, length, output / f"{patient}.bam")
-    _write_truth(world.population, alleles, patient, length, output / f"{patient}.truth.vcf.gz")
+    write_alignments(blocks, patient, length, output / f"{patient}.bam")
+    write_truth(world.population, alleles, patient, length, output / f"{patient}.truth.vcf.gz")
 
 
-def _write_reference(genome: Genome, path: Path) -> None:
+def write_reference(genome: Genome, path: Path) -> None:
+    """Write the one contig of a genome as FASTA with its index."""
     text = genome.text(0, len(genome.bases))
     lines = [text[start : start + FASTA_WIDTH] for start in range(0, len(text), FASTA_WIDTH)]
     write_text(path, f">{CONTIG}\n" + "\n".join(lines) + "\n")
@@ -136,7 +137,8 @@ def _write_reference(genome: Genome, path: Path) -> None:
     write_text(Path(f"{path}.fai"), f"{CONTIG}\t{len(text)}\t{len(CONTIG) + 2}\t{FASTA_WIDTH}\t{FASTA_WIDTH + 1}\n")
 
 
-def _write_alignments(blocks: Iterable[str], patient: str, length: int, path: Path) -> None:
+def write_alignments(blocks: Iterable[str], patient: str, length: int, path: Path) -> None:
+    """Write blocks of SAM lines as a sorted BAM with its index; `length` is that of the contig."""
     header = (
         f"@HD\tVN:1.6\tSO:unsorted\n@SQ\tSN:{CONTIG}\tLN:{length}\n"
         f"@RG\tID:{patient}\tSM:{patient}\tLB:{patient}\tPL:ILLUMINA\n"
@@ -154,7 +156,8 @@ def _write_alignments(blocks: Iterable[str], patient: str, length: int, path: Pa
         run_samtools(path, "index", ["-o", str(bai), str(bam)])
 
 
-def _write_truth(population: Population, alleles: np.ndarray, patient: str, length: int, path: Path) -> None:
+def write_truth(population: Population, alleles: np.ndarray, patient: str, length: int, path: Path) -> None:
+    """Write a patient's two haplotypes, uint8 (2, sites), as a bgzipped VCF with its index."""
     lines = [
         "##fileformat=VCFv4.3",
         '##FILTER=<ID=PASS,Description="All filters passed">',
