@@ -48,7 +48,7 @@ def units_of(patients, terms):
     return draw_units(SECRET, CONTEXT, {name: stratify(one) for name, one in patients.items()}, terms)
 
 
-def step(patients, units, terms, device, batch=None):
+def step(patients, units, terms, device):
     """Return the exact sum of a step, the noisy sum and the gradient that moves the weights."""
     released, gradients = [], []
 
@@ -61,7 +61,7 @@ def step(patients, units, terms, device, batch=None):
         model = UnitGradSampleModule(trained_model().to(device).train(), rows_of_a_unit(terms))
         optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), terms, 1, SECRET)
         optimizer.attach_step_hook(lambda o: gradients.append(torch.cat([p.grad.flatten() for p in o.params])))
-        private_step(model, optimizer, units, patients, CONTEXT, device, batch)
+        private_step(model, optimizer, units, patients, CONTEXT, device)
     (total, noisy), gradient = released[0], gradients[0]
     assert gradient.device.type == torch.device(device).type
     return total, noisy, gradient.cpu().numpy()
@@ -81,11 +81,11 @@ def test_train_privately__releases_the_same_bytes_again(patients, terms):
         assert first == another_process.apply(update_bytes, (patients, terms))
 
 
-@pytest.mark.parametrize("batch", [16, 40, 128])
-def test_private_step__sum_depends_neither_on_order_nor_on_physical_batches(patients, terms, batch):
+def test_private_step__sum_does_not_depend_on_order(patients, terms):
+    """Batches have one fixed shape: kernels for another shape round differently (seen on an H200), unlike on a CPU."""
     units = units_of(patients, terms)
     total, noisy, gradient = step(patients, units, terms, "cuda")
-    again, noisy_again, gradient_again = step(patients, units[::-1], terms, "cuda", batch)
+    again, noisy_again, gradient_again = step(patients, units[::-1], terms, "cuda")
     assert (total == again).all()
     assert (noisy == noisy_again).all()
     assert (gradient == gradient_again).all()
