@@ -178,6 +178,21 @@ def test_count_channels__overlapping_mates_count_once(tmp_path: Path) -> None:
     assert counts[22, "ACGT".index(SEQUENCE[112])] == 1, "the better base of the two speaks"
 
 
+def test_extract_examples__both_mates_show_the_indel(tmp_path: Path) -> None:
+    spelled = SEQUENCE[:501] + "ACGT" + SEQUENCE[501:]
+    reads = []
+    for k in range(6):
+        # The second read has more bases behind the insertion, so it is the one that speaks.
+        for begin, flag, mate in ((460 + k, 0x63, 480 + k), (480 + k, 0x93, 460 + k)):
+            before = 501 - begin
+            cigar = f"{before}M4I{60 - before - 4}M"
+            reads.append(Read(begin, cigar, spelled[begin : begin + 60], 30, flag, name=f"f{k}", mate_position=mate))
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    examples = extract_examples(write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads), reference)
+    assert examples.allele_depths.tolist() == [[0, 6]]
+    assert examples.depth.tolist() == [6], "no mate passes for another allele"
+
+
 def test_count_channels__missing_qualities_and_sequences(tmp_path: Path) -> None:
     reads = [Read(100, "10M", SEQUENCE[100:110], None), Read(100, "10M", None)]
     reference = write_reference(tmp_path, {"c": SEQUENCE})

@@ -98,11 +98,13 @@ def count_channels(buffer, table, mates, reference, start, counts, events):
                 mark = _INSERTION_AFTER if operation == 1 else _DELETION_AFTER
                 counted = second and mate_start <= at < mate_end and mate_marks[at - mate_start] & mark
                 anchored = aligned_before if operation == 1 else r + start > table[row, POSITION]
-                if anchored and 0 < r <= positions and not counted:
-                    kind = channel + (4 if operation == 1 else 6)
-                    counts[at, kind] += 1
-                    if size == 1:
-                        counts[at, kind + 1] += 1
+                if anchored and 0 < r <= positions:
+                    if not counted:
+                        kind = channel + (4 if operation == 1 else 6)
+                        counts[at, kind] += 1
+                        if size == 1:
+                            counts[at, kind + 1] += 1
+                    # Of both mates, for it says what each of them shows.
                     if aligned_before and k + 1 < operations:
                         following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
                         if following == 0 or following == 7 or following == 8:
