@@ -27,7 +27,7 @@ def one_candidate(allele: Allele = SNP, shift: int = 0, period: int = 0) -> Cand
         np.array([not allele.is_snp]),
         np.array([shift]),
         np.array([period]),
-        np.zeros((0, 2), np.int64),
+        np.zeros((0, 3), np.int64),
     )
 
 
@@ -120,14 +120,14 @@ def test_log_likelihoods__the_same_reads_convince_less_in_a_homopolymer() -> Non
 def with_support(reads: dict[int, list[int]]) -> Candidates:
     """Two insertions, 8 bases apart, and the records that show each."""
     alleles = [Allele(50, "A", "AC"), Allele(58, "C", "CT")]
-    support = [(candidate, record) for candidate, records in reads.items() for record in records]
+    support = [(candidate, record, 0) for candidate, records in reads.items() for record in records]
     return Candidates(
         alleles,
         np.array([50, 58]),
         np.array([True, True]),
         np.zeros(2, np.int64),
         np.ones(2, np.int64),
-        np.array(support, np.int64).reshape(-1, 2),
+        np.array(support, np.int64).reshape(-1, 3),
     )
 
 

@@ -41,12 +41,15 @@ class Records:
         The fragment's other read, where both may overlap; else -1.
     indels : int
         Insertions and deletions in all CIGARs.
+    settled : bool, shape (n,)
+        Reads laid along an assembled haplotype (`reassembly`).
     """
 
     buffer: np.ndarray
     table: np.ndarray
     mates: np.ndarray
     indels: int
+    settled: np.ndarray
 
     def __len__(self) -> int:
         return len(self.table)
@@ -153,7 +156,7 @@ def _records(buffer: bytearray, offset: int, count: int, contig: int, start: int
     table = np.empty((count, fields.RECORD_COLUMNS), np.int64)
     kept, indels, error = kernels.index_records(view, offset, contig, start, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table)
     _refuse(error, where)
-    return Records(view, table[:kept], _pair(view, table[:kept]), indels)
+    return Records(view, table[:kept], _pair(view, table[:kept]), indels, np.zeros(kept, bool))
 
 
 def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -36,8 +36,8 @@ class Candidates:
         Bases an indel could stand further right; 0 for SNPs.
     period : int64, shape (n,)
         Length of the repeated motif of the inserted or deleted bases; 0 for SNPs.
-    support : int64, shape (m, 2)
-        (candidate, record) for every read whose CIGAR shows an indel candidate.
+    support : int64, shape (m, 3)
+        (candidate, record, whether the record is settled) for every read whose CIGAR shows an indel candidate.
     """
 
     alleles: list[Allele]
@@ -61,7 +61,7 @@ class Candidates:
             self.is_indel[rows],
             self.shift[rows],
             self.period[rows],
-            np.stack([place[support[:, 0]], support[:, 1]], 1),
+            np.column_stack([place[support[:, 0]], support[:, 1:]]),
         )
 
 
@@ -97,12 +97,13 @@ def find_candidates(
     is_indel = np.array([allele in reads for allele in ordered], bool)
     shift = np.zeros(len(ordered), np.int64)
     period = np.zeros(len(ordered), np.int64)
-    support = [np.empty((0, 2), np.int64)]
+    support = [np.empty((0, 3), np.int64)]
     for row in np.flatnonzero(is_indel):
         allele = ordered[row]
         shift[row] = right_shift(allele, sequence, start)
         period[row] = smallest_period(allele.alt[1:] or allele.ref[1:])
-        support.append(np.stack([np.full(len(reads[allele]), row), reads[allele]], 1))
+        shown = reads[allele]
+        support.append(np.stack([np.full(len(shown), row), shown, records.settled[shown]], 1))
     return Candidates(
         ordered,
         np.array([allele.position for allele in ordered], np.int64),

@@ -76,12 +76,16 @@ def indel_error(candidates: Candidates) -> np.ndarray:
 
 
 def entangled(candidates: Candidates) -> np.ndarray:
-    """Return which indels are mostly shown by reads that have another gap close by (bool, shape (n,))."""
-    candidate, record = candidates.support.T
+    """Return which indels are mostly shown by reads that have another gap close by (bool, shape (n,)).
+
+    Reads laid along an assembled haplotype are above suspicion: the haplotype was chosen with all its gaps.
+    """
+    candidate, record, settled = candidates.support.T
     order = np.lexsort((candidates.position[candidate], record))
-    candidate, record = candidate[order], record[order]
+    candidate, record, settled = candidate[order], record[order], settled[order] > 0
     position = candidates.position[candidate]
     pair = (record[1:] == record[:-1]) & (candidate[1:] != candidate[:-1]) & (np.diff(position) <= TOGETHER)
+    pair &= ~settled[1:]
     together = np.zeros(len(candidate), bool)
     together[1:] |= pair
     together[:-1] |= pair

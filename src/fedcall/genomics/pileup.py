@@ -47,6 +47,7 @@ from fedcall.genomics.reads import (
     shared_contigs,
 )
 from fedcall.genomics.realignment import fit_indels
+from fedcall.genomics.reassembly import REACH, reassemble
 from fedcall.genomics.scalars import count_neighbours, summarise
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
 from fedcall.progress import progress
@@ -58,7 +59,7 @@ CALL_REACH = 10_000
 _JOINED_GAP = 5_000
 # A candidate's label and neighbours depend on alleles up to here; those in turn on reads MAX_SHIFT further on.
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
-_MARGIN = _AROUND + MAX_SHIFT + WINDOW
+_MARGIN = _AROUND + MAX_SHIFT + WINDOW + REACH
 _BEHIND_TRUTH = 1_100
 _SHORTEST_SHARE = 20_000
 
@@ -211,6 +212,7 @@ def extract_stretch(source: Source, stretch: Stretch) -> Examples:
         return empty_examples()
     covered = sequence[: end - start]
     reference = base_codes(covered)
+    records = reassemble(records, reference, start)
     counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
     events = np.empty((records.indels, 4), np.int64)
     found = count_channels(records.buffer, records.table, records.mates, reference, start, counts, events)
