@@ -129,6 +129,15 @@ def test_look_up__covers_what_lies_between_near_records(tmp_path: Path, referenc
     assert found(panel, reference, *alleles[::-1]) == found(panel, reference, *alleles)[::-1]
 
 
+def test_look_up__a_panel_of_snps_says_nothing_about_indels(tmp_path: Path, reference: Path) -> None:
+    records = [f"{410 + k} {SEQUENCE[409 + k]} N . AC=1;AN=20" for k in range(100)]
+    asked = ((419, "C", "T"), (420, "G", "GA"))
+    assert found(write_panel(tmp_path, records), reference, *asked) == [(0, 20), (0, 0)]
+    assert found(write_panel(tmp_path, [*records, "560 TTA T . AC=1;AN=20"]), reference, *asked) == [(0, 20), (0, 20)]
+    # Too few to tell.
+    assert found(write_panel(tmp_path, records[:50]), reference, *asked) == [(0, 20), (0, 20)]
+
+
 def test_look_up__contig_that_the_panel_lacks(tmp_path: Path) -> None:
     reference = write_reference(tmp_path, {"c": SEQUENCE, "d": SEQUENCE})
     panel = open_panel(write_panel(tmp_path, ["420 C T . AC=6;AN=100"]), reference)

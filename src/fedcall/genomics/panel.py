@@ -7,6 +7,7 @@ candidate lies, so no frequency is a feature of the network, stands in the examp
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,8 @@ ASSUMED_CHROMOSOMES = 1_000
 GAP = 1_000
 """Between two records closer than this, bases, the panel covers what it has no record of: people differ so often that
 a longer gap was not looked at. Longer ones leave the prior by kind."""
+_RECORDS_TO_JUDGE = 100, 10_000
+"""At least so many records, and no indel among the first so many: the panel holds SNPs only."""
 _LONGEST_REF = 1_000
 _JOINED = 20_000
 _WHAT = "panel VCF"
@@ -36,11 +39,18 @@ Source = Literal["counts", "genotypes", "frequencies"]
 
 @dataclass(frozen=True)
 class Panel:
-    """A VCF of public allele frequencies, checked against its reference; `source` is what is read of a record."""
+    """A VCF of public allele frequencies, checked against its reference.
+
+    Attributes
+    ----------
+    source : what is read of a record
+    knows_indels : False if it holds SNPs only, and so says nothing about an indel
+    """
 
     path: Path
     reference: Path
     source: Source
+    knows_indels: bool
 
     @cached_property
     def digest(self) -> str:
@@ -79,13 +89,18 @@ def open_panel(path: Path, reference: Path) -> Panel:
     check_vcf(path, reference, _WHAT)
     with open_vcf(path, _WHAT) as variants:
         fields = set(variants.header.info)
+        source: Source
         if {"AC", "AN"} <= fields:
-            return Panel(path, Path(reference), "counts")
-        if len(variants.header.samples):
-            return Panel(path, Path(reference), "genotypes")
-        if "AF" in fields:
-            return Panel(path, Path(reference), "frequencies")
-    raise FedcallError(f"{path}: no allele frequencies: neither INFO/AC with INFO/AN, nor INFO/AF, nor genotypes")
+            source = "counts"
+        elif len(variants.header.samples):
+            source = "genotypes"
+        elif "AF" in fields:
+            source = "frequencies"
+        else:
+            raise FedcallError(
+                f"{path}: no allele frequencies: neither INFO/AC with INFO/AN, nor INFO/AF, nor genotypes"
+            )
+    return Panel(path, Path(reference), source, _knows_indels(path))
 
 
 def look_up(panel: Panel, examples: Examples) -> PanelCounts:
@@ -115,7 +130,8 @@ def look_up(panel: Panel, examples: Examples) -> PanelCounts:
                 stretch.add(record, panel, sequence, start)
             for row in rows:
                 allele = Allele(int(examples.position[row]), *examples.alleles(row))
-                copies[row], chromosomes[row] = stretch.counts(allele)
+                if allele.is_snp or panel.knows_indels:
+                    copies[row], chromosomes[row] = stretch.counts(allele)
     return PanelCounts(copies, chromosomes)
 
 
@@ -142,6 +158,20 @@ def with_panel(posteriors: np.ndarray, examples: Examples, counts: PanelCounts, 
     change -= log_priors(scalars, reference)
     joint = posteriors.astype(np.float64) * np.exp(change)
     return joint / joint.sum(1, keepdims=True)
+
+
+def _knows_indels(path: Path) -> bool:
+    enough, most = _RECORDS_TO_JUDGE
+    count = 0
+    with open_vcf(path, _WHAT, without_samples=True) as variants:
+        try:
+            for record in islice(variants, most):
+                count += 1
+                if any(len(alt) != len(record.ref) for alt in record.alts or () if alt[0] not in "<*"):
+                    return True
+        except (OSError, ValueError) as error:
+            raise FedcallError(f"{path}: not a readable VCF ({error})") from None
+    return count < enough
 
 
 def _clusters(examples: Examples) -> Iterator[np.ndarray]:
