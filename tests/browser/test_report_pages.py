@@ -23,6 +23,8 @@ COPIED_TABLE = """() => {
   getSelection().selectAllChildren(document.querySelector("table:has(button)"));
   return getSelection().toString();
 }"""
+TABLES = """() => [...document.querySelectorAll("table:has(thead)")]
+  .map(table => [table.tHead.rows[0].cells, table.tBodies[0].rows].map(all => [...all].map(one => one.textContent)))"""
 WIDER_THAN_PAPER = """width => [...document.querySelectorAll("table, svg, figure, pre")]
   .filter(one => one.getBoundingClientRect().right > width + 1).map(one => one.outerHTML.slice(0, 80))"""
 
@@ -92,6 +94,15 @@ def test_report_page__nothing_is_cut_off_on_paper(tab: Tab, report: Page) -> Non
     tab.emulate_media(media="print")
     tab.set_viewport_size({"width": PAPER_PIXELS, "height": 1000})
     assert tab.evaluate(WIDER_THAN_PAPER, PAPER_PIXELS) == []
+
+
+def test_report_page__a_table_on_paper_has_its_heading_on_every_page(tab: Tab) -> None:
+    paper = PdfReader(io.BytesIO(tab.pdf(format="A4", prefer_css_page_size=True)))
+    pages = [_letters(page.extract_text()) for page in paper.pages]
+    for heading, rows in tab.evaluate(TABLES):
+        labels = [_letters(label) for label in heading]
+        for row in map(_letters, rows):
+            assert any(row in page and all(label in page for label in labels) for page in pages), row
 
 
 def test_report_page__reads_in_the_dark(browser: Browser, report: Page) -> None:

@@ -128,10 +128,23 @@ def test_evaluation_report__says_that_it_is_not_private(report: EvaluationReport
     assert "data-dependent and not differentially private" in report.notes[0].statement
 
 
+def test_evaluation_report__strata_say_how_many_variants_they_are_about(
+    report: EvaluationReport, paths: list[Path]
+) -> None:
+    final = pool([read_concordance(path) for path in sorted(paths) if path.parts[-2] == "final"])
+    counted = {(row.type, row.stratum, row.value): row.figures for row in final.strata}
+    for row in report.strata:
+        expected = counted[row.type, row.stratum, row.value]
+        assert row.calls == expected.tp_calls + expected.fp
+        assert row.truth in (None, expected.tp + expected.fn)
+    assert any(row.truth is None for row in report.strata)
+
+
 def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationReport) -> None:
     page = render(report, "evaluation.html", evaluation_figures(report))
     shown = shown_values(page, json.loads(to_json(report)))
-    assert {"sentence", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.rule"} <= shown
+    assert report.sentence == f"{report.gate.verdict} {report.on_patients}"
+    assert {"gate.verdict", "on_patients", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.rule"} <= shown
     jsonschema.validate(json.loads(to_json(report)), report_schema("evaluation"))
 
 

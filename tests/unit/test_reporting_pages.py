@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcall.reporting.figures import Estimate, calibration, dots, gauge, spending
+from fedcall.reporting.figures import Estimate, calibration, dots, spending
+from fedcall.reporting.gauge import gauge
 from fedcall.reporting.membership import membership
 from fedcall.reporting.pages import display, power_of_ten, round_up
 
@@ -38,6 +39,21 @@ def test_display__certainty_is_never_rounded_to_one_hundred() -> None:
     assert display(1 - 1e-9, "belief") != "100.0 %"
 
 
+@given(st.floats(0, 30))
+def test_display__what_an_attacker_may_reach_is_never_understated(epsilon: float) -> None:
+    found = membership(epsilon, 1e-5)
+    assert found is not None
+    assert float(display(found.odds, "odds").replace(",", "")) >= found.odds
+    for share in (found.posterior, found.accuracy):
+        shown = Decimal(display(share, "belief").removesuffix(" %"))
+        assert shown >= Decimal(repr(100 * share))
+
+
+def test_display__digests_are_short_and_times_are_readable() -> None:
+    assert display("0123456789abcdef", "short") == "0123456789ab…"
+    assert display("2026-11-24T08:12:31+00:00", "time") == "2026-11-24 08:12"
+
+
 @given(st.floats(0, 25), st.floats(1e-12, 0.1))
 def test_membership__bounds_are_those_of_the_two_error_inequalities(epsilon: float, delta: float) -> None:
     found = membership(epsilon, delta)
@@ -60,7 +76,7 @@ def test_membership__no_loss_is_a_coin_and_no_bound_is_none() -> None:
 @pytest.mark.parametrize(
     "svg",
     [
-        spending([1, 2], [0.5, 0.9], [0.7, 1.2], 8.0, 4, "patient"),
+        spending([1, 2], [0.5, 0.9], [0.7, 1.2], [(1, 0.5), (4, 1.4)], 8.0, "patient"),
         dots("sites", ["north", "south"], {"a": [Estimate(0.9, 0.8, 0.95), None], "b": [None, None]}, "F1"),
         calibration("quality", {"a": [(5.0, Estimate(6.0, 5.0, 7.0)), (15.0, Estimate(14.0, 12.0, 17.0))]}),
         gauge(2.0, 8.0, "ε 2.00", "Gauge"),
@@ -76,7 +92,7 @@ def test_figures__are_well_formed_and_follow_the_pages_ink(svg: str) -> None:
 
 
 def test_spending__equal_numbers_draw_equal_bytes() -> None:
-    arguments = ([1, 2], [0.5, 0.9], [0.7, 1.2], 8.0, 4, "patient")
+    arguments = ([1, 2], [0.5, 0.9], [0.7, 1.2], [(1, 0.5), (4, 1.4)], 8.0, "patient")
     assert spending(*arguments) == spending(*arguments)
 
 

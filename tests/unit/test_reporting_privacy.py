@@ -3,6 +3,7 @@
 import json
 import math
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,17 @@ from fedcall.errors import FedcallError
 from fedcall.federation.claims import Claim
 from fedcall.keys import read_secret, read_signing_key
 from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.ledger import Ledger
+from fedcall.privacy.ledger_summary import summarise
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.ledger_facts import read_ledger
 from fedcall.reporting.pages import render, to_json
 from fedcall.reporting.privacy_documents import PrivacyReport
 from fedcall.reporting.privacy_report import privacy_figures, privacy_report
 from fedcall.reporting.rounds import read_rounds
+from fedcall.reporting.spending import planned_spends
 from reporting_page import shown_values
-from reporting_study import Federation, make_federation, play_round
+from reporting_study import Federation, make_federation, play_round, request
 
 CHECKLIST = (
     "Setting, trust and the adversary's view",
@@ -68,6 +72,9 @@ def test_privacy_report__epsilons_are_those_of_the_accountant(federation: Federa
     assert report.spent.releases == 3
     assert report.spent.epsilon_pld == report.rounds[-1].epsilon_pld
     assert report.spent.planned_epsilon_pld == study_epsilon(terms, 6).pld
+    assert [point.round for point in report.planned] == [1, 2, 3, 4, 5, 6]
+    assert report.planned[-1].epsilon_pld == report.spent.planned_epsilon_pld
+    assert [row.planned_epsilon_pld for row in report.rounds] == [point.epsilon_pld for point in report.planned[:3]]
     assert report.light.colour == "green"
 
 
@@ -183,6 +190,40 @@ def test_privacy_report__counts_other_studies_and_keeps_them_at_the_site(tmp_pat
     kept = {"study", "terms", "checklist", "commands", "software"}  # these name the study's digest
     only = report_of(alone, shareable=True)
     assert shared.model_dump(exclude=kept) == only.model_dump(exclude=kept)
+
+
+def test_privacy_report__counts_each_study_as_ledger_show_does(tmp_path: Path) -> None:
+    terms = PrivacyTerms(noise_multiplier=1.0, sampling_rate=1.0, steps_per_round=1, delta=1e-2, max_epsilon=5.0)
+    first, second = make_federation(tmp_path, terms, name="first"), make_federation(tmp_path, terms, name="second")
+    play_round(first, "north", 1)
+    hospital = first.sites["north"]
+    with Ledger.open(hospital.ledger, read_secret(hospital.keys)) as opened:
+        opened.reserve(request(first, "north", 2))  # interrupted before its release
+    for number in range(1, 5):
+        play_round(second, "north", number)
+    with Ledger.open_to_read(hospital.ledger) as opened:
+        summary = summarise(opened, 1e-2)
+    assert {one.state for one in summary.rounds} == {"reserved", "released", "withheld"}
+    report = report_of(second)
+    assert report.site_only is not None
+    for row in report.site_only.by_study:
+        states = Counter(one.state for one in summary.rounds if one.study == row.study)
+        assert states == +Counter(released=row.charged - row.unreleased, reserved=row.unreleased, withheld=row.withheld)
+        assert row.epsilon_pld == study_epsilon(terms, row.charged).pld
+        assert row.is_this == (row.study == second.study.digest)
+    interrupted = report.site_only.by_study[0]
+    assert (interrupted.charged, interrupted.unreleased) == (2, 1)
+    shown = shown_values(render(report, "privacy.html", privacy_figures(report)), json.loads(to_json(report)))
+    assert {"site_only.by_study.0.unreleased", "site_only.by_study.1.epsilon_pld"} <= shown
+
+
+def test_privacy_report__long_plan_is_drawn_at_a_dozen_rounds(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+    study = federation.study.model_copy(update={"rounds": 100})
+    points = [point.round for point in planned_spends(study)]
+    assert (points[0], points[-1], len(points)) == (1, 100, 12)
+    assert points == sorted(set(points))
+    assert [point.round for point in planned_spends(study.model_copy(update={"rounds": 1}))] == [1]
 
 
 def test_privacy_report__edited_ledger_is_red(tmp_path: Path) -> None:

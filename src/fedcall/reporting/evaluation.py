@@ -29,7 +29,7 @@ from fedcall.reporting.evaluation_documents import (
     Type,
     caller_name,
 )
-from fedcall.reporting.evaluation_gate import headline, judge
+from fedcall.reporting.evaluation_gate import judge, on_patients
 from fedcall.reporting.evaluation_inputs import Result, callers_of, of_caller
 from fedcall.reporting.pileup_drawing import draw_pileup
 from fedcall.reporting.privacy_documents import Statement
@@ -81,9 +81,11 @@ def evaluation_report(
     scopes = tuple(_scope(site, own, callers) for site, own in tracked(groups, "evaluation", "groups"))
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
     gate = judge(next((scope for scope in scopes if scope.site == PUBLIC), None), public, fresh)
+    figures_sentence = on_patients(scopes[0], fresh, study.privacy.noise_multiplier > 0)
     return EvaluationReport(
         study=study_facts(study),
-        sentence=headline(scopes[0], gate, fresh, study.privacy.noise_multiplier > 0),
+        sentence=f"{gate.verdict} {figures_sentence}",
+        on_patients=figures_sentence,
         gate=gate,
         initial_is_fresh=fresh,
         noise_multiplier=study.privacy.noise_multiplier,
@@ -200,7 +202,11 @@ def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
             for caller, group in own.items()
         )
         figure = "precision" if stratum in CALLS_ONLY else "recall" if stratum in TRUTH_ONLY else "f1"
-        rows.append(StratumRow(type=kind, stratum=stratum, value=value, truth=truth, figure=figure, cells=cells))
+        final = own.get("final")
+        calls = None if stratum in TRUTH_ONLY else final.tp_calls + final.fp if final else 0
+        rows.append(
+            StratumRow(type=kind, stratum=stratum, value=value, truth=truth, calls=calls, figure=figure, cells=cells)
+        )
     return tuple(rows)
 
 

@@ -62,6 +62,9 @@ class StratumRow(Document):
     stratum: str
     value: str
     truth: int | None = Field(description="True variants in the group; null where only calls belong to it.")
+    calls: int | None = Field(
+        None, description="Calls of the final model in the group; null where only true variants belong to it."
+    )
     figure: Literal["f1", "precision", "recall"]
     cells: tuple[StratumCell, ...]
 
@@ -120,7 +123,8 @@ class EvaluationReport(Document):
     kind: Literal["evaluation"] = "evaluation"
     format: Literal[1] = 1
     study: StudyFacts
-    sentence: Text
+    sentence: Text = Field(description="The verdict, then the figures on patients.")
+    on_patients: str = Field("", description="The figures on held-out patients alone.")
     gate: Gate
     initial_is_fresh: bool = Field(
         description="The initial model calls as the likelihood does: nothing public trained."

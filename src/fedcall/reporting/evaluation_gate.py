@@ -70,11 +70,11 @@ def judge(scope: Scope | None, public: Sequence[Result], fresh: bool) -> Gate:
     )
 
 
-def headline(overall: Scope, gate: Gate, fresh: bool, is_private: bool) -> str:
-    """Return the evaluation in one paragraph: the verdict, then the figures on held-out patients."""
+def on_patients(overall: Scope, fresh: bool, is_private: bool) -> str:
+    """Return the figures on held-out patients in one sentence."""
     rows = {row.caller: row.f1 for row in overall.figures if row.type == "all"}
     text = (
-        f"{gate.verdict} On {_people(overall.patients, overall.site)} the jointly trained"
+        f"On {_people(overall.patients, overall.site)} the jointly trained"
         f" {'private ' if is_private else ''}model has F1 {_written(rows['final'])}, the"
         f" {'untrained' if fresh else 'public-only'} one {_written(rows['initial'])}"
     )

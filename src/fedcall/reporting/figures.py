@@ -1,7 +1,6 @@
-"""Inline SVG: plots by matplotlib and the budget gauge. One message each, readable without colour."""
+"""Inline SVG: plots by matplotlib. One message each, readable without colour."""
 
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from fedcall.reporting.pages import power_of_ten
 
 # Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
@@ -45,21 +46,28 @@ class Estimate:
 
 @matplotlib.rc_context(STYLE)
 def spending(
-    rounds: Sequence[int], pld: Sequence[float], rdp: Sequence[float], cap: float | None, planned: int, unit: str
+    rounds: Sequence[int],
+    pld: Sequence[float],
+    rdp: Sequence[float],
+    planned: Sequence[tuple[int, float]],
+    cap: float | None,
+    unit: str,
 ) -> str:
-    """Draw cumulative epsilon against rounds by both accountants, with the cap."""
+    """Draw cumulative epsilon against rounds by both accountants, over the plan, with the cap."""
     figure, axes = _canvas(6.2, 3.1)
+    last = max([1, *rounds, *(number for number, _ in planned)])
+    axes.plot(*zip(*planned, strict=True), color=INK, alpha=0.45, linewidth=4, label="planned (PLD)")
     axes.plot(rounds, pld, color=BLUE, marker="o", markersize=4, label="PLD (the number that counts)")
     axes.plot(rounds, rdp, color=VERMILION, marker="s", markersize=4, linestyle="--", label="RDP (cross-check)")
     if cap is not None:
         axes.axhline(cap, color=INK, linewidth=1, linestyle=":")
-        axes.text(max(planned, 1) + 0.5, 1.02 * cap, f"agreed cap {cap:g}", fontsize=9, ha="right")
-    axes.set_xlim(0.5, max(planned, 1) + 0.5)
-    axes.set_ylim(0, 1.15 * max([cap or 0, *rdp, *pld, 0.1]))
+        axes.text(last + 0.5, 1.02 * cap, f"agreed cap {cap:g}", fontsize=9, ha="right")
+    axes.set_xlim(0.5, last + 0.5)
+    axes.set_ylim(0, 1.15 * max([cap or 0, *rdp, *pld, *(epsilon for _, epsilon in planned), 0.1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("Round of this study")
     axes.set_ylabel(f"Cumulative ε per {unit} (nats)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return _svg(figure, "spending")
 
 
@@ -237,29 +245,9 @@ def bounds(rows: Sequence[tuple[str, float, float]], sound: int, delta: float) -
     if sound < len(rows):
         axes.axhline(sound - 0.5, color=INK, linewidth=0.6, linestyle=":")
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"ε (nats) at δ = {delta:g}")
+    axes.set_xlabel(f"ε (nats) at δ = {power_of_ten(delta)}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return _svg(figure, "bounds")
-
-
-def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -> str:
-    """Draw the share of the agreed budget that is spent, as a half circle."""
-    share = 1.0 if spent is None or not cap else min(1.0, spent / cap)
-    angle = math.pi * (1 - share)
-    end_x, end_y = 110 + 90 * math.cos(angle), 105 - 90 * math.sin(angle)
-    ticks = "".join(
-        f'<line x1="{110 + 74 * math.cos(a):.2f}" y1="{105 - 74 * math.sin(a):.2f}" x2="{110 + 68 * math.cos(a):.2f}"'
-        f' y2="{105 - 68 * math.sin(a):.2f}" stroke="currentColor" stroke-width="1"/>'
-        for a in (math.pi * step / 4 for step in range(5))
-    )
-    arc = f'<path d="M20 105 A90 90 0 0 1 {end_x:.2f} {end_y:.2f}" class="spent"/>' if share > 0 else ""
-    limit = f"of {cap:g} allowed" if cap is not None else "no cap agreed"
-    ends = f'<text x="20" y="126">0</text><text x="200" y="126">{cap:g}</text>' if cap is not None else ""
-    return (
-        f'<svg class="gauge" viewBox="0 0 220 132" role="img" aria-label="{title}">'
-        f'<path d="M20 105 A90 90 0 0 1 200 105" class="whole"/>{arc}{ticks}'
-        f'<text x="110" y="88" class="big">{spent_text}</text><text x="110" y="106">{limit}</text>{ends}</svg>'
-    )
 
 
 def _places(epsilons: set[float | None]) -> dict[float | None, float]:

@@ -7,8 +7,27 @@ from pathlib import Path
 from fedcall.federation.study import Study
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import Ledger
+from fedcall.privacy.ledger_chain import Row
 
 History = Sequence[tuple[Event, int]]
+
+
+@dataclass(frozen=True)
+class StudyCharges:
+    """The rounds of one study in a ledger.
+
+    Attributes
+    ----------
+    events : the event of every charged round
+    released, withheld : numbers of rounds
+    last : time of the study's last row
+    """
+
+    study: str
+    events: tuple[Event, ...]
+    released: int
+    withheld: int
+    last: str
 
 
 @dataclass(frozen=True)
@@ -20,15 +39,14 @@ class LedgerFacts:
     charged : rounds of this study that are charged, ascending
     histories : per group of patients with equal charges, its events over all studies with their numbers of rounds;
         only groups that a further round of this study would charge, or all if none is charged yet
-    studies, charges : numbers of studies and of charged rounds over all studies
+    studies : what is charged, study by study, in the order of their first rows
     head : hash of the last row
     problem : why the chain of rows does not verify, or None
     """
 
     charged: tuple[int, ...]
     histories: tuple[History, ...]
-    studies: int
-    charges: int
+    studies: tuple[StudyCharges, ...]
     head: str
     problem: str | None = None
 
@@ -43,13 +61,24 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
     """
     with Ledger.open_to_read(path, secret) as ledger:
         fault = ledger.verify()
-        charges = [row for row in ledger.rows() if row.kind == "reserve"]
-        mine = {row.round for row in charges if (row.study, row.site) == (study.digest, site)}
+        rows = list(ledger.rows())
+        mine = {row.round for row in rows if (row.kind, row.study, row.site) == ("reserve", study.digest, site)}
         return LedgerFacts(
             charged=tuple(sorted(mine)),
             histories=tuple(ledger.histories(study.digest)),
-            studies=len({row.study for row in charges}),
-            charges=len(charges),
+            studies=tuple(_charges(digest, rows) for digest in dict.fromkeys(row.study for row in rows)),
             head=ledger.head,
             problem=fault.sentence if fault else None,
         )
+
+
+def _charges(study: str, rows: Sequence[Row]) -> StudyCharges:
+    own = [row for row in rows if row.study == study]
+    kinds = [row.kind for row in own]
+    return StudyCharges(
+        study=study,
+        events=tuple(Event.from_json(row.event) for row in own if row.kind == "reserve"),
+        released=kinds.count("release"),
+        withheld=kinds.count("withhold"),
+        last=own[-1].time,
+    )

@@ -19,6 +19,8 @@ from fedcall.files import write_text
 
 Style = Literal[
     "text",
+    "short",
+    "time",
     "epsilon",
     "optional",
     "cap",
@@ -93,21 +95,25 @@ def value_at(content: Any, path: str) -> Any:
 
 
 def display(value: Any, style: Style) -> str:
-    """Return a value as people read it; an epsilon is rounded up, so that a page never understates a loss."""
+    """Return a value as people read it; epsilons, odds and beliefs are rounded up, so as not to understate a loss."""
     if value is None:
         return {"epsilon": "unlimited", "cap": "none agreed"}.get(style, "–")
     if style in ("epsilon", "optional"):
         return round_up(value)
+    if style == "short":
+        return f"{value[:12]}…"
+    if style == "time":
+        return value[:16].replace("T", " ")  # ISO 8601, always UTC
     if style == "lower":
         return round_down(value)
     if style == "delta":
         return power_of_ten(value)
     if style == "odds":
-        return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+        return f"{_up(value, 1 if value < 100 else 0):,}"
     if style == "percent":
         return f"{100 * value:.3g} %"
     if style == "belief":
-        return f"{_down_to_99(100 * value)} %"
+        return f"{_up_but_not_to_100(100 * value)} %"
     if style == "figure":
         return f"{value:.3f}"
     if style == "signed":
@@ -142,10 +148,14 @@ def power_of_ten(value: float) -> str:
     return power if short == "1" else f"{short} × {power}"
 
 
-def _down_to_99(percent: float) -> str:
-    """Return a percentage with as many decimals as it takes to keep it apart from 100."""
+def _up(value: float, decimals: int) -> Decimal:
+    return Decimal(repr(float(value))).quantize(Decimal(10) ** -decimals, ROUND_CEILING)
+
+
+def _up_but_not_to_100(percent: float) -> str:
+    """Return a percentage rounded up, with as many decimals as it takes to keep it apart from 100."""
     for decimals in range(1, 12):
-        text = f"{percent:.{decimals}f}"
-        if float(text) < 100 or percent == 100:
+        rounded = _up(percent, decimals)
+        if rounded < 100 or percent == 100:
             break
-    return text
+    return format(rounded, "f")

@@ -46,6 +46,14 @@ class Spent(Document):
     membership: Membership | None
 
 
+class PlannedSpend(Document):
+    """What the study's terms cost one unit when this round and all before it are charged."""
+
+    round: int
+    epsilon_pld: Epsilon
+    epsilon_rdp: Epsilon
+
+
 class CurvePoint(Document):
     """The guarantee so far at another delta: the same releases, not further spending."""
 
@@ -82,11 +90,25 @@ class RoundSpend(Document):
     charged: bool = Field(description="Whether the ledger holds a charge for it.")
     epsilon_pld: Epsilon = Field(description="Cumulative over this study's charges up to this round.")
     epsilon_rdp: Epsilon
+    planned_epsilon_pld: Epsilon = Field(None, description="If this round and every earlier one were charged.")
     claimed_epsilon: Epsilon
     aggregator_epsilon: Epsilon
     status: Status
     reason: str
     sentence: str
+
+
+class StudySpend(Document):
+    """The charges of one study in a site's ledger."""
+
+    study: Digest
+    is_this: bool = Field(description="Whether it is the study of the report.")
+    charged: int = Field(description="Rounds charged; a rerun with the same inputs is the same release.")
+    unreleased: int = Field(description="Of those, charged but without a stored release: interrupted, and paid for.")
+    withheld: int
+    epsilon_pld: Epsilon = Field(description="Of a unit in all its charged rounds; null if nothing is bounded.")
+    epsilon_rdp: Epsilon
+    last: str = Field(description="When the last row of the study was written, UTC.")
 
 
 class LedgerSpend(Document):
@@ -102,6 +124,7 @@ class LedgerSpend(Document):
     delta: float
     unit: Unit
     head: str = Field(description="Hash of the ledger's last row, to compare with `fedcall ledger verify`.")
+    by_study: tuple[StudySpend, ...] = Field((), description="In the order of their first rows.")
 
 
 class Statement(Document):
@@ -186,6 +209,7 @@ class PrivacyReport(Document):
     spent: Spent
     light: TrafficLight
     rounds: tuple[RoundSpend, ...]
+    planned: tuple[PlannedSpend, ...] = Field((), description="The plan, at a dozen rounds at most.")
     curve: tuple[CurvePoint, ...]
     terms: PrivacyTerms
     learning_rate: float

@@ -8,11 +8,19 @@ from fedcall.reporting import figures
 from fedcall.reporting.audit import audit_conditions, audit_statement
 from fedcall.reporting.checklist import checklist, not_covered, software, trust
 from fedcall.reporting.clipping import adaptive_clipping
+from fedcall.reporting.gauge import gauge
 from fedcall.reporting.ledger_facts import LedgerFacts
 from fedcall.reporting.pages import round_up
 from fedcall.reporting.privacy_documents import Audit, Condition, PrivacyReport, RoundSpend, Statement, StudyFacts
 from fedcall.reporting.rounds import RoundRecord
-from fedcall.reporting.spending import guarantee_curve, ledger_sentence, round_spends, spend_over_ledger, spent_in_study
+from fedcall.reporting.spending import (
+    guarantee_curve,
+    ledger_sentence,
+    planned_spends,
+    round_spends,
+    spend_over_ledger,
+    spent_in_study,
+)
 from fedcall.reporting.traffic_light import spending_conditions, traffic_light
 
 AGREEMENT = 1e-6  # between an epsilon that was claimed and the same one recomputed
@@ -68,6 +76,7 @@ def privacy_report(
             },
         ),
         rounds=rounds,
+        planned=planned_spends(study),
         curve=guarantee_curve(study, len(ledger.charged)),
         terms=terms,
         learning_rate=study.training.learning_rate,
@@ -99,13 +108,13 @@ def privacy_figures(report: PrivacyReport) -> dict[str, str]:
         drawn["clipping"] = figures.clip_norms(norms, [row.round for row in clipping.rounds])
     return {
         **drawn,
-        "gauge": figures.gauge(total, spent.max_epsilon, text, f"Gauge: {text} of {allowed}"),
+        "gauge": gauge(total, spent.max_epsilon, text, f"Gauge: {text} of {allowed}"),
         "spending": figures.spending(
             [row.round for row in charged],
             [row.epsilon_pld or 0.0 for row in charged],
             [row.epsilon_rdp or 0.0 for row in charged],
+            [(point.round, point.epsilon_pld) for point in report.planned if point.epsilon_pld is not None],
             spent.max_epsilon,
-            report.study.rounds_planned,
             spent.unit,
         ),
     }

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study
-from fedcall.reporting import figures
 from fedcall.reporting.audit import audit_conditions, audit_statement
 from fedcall.reporting.checklist import checklist, not_covered, software, trust
+from fedcall.reporting.gauge import gauge
 from fedcall.reporting.membership import membership
 from fedcall.reporting.pages import round_up
 from fedcall.reporting.privacy_documents import (
@@ -139,7 +139,7 @@ def study_privacy_figures(report: StudyPrivacyReport) -> dict[str, str]:
     largest = report.largest_epsilon_pld
     text = f"ε {round_up(largest)}" if largest is not None else "ε unlimited"
     allowed = f"{report.max_epsilon:g} allowed" if report.max_epsilon is not None else "no agreed cap"
-    return {"gauge": figures.gauge(largest, report.max_epsilon, text, f"Gauge: {text} of {allowed}")}
+    return {"gauge": gauge(largest, report.max_epsilon, text, f"Gauge: {text} of {allowed}")}
 
 
 def _check(study: Study, reports: Sequence[PrivacyReport]) -> None:

@@ -8,13 +8,21 @@ from fedcall.privacy.accounting import Epsilon as Bounds
 from fedcall.privacy.accounting import compose, study_epsilon
 from fedcall.privacy.events import round_event
 from fedcall.privacy.solving import most_rounds
-from fedcall.reporting.ledger_facts import History, LedgerFacts
+from fedcall.reporting.ledger_facts import History, LedgerFacts, StudyCharges
 from fedcall.reporting.membership import membership
 from fedcall.reporting.pages import power_of_ten, round_up
-from fedcall.reporting.privacy_documents import CurvePoint, LedgerSpend, RoundSpend, Spent
+from fedcall.reporting.privacy_documents import (
+    CurvePoint,
+    LedgerSpend,
+    PlannedSpend,
+    RoundSpend,
+    Spent,
+    StudySpend,
+)
 from fedcall.reporting.rounds import RoundRecord
 
 CURVE_DELTAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+PLANNED_POINTS = 12
 MOST_ROUNDS = 10_000  # more further rounds than this are not searched for
 
 
@@ -68,6 +76,7 @@ def round_spends(study: Study, records: Sequence[RoundRecord], charged: Sequence
                 charged=number in charged,
                 epsilon_pld=finite(spent.pld),
                 epsilon_rdp=finite(spent.rdp),
+                planned_epsilon_pld=finite(study_epsilon(terms, number).pld),
                 claimed_epsilon=record.claim.epsilon if record else None,
                 aggregator_epsilon=receipt.epsilon if receipt else None,
                 status=status,
@@ -87,6 +96,17 @@ def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
     return record.receipt.status, record.receipt.reason, record.receipt.sentence
 
 
+def planned_spends(study: Study) -> tuple[PlannedSpend, ...]:
+    """Return the spend that was planned, at the first and the last round and evenly between them."""
+    steps = min(study.rounds, PLANNED_POINTS) - 1
+    rounds = [1 + round(step * (study.rounds - 1) / steps) for step in range(steps + 1)] if steps else [1]
+    spends = ((number, study_epsilon(study.privacy, number)) for number in rounds)
+    return tuple(
+        PlannedSpend(round=number, epsilon_pld=finite(spent.pld), epsilon_rdp=finite(spent.rdp))
+        for number, spent in spends
+    )
+
+
 def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
     """Return the guarantee of the study's releases at other deltas."""
     points = []
@@ -102,13 +122,29 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
     bounds = [compose(history, terms.delta, terms.unit) for history in ledger.histories] or [Bounds(0.0, 0.0)]
     worst = max(bounds, key=lambda bound: bound.pld)
     return LedgerSpend(
-        studies=ledger.studies,
-        charges=ledger.charges,
+        studies=sum(1 for one in ledger.studies if one.events),
+        charges=sum(len(one.events) for one in ledger.studies),
         epsilon_pld=finite(worst.pld),
         epsilon_rdp=finite(max(bound.rdp for bound in bounds)),
         delta=terms.delta,
         unit=terms.unit,
         head=ledger.head,
+        by_study=tuple(_study_spend(study, one) for one in ledger.studies),
+    )
+
+
+def _study_spend(study: Study, charges: StudyCharges) -> StudySpend:
+    terms = study.privacy
+    bound = compose([(event, 1) for event in charges.events], terms.delta, terms.unit)
+    return StudySpend(
+        study=charges.study,
+        is_this=charges.study == study.digest,
+        charged=len(charges.events),
+        unreleased=len(charges.events) - charges.released,
+        withheld=charges.withheld,
+        epsilon_pld=finite(bound.pld),
+        epsilon_rdp=finite(bound.rdp),
+        last=charges.last,
     )
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from fedcall.reporting.privacy_documents import Colour, Condition, TrafficLight
 
 RULE = (
-    "Red: a condition marked 'red' fails. Amber: none of those fails, but one marked 'amber' does. Green: all hold."
-    " Green is a circle, amber a triangle, red an octagon."
+    "Red: one of the conditions below that end in 'red' fails. Amber: none of those, but one that ends in 'amber'."
+    " Green: all hold. Nothing else decides. Green is a circle, amber a triangle, red an octagon."
 )
 # Ponomareva et al. 2023, section 5.2.1: tier 2, "reasonable", ends at epsilon 10.
 WEAK_EPSILON = 10.0

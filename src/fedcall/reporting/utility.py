@@ -12,7 +12,7 @@ from fedcall.experiments.utility_documents import PersonScore, UtilityPoint
 from fedcall.reporting import figures
 from fedcall.reporting.checklist import software
 from fedcall.reporting.evaluation_documents import Difference, Measure
-from fedcall.reporting.pages import display, round_up
+from fedcall.reporting.pages import round_up
 from fedcall.reporting.pooled_scores import Pooled, pooled_f1, pooled_rare_recall
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.utility_documents import Line, LinePoint, ModelFigures, UtilityReport
@@ -176,7 +176,8 @@ def _sentence(lines: Sequence[Line], start: ModelFigures, chosen: str | None) ->
         f" patients; rare SNPs are found in {_told(point.rare)} of cases instead of {_told(start.rare)}."
     )
     if point.epsilon is not None and point.price.value is not None:
-        text += f" Against the same training without noise, SNP F1 is {display(point.price.value, 'signed')}."
+        higher = "higher" if point.price.value <= 0 else "lower"
+        text += f" The same training without noise has an SNP F1 {abs(point.price.value):.3f} {higher}."
     return text
 
 
