@@ -52,7 +52,7 @@ def progress(label: str, total: float | None = None, unit: str = "") -> Iterator
     unit : str
         Plural, for example "steps" or "Mb".
     """
-    if multiprocessing.parent_process() is not None:
+    if _silenced or multiprocessing.parent_process() is not None:
         yield _Silence()
     elif _bars is not None or (sys.stderr.isatty() and os.environ.get("TERM") != "dumb"):
         with _bar(label, total, unit) as bar:
@@ -61,6 +61,17 @@ def progress(label: str, total: float | None = None, unit: str = "") -> Iterator
         lines = Lines(label, total, unit)
         yield lines
         lines.finish()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Show nothing of the progress inside the block: drawing would be measured."""
+    global _silenced
+    before, _silenced = _silenced, True
+    try:
+        yield
+    finally:
+        _silenced = before
 
 
 def tracked(items: Iterable[Item], label: str, unit: str, total: int | None = None) -> Iterator[Item]:
@@ -152,6 +163,7 @@ class _Bar:
         self._bars.update(self.task, total=total)
 
 
+_silenced = False
 _bars: "Bars | None" = None  # of the outermost loop; a loop inside another adds a bar below
 
 

@@ -21,6 +21,14 @@ def leaves(command: click.Command, path: tuple[str, ...] = ("fedcall",)) -> Iter
         yield from leaves(child, (*path, name))
 
 
+def groups(command: click.Command, path: tuple[str, ...] = ("fedcall",)) -> Iterator[tuple[str, click.Command]]:
+    children = getattr(command, "commands", None)
+    if children is not None:
+        yield " ".join(path), command
+        for name, child in children.items():
+            yield from groups(child, (*path, name))
+
+
 COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
@@ -28,6 +36,25 @@ COMMANDS = dict(leaves(typer.main.get_command(app)))
 def test_help__has_an_example_that_is_this_command(name: str) -> None:
     text = " ".join((COMMANDS[name].help or "").split())
     assert f"Example: {name} " in f"{text} "
+
+
+GROUPS = dict(groups(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_help__of_a_group_ends_with_an_example_of_one_of_its_commands(name: str) -> None:
+    example = (GROUPS[name].epilog or "").partition("Example: ")[2]
+    assert any(example.startswith(f"{command} ") for command in COMMANDS if command.startswith(f"{name} "))
+
+
+def test_help__lists_every_command_under_a_heading_in_80_columns() -> None:
+    from typer.testing import CliRunner
+
+    text = CliRunner(env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"}).invoke(app, ["--help"]).output
+    listed = re.findall(r"^│ ([a-z][a-z-]*)", text, re.MULTILINE)
+    assert {name.split()[1] for name in (*COMMANDS, *GROUPS) if " " in name} == set(listed)
+    assert "─ Commands ─" not in text  # where those without a heading would stand
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from fedcall.progress import LINE_EVERY, Lines, duration, figures, progress, tracked
+from fedcall.progress import LINE_EVERY, Lines, duration, figures, progress, silence, tracked
 
 _LOOP = """
 import sys, time
@@ -141,6 +141,12 @@ def _kind(_: int) -> str:
     with progress("inside a worker") as done:
         done.advance()
         return type(done).__name__
+
+
+def test_silence__measurements_draw_nothing() -> None:
+    with silence():
+        assert _kind(1) == "_Silence"
+    assert _kind(1) == "Lines"
 
 
 def test_progress__workers_are_silent() -> None:

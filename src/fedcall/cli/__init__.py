@@ -15,6 +15,9 @@ from fedcall.errors import FedcallError
 app = typer.Typer(
     name="fedcall",
     help="Train a variant caller across hospitals without moving a read out of any of them.",
+    epilog="Each command explains itself with an example: fedcall pileup --help. Exit status: 0 done, 2 a mistake of"
+    " the user's (one line says what, where and what to do), 3 refused by a privacy rule, 1 a bug of ours."
+    " Example: fedcall check config/config.yaml",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -13,8 +13,10 @@ def register(app: typer.Typer) -> None:
 
 
 @benchmark.callback()
-def _group() -> None:
-    pass
+def _group(context: typer.Context) -> None:
+    from fedcall.progress import silence
+
+    context.with_resource(silence())
 
 
 @benchmark.command()
