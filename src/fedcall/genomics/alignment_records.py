@@ -19,12 +19,15 @@ from fedcall.genomics import record_fields as fields
 from fedcall.genomics import record_kernels as kernels
 from fedcall.genomics.bam_index import bai_of, first_offset
 from fedcall.genomics.bgzf import DamagedBlockError, inflate
+from fedcall.genomics.workspace import Workspace
 
 DROPPED_FLAGS = 0x904 | 0x400 | 0x200
 """Unmapped, secondary, supplementary; duplicate; failed quality control."""
 MIN_MAPPING_QUALITY = 5
 _LONGEST_PAIRED_SPAN = 100_000
-_BATCH_BYTES = 1 << 22
+_SHORTEST_RECORD = 36
+_BATCH_BYTES = 1 << 18
+"""Inflated at once: little enough to be in the processor's cache when its records are looked at."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,14 @@ class Records:
 
 
 def fetch_records(
-    alignments: Path, reference: Path, contig: str, contig_index: int, start: int, end: int, keep: float = 1.0
+    alignments: Path,
+    reference: Path,
+    contig: str,
+    contig_index: int,
+    start: int,
+    end: int,
+    keep: float = 1.0,
+    workspace: Workspace | None = None,
 ) -> Records:
     """Return the reads that overlap [start, end) of a contig, with mates paired.
 
@@ -86,6 +96,7 @@ def fetch_records(
     ----------
     contig_index : place of the contig in the alignments' header
     keep : share of the fragments to return, drawn by name: all reads of a fragment, in every region, or none
+    workspace : where the reads may lie; its next use ends the life of the records returned
 
     Raises
     ------
@@ -93,6 +104,8 @@ def fetch_records(
         If a record is damaged; names the file and the region.
     """
     where = f"{alignments}: {contig}:{start + 1}-{end}"
+    span = (contig_index, start, end)
+    workspace = workspace or Workspace()
     with open(alignments, "rb") as handle:
         is_bgzf = handle.read(2) == b"\x1f\x8b"
         index = bai_of(alignments) if is_bgzf and keep == 1 else None
@@ -102,61 +115,56 @@ def fetch_records(
             except ValueError:
                 raise FedcallError(f"{index}: damaged; make it again with: samtools index {alignments}") from None
             if offset is None:
-                return _records(bytearray(), 0, 0, contig_index, start, where)
+                return _paired(workspace, 0, workspace.table.take(0)[:0], 0)
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-                buffer, offset, count = _read_until(view, offset, contig_index, end, where)
-            return _records(buffer, offset, count, contig_index, start, where)
+                return _read(view, offset, span, workspace, where)
     with _view(alignments, reference, contig, start, end, keep, where) as content, memoryview(content) as view:
-        buffer, offset, count = _read_until(view, 0, contig_index, end, where)
-    return _records(buffer, offset, count, contig_index, start, where)
+        return _read(view, 0, span, workspace, where)
 
 
-def _read_until(content: memoryview, place: int, contig: int, end: int, where: str) -> tuple[bytearray, int, int]:
-    """Inflate from a virtual offset (0: the header) to the first record behind `end`.
-
-    Returns (bytes, offset of the first record in them, number of records).
-    """
-    buffer = bytearray()
+def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace: Workspace, where: str) -> Records:
+    """Inflate from a virtual offset (0: the header) to the first record behind the span (contig, start, end)."""
+    contig, start, end = span
     in_header = place == 0
-    first = behind = count = 0
+    size = behind = rows = indels = 0
     blocks = inflate(content, place)
+    table = workspace.table.take(0)
     finished = False
     while not finished:
-        size = len(buffer)
+        before = size
         try:
-            while len(buffer) - size < _BATCH_BYTES and (block := next(blocks, None)) is not None:
-                buffer += block
+            while size - before < _BATCH_BYTES and (block := next(blocks, None)) is not None:
+                workspace.inflated.take(size + len(block), size).data[size : size + len(block)] = block
+                size += len(block)
         except DamagedBlockError as error:
             raise FedcallError(f"{where}: {error}; the file or its index is damaged, make them again") from None
-        finished = len(buffer) == size
-        view = np.frombuffer(buffer, np.uint8)
+        finished = size == before
+        buffer = workspace.inflated.take(size, size)[:size]
         if in_header:
-            first = behind = kernels.skip_header(view)
-            if first < 0:
+            behind = kernels.skip_header(buffer)
+            if behind < 0:
                 if finished:
                     raise FedcallError(f"{where}: damaged BAM header; make the file again")
                 continue
             in_header = False
-        found, behind, stopped, fault = kernels.walk_records(view, behind, contig, end)
+        first = behind
+        table = workspace.table.take(rows + (size - behind) // _SHORTEST_RECORD + 1, rows)
+        rows, more, behind, stopped, fault = kernels.index_records(
+            buffer, behind, contig, start, end, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table, rows
+        )
         _refuse(fault, where)
-        on_contig = int.from_bytes(buffer[first + 4 : first + 8], "little") == contig
-        if place and stopped and count + found == 0 and not on_contig:
+        indels += more
+        if place and stopped and behind == first == 0 and int.from_bytes(buffer[4:8], "little") != contig:
             raise FedcallError(f"{where}: the index leads to another contig; make it again with: samtools index")
-        count += found
         finished |= stopped
-        if finished and not stopped and behind < len(buffer):
+        if finished and not stopped and behind < size:
             _refuse(kernels.TRUNCATED, where)
-        # The buffer cannot grow while it is looked at.
-        del view
-    return buffer, first, count
+    return _paired(workspace, size, table[:rows], indels)
 
 
-def _records(buffer: bytearray, offset: int, count: int, contig: int, start: int, where: str) -> Records:
-    view = np.frombuffer(buffer, np.uint8)
-    table = np.empty((count, fields.RECORD_COLUMNS), np.int64)
-    kept, indels, error = kernels.index_records(view, offset, contig, start, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table)
-    _refuse(error, where)
-    return Records(view, table[:kept], _pair(view, table[:kept]), indels, np.zeros(kept, bool))
+def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int) -> Records:
+    buffer = workspace.inflated.take(size, size)[:size]
+    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool))
 
 
 def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -81,10 +81,14 @@ def right_shift(allele: Allele, sequence: str, start: int) -> int:
     at = allele.position - start + 1
     unit = allele.alt[1:] or allele.ref[1:]
     behind = at + len(allele.ref) - 1
-    shift = 0
-    while shift < MAX_SHIFT and behind + shift < len(sequence) and sequence[behind + shift] == unit[shift % len(unit)]:
-        shift += 1
-    return shift
+    expected = (unit * (MAX_SHIFT // len(unit) + 1))[:MAX_SHIFT]
+    found = sequence[behind : behind + MAX_SHIFT]
+    if found == expected:
+        return MAX_SHIFT
+    for shift, (base, wanted) in enumerate(zip(found, expected, strict=False)):
+        if base != wanted:
+            return shift
+    return len(found)
 
 
 def smallest_period(unit: str) -> int:

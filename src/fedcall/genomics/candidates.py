@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,6 +51,23 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.alleles)
 
+    @cached_property
+    def bases(self) -> np.ndarray:
+        """Reference and alternative base of each SNP, 0..3 = ACGT; -1 for indels (int8, shape (n, 2))."""
+        rows = np.flatnonzero(~self.is_indel)
+        bases = np.full((len(self), 2), -1, np.int8)
+        bases[rows] = base_codes("".join(base for row in rows for base in self.alleles[row][1:])).reshape(-1, 2)
+        return bases
+
+    @cached_property
+    def gained(self) -> np.ndarray:
+        """Bases inserted; negative where bases are deleted, 0 for SNPs (int64, shape (n,))."""
+        gained = np.zeros(len(self), np.int64)
+        for row in np.flatnonzero(self.is_indel):
+            _, ref, alt = self.alleles[row]
+            gained[row] = len(alt) - len(ref)
+        return gained
+
     def take(self, rows: np.ndarray) -> "Candidates":
         """Return some of the candidates; `rows` increases."""
         place = np.full(len(self), -1, np.int64)
@@ -95,22 +113,22 @@ def find_candidates(
     ordered += _snps(counts, reference, start, window)
     ordered.sort()
     is_indel = np.array([allele in reads for allele in ordered], bool)
+    rows = np.flatnonzero(is_indel)
+    indels = [ordered[row] for row in rows]
     shift = np.zeros(len(ordered), np.int64)
     period = np.zeros(len(ordered), np.int64)
-    support = [np.empty((0, 3), np.int64)]
-    for row in np.flatnonzero(is_indel):
-        allele = ordered[row]
-        shift[row] = right_shift(allele, sequence, start)
-        period[row] = smallest_period(allele.alt[1:] or allele.ref[1:])
-        shown = reads[allele]
-        support.append(np.stack([np.full(len(shown), row), shown, records.settled[shown]], 1))
+    shift[rows] = [right_shift(allele, sequence, start) for allele in indels]
+    period[rows] = [smallest_period(allele.alt[1:] or allele.ref[1:]) for allele in indels]
+    shown = [reads[allele] for allele in indels]
+    record = np.concatenate([*shown, np.empty(0, np.int64)])
+    support = np.stack([np.repeat(rows, [len(carriers) for carriers in shown]), record, records.settled[record]], 1)
     return Candidates(
         ordered,
         np.array([allele.position for allele in ordered], np.int64),
         is_indel,
         shift,
         period,
-        np.concatenate(support),
+        support,
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedcall.genomics.compiled import inlined, kernel
+from fedcall.genomics.compiled import kernel
 from fedcall.genomics.record_fields import (
     BASE,
     CIGAR,
@@ -17,6 +17,7 @@ from fedcall.genomics.record_fields import (
     base_at,
     quality_at,
     u32,
+    u64,
 )
 
 _INSERTION_AFTER, _DELETION_AFTER = 1, 2
@@ -24,6 +25,9 @@ _STRAND = 9
 """Channels per strand: A, C, G, T, I, I1, D, D1, *."""
 # 0..3 = ACGT to BAM's four-bit codes; anything else to "=", which no base counted here has.
 _PACKED = np.array([1, 2, 4, 8, 0], np.uint8)
+_LEAP = 16
+_TOP_BITS = np.uint64(0x8080_8080_8080_8080)
+_LEAST_QUALITIES = np.uint64(MIN_BASE_QUALITY * 0x0101_0101_0101_0101)
 
 
 @kernel
@@ -79,7 +83,7 @@ def count_channels(buffer, table, mates, reference, start, counts, events):
                     if low < high:
                         cover[strand, low] += 1
                         cover[strand, high] -= 1
-                        _correct(buffer, sequence, qualities, q - r, low, high, pairs, reference, counts[:, channel:])
+                        _correct(buffer, sequence, qualities, q - r, low, high, pairs, reference, channel, counts)
                 for at in range(max(first, mate_start), min(last, mate_end)):
                     base = base_at(buffer, table, row, q + at - r)
                     quality = quality_at(buffer, table, row, q + at - r)
@@ -133,54 +137,62 @@ def count_channels(buffer, table, mates, reference, start, counts, events):
 
 @kernel
 def _pairs(reference):
-    """Pack each base of the reference with the one behind it, as BAM packs a read's."""
-    pairs = np.zeros(len(reference), np.uint8)
+    """Pack each base of the reference with the one behind it, as BAM packs a read's: pairs from even, then odd places.
+
+    The pair at position p stands at p >> 1, for odd p half of the array's length further on.
+    """
+    half = len(reference) // 2 + 8
+    pairs = np.zeros(2 * half, np.uint8)
     for at in range(len(reference)):
-        pairs[at] = _PACKED[reference[at]] << 4
+        pair = _PACKED[reference[at]] << 4
         if at + 1 < len(reference):
-            pairs[at] |= _PACKED[reference[at + 1]]
+            pair |= _PACKED[reference[at + 1]]
+        pairs[(at & 1) * half + (at >> 1)] = pair
     return pairs
 
 
 @kernel
-def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, counts):
+def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, channel, counts):
     """Move what is not a good reference base in [low, high) to where it counts; read offset = row + `shift`."""
-    if (low + shift) & 1:
-        _correct_one(buffer, sequence, qualities, shift, low, reference, counts)
-        low += 1
-    # Slices, because indices known not to be negative make the loop twice as fast.
-    here = low + shift
-    size = (high - low) // 2
-    own = buffer[sequence + (here >> 1) : sequence + (here >> 1) + size]
-    expected = pairs[low:high]
-    quality = buffer[qualities + here : qualities + here + 2 * size]
-    for k in range(size):
-        if (own[k] != expected[2 * k]) | (quality[2 * k] < MIN_BASE_QUALITY) | (quality[2 * k + 1] < MIN_BASE_QUALITY):
-            _correct_one(buffer, sequence, qualities, shift, low + 2 * k, reference, counts)
-            _correct_one(buffer, sequence, qualities, shift, low + 2 * k + 1, reference, counts)
-    if low + 2 * size < high:
-        _correct_one(buffer, sequence, qualities, shift, high - 1, reference, counts)
-
-
-@inlined
-def _correct_one(buffer, sequence, qualities, shift, at, reference, counts):
-    here = at + shift
-    byte = np.int64(buffer[sequence + (here >> 1)])
-    base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
-    if reference[at] < 4:
-        counts[at, reference[at]] -= 1
-    if base < 4 and buffer[qualities + here] >= MIN_BASE_QUALITY:
-        counts[at, base] += 1
+    at, half = low, pairs.size // 2
+    while at < high:
+        here = at + shift
+        last = min(at + _LEAP, high)
+        if here & 1:
+            last = at + 1
+        elif at + _LEAP <= high:
+            # Unsigned, because every signed index would be tested for being negative.
+            own = np.uint64(sequence + (here >> 1))
+            expected = np.uint64((at & 1) * half + (at >> 1))
+            quality = np.uint64(qualities + here)
+            if u64(buffer, own) == u64(pairs, expected):
+                good = (u64(buffer, quality) | _TOP_BITS) - _LEAST_QUALITIES
+                good &= (u64(buffer, quality + np.uint64(8)) | _TOP_BITS) - _LEAST_QUALITIES
+                if good & _TOP_BITS == _TOP_BITS:
+                    at = last
+                    continue
+        while at < last:
+            here = at + shift
+            byte = np.int64(buffer[sequence + (here >> 1)])
+            base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
+            usable = base < 4 and buffer[qualities + here] >= MIN_BASE_QUALITY
+            if not usable or base != reference[at]:
+                if reference[at] < 4:
+                    counts[at, channel + reference[at]] -= 1
+                if usable:
+                    counts[at, channel + base] += 1
+            at += 1
 
 
 @kernel
 def _add_cover(cover, reference, counts):
-    for strand in range(2):
-        depth = 0
-        for at in range(len(counts)):
-            depth += cover[strand, at]
-            if reference[at] < 4:
-                counts[at, strand * _STRAND + reference[at]] += depth
+    forward = reverse = 0
+    for at in range(len(counts)):
+        forward += cover[0, at]
+        reverse += cover[1, at]
+        if reference[at] < 4:
+            counts[at, reference[at]] += forward
+            counts[at, _STRAND + reference[at]] += reverse
 
 
 @kernel

@@ -10,7 +10,6 @@ from fedcall.genomics import observation_kernels as kernels
 from fedcall.genomics.alignment_records import Records
 from fedcall.genomics.candidates import Candidates
 from fedcall.genomics.evidence_kernels import judge_bases, one_per_fragment
-from fedcall.genomics.examples import BASES
 from fedcall.genomics.realignment import Fits
 
 REF, ALT, OTHER, NEITHER = range(4)
@@ -83,8 +82,7 @@ def _snp_evidence(
     seen = seen[~fits.hides(seen[:, 1], positions[seen[:, 0]])]
     kept, begins = one_per_fragment(seen, records.mates, len(positions), 3)
     seen = seen[kept]
-    refs = np.array([BASES.index(candidates.alleles[row].ref) for row in rows], np.int64)
-    alts = np.array([BASES.index(candidates.alleles[row].alt) for row in rows], np.int64)
+    refs, alts = candidates.bases[rows].T.astype(np.int64)
     # Every candidate of a position gets that position's observations.
     count = int((begins[place + 1] - begins[place]).sum())
     candidate, shown, row = (np.empty(count, np.int64) for _ in range(3))
@@ -96,7 +94,7 @@ def _indel_evidence(
     records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lefts = candidates.position[rows]
-    lengths = np.array([len(candidates.alleles[row].ref) for row in rows], np.int64)
+    lengths = np.maximum(1 - candidates.gained[rows], 1)
     rights = lefts + candidates.shift[rows] + lengths
     seen = _observe(kernels.observe_spans, records, reference, start, lefts, rights)
     keys = rows[seen[:, 0]] * max(len(records), 1) + seen[:, 1]

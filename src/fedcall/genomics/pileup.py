@@ -50,6 +50,7 @@ from fedcall.genomics.realignment import fit_indels
 from fedcall.genomics.reassembly import REACH, reassemble
 from fedcall.genomics.scalars import count_neighbours, summarise
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
+from fedcall.genomics.workspace import Workspace
 from fedcall.progress import progress
 
 STRETCH_LENGTH = 500_000
@@ -155,7 +156,7 @@ def extract_examples(
         share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
         stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
     stretches = make_stretches(pieces, stretch_length)
-    work = partial(extract_stretch, source)
+    work = partial(extract_stretch, source, Workspace())
     if threads > 1 and len(stretches) > 1:
         with ProcessPoolExecutor(min(threads, len(stretches)), mp_context=get_context("fork")) as pool:
             parts = _collect(pool.map(work, stretches), stretches)
@@ -198,7 +199,7 @@ def make_stretches(pieces: Sequence[tuple[Span, Span]], length: int) -> list[Str
     return stretches
 
 
-def extract_stretch(source: Source, stretch: Stretch) -> Examples:
+def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> Examples:
     """Encode the candidates of one stretch."""
     start = max(0, stretch.start - _MARGIN)
     with open_reference(source.reference) as fasta:
@@ -207,13 +208,15 @@ def extract_stretch(source: Source, stretch: Stretch) -> Examples:
     if not sequence.strip("N"):
         return empty_examples()
     contig_index = source.alignment_contigs.index(stretch.contig)
-    records = fetch_records(source.alignments, source.reference, stretch.contig, contig_index, start, end, source.keep)
+    span = (stretch.contig, contig_index, start, end)
+    records = fetch_records(source.alignments, source.reference, *span, source.keep, workspace)
     if len(records) == 0:
         return empty_examples()
     covered = sequence[: end - start]
     reference = base_codes(covered)
     records = reassemble(records, reference, start)
-    counts = np.zeros((end - start, len(COUNT_CHANNELS)), np.int32)
+    counts = workspace.counts.take(end - start)[: end - start]
+    counts[:] = 0
     events = np.empty((records.indels, 4), np.int64)
     found = count_channels(records.buffer, records.table, records.mates, reference, start, counts, events)
     around = (stretch.start - _AROUND, stretch.end + _AROUND)

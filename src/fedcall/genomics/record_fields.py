@@ -34,6 +34,20 @@ def u32(buffer, at):
 
 
 @inlined
+def u64(buffer, at):
+    """Return the unsigned 64-bit number at an offset, which must be unsigned: then this is one instruction."""
+    value = np.uint64(buffer[at])
+    value |= np.uint64(buffer[at + np.uint64(1)]) << np.uint64(8)
+    value |= np.uint64(buffer[at + np.uint64(2)]) << np.uint64(16)
+    value |= np.uint64(buffer[at + np.uint64(3)]) << np.uint64(24)
+    value |= np.uint64(buffer[at + np.uint64(4)]) << np.uint64(32)
+    value |= np.uint64(buffer[at + np.uint64(5)]) << np.uint64(40)
+    value |= np.uint64(buffer[at + np.uint64(6)]) << np.uint64(48)
+    value |= np.uint64(buffer[at + np.uint64(7)]) << np.uint64(56)
+    return value
+
+
+@inlined
 def i32(buffer, at):
     """Return the signed 32-bit number at an offset."""
     value = u32(buffer, at)

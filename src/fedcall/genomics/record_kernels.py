@@ -26,13 +26,13 @@ from fedcall.genomics.record_fields import (
     u32,
 )
 
-OK, TRUNCATED, BAD_FIELD, BAD_CIGAR, WRONG_CONTIG = range(5)
+OK, TRUNCATED, BAD_FIELD, BAD_CIGAR, NO_POSITION = range(5)
 ERRORS = (
     "no error",
     "a record is cut off",
     "a record's fields exceed its length",
     "a CIGAR does not fit its sequence",
-    "a record lies on another contig",
+    "a record has no position",
 )
 _SHORTEST = 32
 
@@ -60,54 +60,37 @@ def skip_header(buffer):
 
 
 @kernel
-def walk_records(buffer, offset, contig, end):
-    """Step from record to record as far as whole ones go.
-
-    Returns
-    -------
-    (records, offset behind the last of them, whether one begins at or behind `end` or on another contig, error code)
-    """
-    count, size = 0, buffer.size
-    while offset + 36 <= size:
-        length = i32(buffer, offset)
-        if length < _SHORTEST:
-            return count, offset, False, BAD_FIELD
-        if i32(buffer, offset + 4) != contig or i32(buffer, offset + 8) >= end:
-            return count, offset, True, OK
-        if offset + 4 + length > size:
-            break
-        offset += 4 + length
-        count += 1
-    return count, offset, False, OK
-
-
-@kernel
-def index_records(buffer, offset, contig, start, dropped, lowest, table):
-    """Check records, and note where the parts of the usable ones lie.
+def index_records(buffer, offset, contig, start, end, dropped, lowest, table, row):
+    """Check records as far as whole ones go, and note where the parts of the usable ones lie.
 
     Parameters
     ----------
     buffer : uint8
-    offset : where the first record begins; `walk_records` has accepted `len(table)` records from there.
-    contig : index of the contig every record must lie on.
+    offset : where the first record begins
+    contig : index of the contig the records must lie on
     start : records that end before it are not kept
+    end : the first record that begins here or behind, or lies on another contig, is the last that is looked at
     dropped : records with any of these flags are not kept
     lowest : records of lower mapping quality are not kept
-    table : int64, shape (n, RECORD_COLUMNS), written
+    table : int64, shape (n, RECORD_COLUMNS), written from `row` on; must have a row for every 36 bytes
 
     Returns
     -------
-    (rows written, insertions and deletions in all their CIGARs, error code)
+    (rows written in all, insertions and deletions in the CIGARs of the new ones, offset of the first record not looked
+    at, whether that is the last, error code)
     """
-    indels, row = 0, 0
-    for _ in range(len(table)):
-        if offset + 36 > buffer.size:
-            return row, indels, TRUNCATED
+    indels = 0
+    while offset + 36 <= buffer.size:
         length = i32(buffer, offset)
+        if length < _SHORTEST:
+            return row, indels, offset, False, BAD_FIELD
         p = offset + 4
+        position = i32(buffer, p + 4)
+        if i32(buffer, p) != contig or position >= end:
+            return row, indels, offset, True, OK
+        if p + length > buffer.size:
+            break
         offset = p + length
-        if length < _SHORTEST or offset > buffer.size:
-            return row, indels, TRUNCATED
         flag = u16(buffer, p + 14)
         if flag & dropped or buffer[p + 9] < lowest:
             continue
@@ -117,16 +100,15 @@ def index_records(buffer, offset, contig, start, dropped, lowest, table):
         cigar = p + 32 + name_length
         sequence = cigar + 4 * operations
         if bases < 0 or name_length < 1 or sequence + (bases + 1) // 2 + bases > offset or buffer[cigar - 1] != 0:
-            return row, indels, BAD_FIELD
-        position = i32(buffer, p + 4)
-        if i32(buffer, p) != contig or position < 0:
-            return row, indels, WRONG_CONTIG
+            return row, indels, offset, False, BAD_FIELD
+        if position < 0:
+            return row, indels, offset, False, NO_POSITION
         reference_end, query, head, tail, found, aligned = position, 0, 0, 0, 0, False
         for k in range(operations):
             value = u32(buffer, cigar + 4 * k)
             operation, size = value & 15, value >> 4
             if operation > 8:
-                return row, indels, BAD_CIGAR
+                return row, indels, offset, False, BAD_CIGAR
             if operation == 0 or operation == 7 or operation == 8:
                 reference_end += size
                 query += size
@@ -143,7 +125,7 @@ def index_records(buffer, offset, contig, start, dropped, lowest, table):
                 reference_end += size
                 found += operation == 2
         if bases > 0 and query != bases:
-            return row, indels, BAD_CIGAR
+            return row, indels, offset, False, BAD_CIGAR
         if max(reference_end, position + 1) <= start:
             continue
         indels += found
@@ -163,7 +145,7 @@ def index_records(buffer, offset, contig, start, dropped, lowest, table):
         table[row, TAIL] = tail
         table[row, NAME] = p + 32
         row += 1
-    return row, indels, OK
+    return row, indels, offset, False, OK
 
 
 @kernel

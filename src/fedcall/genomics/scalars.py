@@ -77,8 +77,7 @@ def count_neighbours(positions: np.ndarray) -> np.ndarray:
 
 
 def _allele_columns(candidates: Candidates) -> dict[str, np.ndarray]:
-    alleles, is_indel = candidates.alleles, candidates.is_indel
-    length = np.array([len(allele.alt) - len(allele.ref) for allele in alleles], np.int64)
+    is_indel, length = candidates.is_indel, candidates.gained
     tract = np.where(is_indel, candidates.shift + np.maximum(-length, 0), 0)
     columns = {
         "is_indel": is_indel.astype(np.float64),
@@ -87,16 +86,17 @@ def _allele_columns(candidates: Candidates) -> dict[str, np.ndarray]:
         "homopolymer_length": np.where(candidates.period == 1, tract, 0) / 8.0,
         "repeat_length": tract / 16.0,
     }
-    for base in BASES:
-        columns[f"ref_{base}"] = np.array([allele.is_snp and allele.ref == base for allele in alleles], np.float64)
-        columns[f"alt_{base}"] = np.array([allele.is_snp and allele.alt == base for allele in alleles], np.float64)
+    for code, base in enumerate(BASES):
+        columns[f"ref_{base}"], columns[f"alt_{base}"] = (candidates.bases == code).T.astype(np.float64)
     return columns
 
 
 def _substitution(candidates: Candidates) -> np.ndarray:
-    index = {name: place for place, name in enumerate(SUBSTITUTIONS)}
-    kinds = [index[f"{allele.ref}>{allele.alt}"] if allele.is_snp else -1 for allele in candidates.alleles]
-    return np.array(kinds, np.int64)
+    """Return the index of each SNP in `SUBSTITUTIONS`, -1 for indels (int64)."""
+    index = np.full((len(BASES), len(BASES)), -1, np.int64)
+    for place, substitution in enumerate(SUBSTITUTIONS):
+        index[BASES.index(substitution[0]), BASES.index(substitution[-1])] = place
+    return np.where(candidates.is_indel, -1, index[*candidates.bases.T])
 
 
 def _squash(log_ratio: np.ndarray) -> np.ndarray:
