@@ -126,7 +126,7 @@ class FakeGrid:
 
     def __init__(self) -> None:
         self.node = SimpleNamespace(node_id=1, public_key=b"north", last_activated_at="0")
-        self.reply: Message | None = None
+        self.reply: RecordDict | None = None
         self.sent: list[Message] = []
 
     def get_nodes(self):
@@ -137,7 +137,10 @@ class FakeGrid:
         return [f"message-{len(self.sent)}"]
 
     def pull_messages(self, identifiers):
-        return [self.reply] if self.reply is not None else []
+        if self.reply is None or f"message-{len(self.sent)}" not in identifiers:
+            return []
+        metadata = SimpleNamespace(reply_to_message_id=f"message-{len(self.sent)}")
+        return [SimpleNamespace(has_error=lambda: False, content=self.reply, metadata=metadata)]
 
 
 def test_desk__garbled_messages_are_answered_and_crash_nothing(consortium, upload, task):
@@ -162,7 +165,7 @@ def test_desk__garbled_messages_are_answered_and_crash_nothing(consortium, uploa
         if _is_valid(content, signed, update):
             continue
         grid.node = SimpleNamespace(node_id=number, public_key=b"north", last_activated_at=str(number))
-        grid.reply = SimpleNamespace(has_error=lambda: False, content=content)
+        grid.reply = content
         before = len(grid.sent)
         desk.look()
         answer = unpack_answer(grid.sent[-1].content)
@@ -185,19 +188,16 @@ def _is_valid(content: RecordDict, signed: bytes, update: bytes) -> bool:
     return (request.kind, request.claim, request.update) == ("upload", signed, update)
 
 
-def test_desk__a_reply_that_flower_cannot_unpack_ends_only_that_visit(consortium, task):
+def test_desk__a_reply_that_flower_cannot_read_ends_only_that_visit(consortium, task):
     state = StudyState(
         consortium.state, consortium.study, read_signing_key(consortium.keys("coordinator")), consortium.initial
     )
-
-    class Broken(FakeGrid):
-        def pull_messages(self, identifiers):
-            raise ValueError("unknown object type")
-
-    grid = Broken()
+    grid = FakeGrid()
+    grid.reply = RecordDict()
     desk = _Desk(grid, state, {b"north": "north"})
     desk.look()
     assert unpack_answer(grid.sent[-1].content).kind == "refused"
+    grid.reply = None
     asked = len(grid.sent)
     desk.look()
     assert len(grid.sent) == asked, "it is not asked again, and nobody else is held up"

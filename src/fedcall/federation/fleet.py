@@ -44,7 +44,13 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_pull_object_fn_protobuf,
     make_push_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects, push_objects
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    inflate_object_from_contents,
+    pull_objects,
+    push_objects,
+)
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
@@ -58,7 +64,12 @@ log = logging.getLogger("fedcall.exchange")
 # The aggregator takes a node for offline after twice this long; we write twice as often. Short, because a killed
 # client keeps its site out until then.
 _HEARTBEAT_SECONDS = 10.0
-_POLL_SECONDS = 0.1
+# Looks at an aggregator cost it CPU: often at first, seldom while a round takes hours to open.
+_FIRST_LOOK_SECONDS = 0.1
+_LOOK_GROWTH = 1.2
+_LONGEST_LOOK_SECONDS = 3.0
+_OBJECT_PAUSE_SECONDS = 0.05  # Flower: 1 s; a message is often seen a moment before all of it is there
+_OBJECT_SECONDS = 60.0
 # Flower: the key is unknown, or a killed client of the same key is still taken for online (up to 60 s).
 _NODE_NOT_ACTIVATED = 2004
 
@@ -102,11 +113,15 @@ def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, reque
     """
     with _translated_errors(address, ca), _Node(address, ca, node_key) as node:
         waiting = Answer("wait", sentence="the aggregator has not asked yet")
+        pause = _FIRST_LOOK_SECONDS
         while time.monotonic() < deadline:
             message = node.receive()
             if message is None:
-                time.sleep(_POLL_SECONDS)
-            elif message.metadata.message_type == ASK:
+                time.sleep(pause)
+                pause = min(_LOOK_GROWTH * pause, _LONGEST_LOOK_SECONDS)
+                continue
+            pause = _FIRST_LOOK_SECONDS
+            if message.metadata.message_type == ASK:
                 node.reply(message, request)
             elif message.metadata.message_type == ANSWER:
                 answer = unpack_answer(message.content)
@@ -127,6 +142,7 @@ class _Node:
         self._client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors)
         self._public = public_key_to_bytes(public)
         self._node = Node()
+        self._unconfirmed: list[str] = []
         self._stop = threading.Event()
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
@@ -154,11 +170,21 @@ class _Node:
             return None
         stub, tree = message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0]
         run, identifier = stub.metadata.run_id, stub.metadata.message_id
+        self._unconfirmed.append(identifier)
+        if (
+            stub.metadata.message_type == ASK
+        ):  # no content; confirming deletes it, so only once it was sent whole
+            return stub
         contents = pull_objects(
             [branch.object_id for branch in iterate_object_tree(tree)],
             pull_object_fn=make_pull_object_fn_protobuf(self._client.PullObject, self._node, run),
+            initial_backoff=_OBJECT_PAUSE_SECONDS,
+            backoff_cap=1.0,
+            max_time=_OBJECT_SECONDS,
         )
-        make_confirm_message_received_fn_protobuf(self._client.ConfirmMessageReceived, self._node, run)(identifier)
+        confirm = make_confirm_message_received_fn_protobuf(self._client.ConfirmMessageReceived, self._node, run)
+        while self._unconfirmed:
+            confirm(self._unconfirmed.pop())
         message = inflate_object_from_contents(identifier, contents)
         message.metadata.__dict__["_message_id"] = identifier
         return message
@@ -250,7 +276,7 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
                 " address?"
             ) from None
         raise Unreachable(f"{address}: {error or type(error).__name__}") from None
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ObjectPullError, ObjectPushError) as error:
         # Flower's object transfer reports a vanished session or object this way.
         raise Unreachable(f"{address}: {error}") from None
 

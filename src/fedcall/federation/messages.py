@@ -1,8 +1,8 @@
 """What a site and the aggregator say to each other: one request, one answer, carried in Flower messages.
 
 An exchange is always the same: the site's node comes online, the aggregator asks what it wants (`ASK`), the site
-replies with a `Request`, the aggregator sends an `Answer` in a message of its own. A file travels as one Flower
-array of raw bytes, which Flower splits into chunks; it is never unpacked by Flower.
+replies with a `Request`, the aggregator sends an `Answer` in a message of its own. A file travels among the fields, or,
+if it is large, as one Flower array of raw bytes, which Flower splits into chunks; it is never unpacked by Flower.
 """
 
 from collections.abc import Mapping
@@ -21,6 +21,8 @@ ANSWER = "query.answer"
 
 _FIELDS = "fedcall"
 _FILE = "file"
+# Each object of a message costs a call at both ends, an array three objects. A chunk has 5 MiB, and a claim must fit.
+_LARGE_BYTES = 4 * 1024 * 1024
 
 
 class RoundOpening(Document):
@@ -110,8 +112,9 @@ def unpack_answer(content: RecordDict) -> Answer:
 
 
 def _pack(fields: Mapping[str, object], file: bytes) -> RecordDict:
-    content = RecordDict({_FIELDS: ConfigRecord(cast(Any, dict(fields)))})
-    if file:
+    is_large = len(file) > _LARGE_BYTES
+    content = RecordDict({_FIELDS: ConfigRecord(cast(Any, {**fields, _FILE: b"" if is_large else file}))})
+    if is_large:
         content[_FILE] = ArrayRecord({_FILE: Array(dtype="uint8", shape=(len(file),), stype="raw", data=file)})
     return content
 
@@ -122,7 +125,10 @@ def _unpack(content: RecordDict) -> tuple[dict[str, object], bytes]:
         raise FedcallError("not a message of fedcall")
     arrays = content.get(_FILE)
     if arrays is None:
-        return dict(record), b""
+        file = record.get(_FILE, b"")
+        if not isinstance(file, bytes):
+            raise FedcallError("not a message of fedcall: a file of bytes expected")
+        return dict(record), file
     if not isinstance(arrays, ArrayRecord) or set(arrays) != {_FILE}:
         raise FedcallError("not a message of fedcall: one file expected")
     return dict(record), bytes(arrays[_FILE].data)

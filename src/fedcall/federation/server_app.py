@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import httpx
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedcall.errors import FedcallError
@@ -18,7 +17,7 @@ from fedcall.federation.messages import ANSWER, ASK, Answer, Request, pack_answe
 from fedcall.federation.presence import Presence
 from fedcall.federation.study_state import StudyState
 
-_BUSY_SECONDS = 0.1  # between looks at the grid while somebody is online, or was a moment ago
+_BUSY_SECONDS = 0.1  # between looks at the grid while sites come, go and talk
 _QUIET_SECONDS = 0.25
 _QUIET_AFTER_SECONDS = 3.0
 _ASK_AGAIN_SECONDS = 60.0
@@ -72,7 +71,7 @@ def make_app(
             silence = time.monotonic() - last_visit
             if _is_over(state, silence, idle_seconds):
                 return
-            time.sleep(_BUSY_SECONDS if silence < _QUIET_AFTER_SECONDS else _QUIET_SECONDS)
+            time.sleep(_BUSY_SECONDS if time.monotonic() - desk.stirred < _QUIET_AFTER_SECONDS else _QUIET_SECONDS)
 
     return app
 
@@ -90,9 +89,10 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
 
 
 class _Desk:
-    """Holds the sessions of the nodes that are online."""
+    """Holds the sessions of the nodes that are online; `stirred` is when one last came, left or said something."""
 
     def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str]) -> None:
+        self.stirred = 0.0
         self._grid, self._state, self._node_keys = grid, state, node_keys
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._presence = Presence(state.files.folder)
@@ -104,6 +104,8 @@ class _Desk:
             for node in self._grid.get_nodes()
             if node.public_key in self._node_keys
         }
+        if online.keys() != self._sessions.keys():
+            self.stirred = time.monotonic()
         for visit in [visit for visit in self._sessions if visit not in online]:
             self._leave(self._sessions.pop(visit))
         for visit, name in online.items():
@@ -119,7 +121,7 @@ class _Desk:
         return bool(online)
 
     def _ask(self, session: _Session) -> None:
-        session.asked = self._send(session, ASK, Answer("wait"))
+        session.asked = self._send(session, ASK, RecordDict())
         session.asked_at, session.rests_since = time.monotonic(), None
 
     def _close_round(self) -> None:
@@ -131,45 +133,40 @@ class _Desk:
             time.sleep(_FULL_SECONDS)
 
     def _read_replies(self) -> None:
-        for session in [session for session in self._sessions.values() if session.answered]:
-            # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
-            try:
-                replied = bool(list(self._grid.pull_messages([session.answered])))
-            except (httpx.HTTPError, OSError):
-                raise
-            except Exception as error:
-                log.warning("site %s: a reply that cannot be unpacked (%s)", session.site, type(error).__name__)
-                replied = True
-            if replied:
+        sessions = {message: found for found in self._sessions.values() for message in (found.asked, found.answered)}
+        sessions.pop("", None)
+        for reply in self._grid.pull_messages(list(sessions)) if sessions else ():
+            message = reply.metadata.reply_to_message_id
+            session = sessions[message]
+            self.stirred = time.monotonic()
+            if message == session.answered:
+                # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
                 session.answered, session.rests_since = "", time.monotonic()
-        for session in [session for session in self._sessions.values() if session.asked]:
-            try:
-                reply = next(iter(self._grid.pull_messages([session.asked])), None)
-                if reply is None:
-                    continue
+            elif reply.has_error():
                 session.asked = ""
-                if reply.has_error():
-                    log.info("site %s: no reply (%s)", session.site, reply.error.reason)
-                    continue
-                request = unpack_request(reply.content)
-            except (httpx.HTTPError, OSError):  # the SuperLink, not the site
-                raise
-            except Exception as error:
+                log.info("site %s: no reply (%s)", session.site, reply.error.reason)
+            else:
                 session.asked = ""
-                self._refuse(session, f"not a message of fedcall ({type(error).__name__}: {error})")
-                continue
-            try:
-                self._handle(session, request)
-            except FedcallError as error:
-                self._refuse(session, str(error))
-            except OSError as error:  # a full disk: the site tries again, and nothing was decided
-                log.error("site %s: not answered: %s", session.site, error)
-                sentence = f"the aggregator cannot store this now ({error.strerror}); try again later"
-                session.answered = self._send(session, ANSWER, Answer("wait", sentence=sentence))
+                self._reply_to(session, reply.content)
+
+    def _reply_to(self, session: _Session, content: RecordDict) -> None:
+        try:
+            request = unpack_request(content)
+        except Exception as error:  # whatever a node can think of
+            self._refuse(session, f"not a message of fedcall ({type(error).__name__}: {error})")
+            return
+        try:
+            self._handle(session, request)
+        except FedcallError as error:
+            self._refuse(session, str(error))
+        except OSError as error:  # a full disk: the site tries again, and nothing was decided
+            log.error("site %s: not answered: %s", session.site, error)
+            sentence = f"the aggregator cannot store this now ({error.strerror}); try again later"
+            self._answer(session, Answer("wait", sentence=sentence))
 
     def _refuse(self, session: _Session, sentence: str) -> None:
         log.warning("site %s: %s", session.site, sentence[:500])
-        session.answered = self._send(session, ANSWER, Answer("refused", sentence=sentence[:500]))
+        self._answer(session, Answer("refused", sentence=sentence[:500]))
 
     def _handle(self, session: _Session, request: Request) -> None:
         study = self._state.study
@@ -183,10 +180,10 @@ class _Desk:
                 raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
             start = time.monotonic()
             receipt = self._state.answer(session.site, request.round, request.claim, request.update)
-            session.answered = self._send(session, ANSWER, Answer("receipt", document=receipt))
+            self._answer(session, Answer("receipt", document=receipt))
             log.info("site %s: answered round %d in %.2f s", session.site, request.round, time.monotonic() - start)
         elif request.kind == "log":
-            session.answered = self._send(session, ANSWER, Answer("log", document=self._state.extract(session.site)))
+            self._answer(session, Answer("log", document=self._state.extract(session.site)))
         elif request.round > study.rounds + 1:
             raise FedcallError(
                 f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
@@ -195,7 +192,7 @@ class _Desk:
             self._give_model(session, request.round)
         else:
             session.waiting = request
-            session.answered = self._send(session, ANSWER, Answer("wait", sentence=self._why_wait(request.round)))
+            self._answer(session, Answer("wait", sentence=self._why_wait(request.round)))
 
     def _why_wait(self, number: int) -> str:
         missing = ", ".join(self._state.waiting_for()) or "nobody"
@@ -206,7 +203,7 @@ class _Desk:
         model = self._state.model_path(number).read_bytes()
         stand_down = self._state.stand_down(session.site, number)
         answer = Answer("model", self._state.opening(number) or b"", model, stand_down)
-        session.answered = self._send(session, ANSWER, answer)
+        self._answer(session, answer)
         session.got_final = number == self._state.study.rounds + 1
         log.info("site %s: given the model of round %d", session.site, number)
 
@@ -214,6 +211,9 @@ class _Desk:
         if session.got_final:
             self._state.mark_fetched(session.site)
 
-    def _send(self, session: _Session, kind: str, answer: Answer) -> str:
-        message = Message(pack_answer(answer), session.node, kind, ttl=_MESSAGE_SECONDS)
+    def _answer(self, session: _Session, answer: Answer) -> None:
+        session.answered = self._send(session, ANSWER, pack_answer(answer))
+
+    def _send(self, session: _Session, kind: str, content: RecordDict) -> str:
+        message = Message(content, session.node, kind, ttl=_MESSAGE_SECONDS)
         return str(next(iter(self._grid.push_messages([message])), "") or "")

@@ -1,6 +1,7 @@
 """The aggregator's side of Flower's internals: a SuperLink of our own and our ServerApp connected to it.
 
-This is the only server file that imports Flower's internals (pinned to flwr 1.41; a contract test guards it).
+Beside `patient_grid`, this is the only server file that imports Flower's internals (pinned to flwr 1.41; a contract
+test guards it).
 
 The SuperLink is transport: a child process on loopback with TLS, node authentication, SQLite and process isolation.
 A secret that only we know keeps every other program from acquiring our run's task, so the ServerApp runs in this
@@ -39,12 +40,12 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExec
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from fedcall.errors import FedcallError
 from fedcall.federation.app_bundle import app_bundle, app_hash
 from fedcall.federation.certificates import Certificates
 from fedcall.federation.child import Child, ChildLost, running
+from fedcall.federation.patient_grid import PatientGrid
 from fedcall.federation.study import Site
 
 _TASK_HEARTBEAT_SECONDS = 10.0
@@ -96,7 +97,7 @@ def wait_until_healthy(child: Child, address: str, authority: Path) -> None:
 @contextmanager
 def connected_grid(
     address: str, folder: Path, authority: Path, sites: tuple[Site, ...], verifications: Mapping[str, str]
-) -> Iterator[tuple[HttpGrid, Context]]:
+) -> Iterator[tuple[PatientGrid, Context]]:
     """Register the sites' node keys by name, start a run, and yield the grid and context of its ServerApp.
 
     `verifications` are sites' signatures of the app, which their SuperNodes look for.
@@ -116,7 +117,7 @@ def connected_grid(
             run_id = control.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
         _verify_app(folder, verifications)
         token = _acquire_task(address, root, (folder / "superexec.secret").read_bytes())
-        grid = HttpGrid(address, False, root, token=token)
+        grid = PatientGrid(address, root, token)
         # A SuperLink that is gone must surface here, to be started again, rather than be waited for.
         grid._retry_invoker.max_tries, grid._retry_invoker.max_time = 4, 10.0
         task = grid._runtime_client.PullTaskInput(PullTaskInputRequest())

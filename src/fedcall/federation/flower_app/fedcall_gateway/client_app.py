@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 
 WAIT_SECONDS = 45.0  # for the hospital to want something, before saying that it wants nothing
 LOOK_SECONDS = 0.5
+LARGE_BYTES = 4 * 1024 * 1024  # a larger file travels as an array, which Flower splits
 
 app = ClientApp()
 
@@ -33,8 +34,9 @@ def ask(message: Message, context: Context) -> Message:
     wish, claim, update = request
     context.state["fedcall"] = ConfigRecord({"request": wish["id"]})
     fields = {"kind": wish["kind"], "study": wish["study"], "round": wish["round"], "claim": claim}
-    content = RecordDict({"fedcall": ConfigRecord(fields)})
-    if update:
+    is_large = len(update) > LARGE_BYTES
+    content = RecordDict({"fedcall": ConfigRecord({**fields, "file": b"" if is_large else update})})
+    if is_large:
         content["file"] = ArrayRecord({"file": Array(dtype="uint8", shape=(len(update),), stype="raw", data=update)})
     return Message(content, reply_to=message)
 
@@ -45,7 +47,7 @@ def answer(message: Message, context: Context) -> Message:
     folder = Path(str(context.node_config["handover"]))
     fields = message.content["fedcall"]
     asked = context.state["fedcall"]["request"] if "fedcall" in context.state else ""
-    file = message.content["file"]["file"].data if "file" in message.content else b""
+    file = message.content["file"]["file"].data if "file" in message.content else fields["file"]
     _write(folder / "answer.file", bytes(file))
     document = base64.b64encode(bytes(fields["document"])).decode()
     found = {"request": asked, "kind": fields["kind"], "document": document, "sentence": fields["sentence"]}
