@@ -54,6 +54,7 @@ class PanelBenchmark(BaseModel):
     panel_people: int
     bases: int
     seed: int
+    recurrent: bool  # whether everybody's reads share false sites
     rows: list[PanelRow]
 
 
@@ -77,6 +78,7 @@ def benchmark_panel(
     patients: int,
     panel_people: int,
     seed: int,
+    recurrent: bool,
 ) -> PanelBenchmark:
     """Call patients at each depth with and without a panel of other people; without a model, by the likelihood."""
     people = read_people(haplotypes, reference)
@@ -91,12 +93,14 @@ def benchmark_panel(
         rows = []
         for depth in depths:
             pairs = [
-                _call_both(place, people, person, depth, seed)
+                _call_both(place, people, person, depth, seed, recurrent)
                 for person in tracked(called, f"patients at {depth:g}x", "patients")
             ]
             rows += _rows(depth, [without for without, _ in pairs], [with_panel for _, with_panel in pairs])
     bases = len(people.genome.bases) - 2 * MARGIN
-    return PanelBenchmark(patients=patients, panel_people=panel_people, bases=bases, seed=seed, rows=rows)
+    return PanelBenchmark(
+        patients=patients, panel_people=panel_people, bases=bases, seed=seed, recurrent=recurrent, rows=rows
+    )
 
 
 def as_text(result: PanelBenchmark) -> str:
@@ -131,8 +135,10 @@ def _prepare(people: People, members: list[int], model: Path | None, folder: Pat
     return _Place(folder, reference, regions, copies, open_panel(panel, reference), tensors)
 
 
-def _call_both(place: _Place, people: People, person: int, depth: float, seed: int) -> tuple[Concordance, Concordance]:
-    alignments, truth = write_person(people, person, depth, seed, place.folder)
+def _call_both(
+    place: _Place, people: People, person: int, depth: float, seed: int, recurrent: bool
+) -> tuple[Concordance, Concordance]:
+    alignments, truth = write_person(people, person, depth, seed, place.folder, recurrent)
     examples = extract_examples(alignments, place.reference, place.regions)
     alone = posteriors(place.tensors, examples)
     diploid = np.zeros(len(examples), bool)

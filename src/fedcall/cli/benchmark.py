@@ -128,6 +128,9 @@ def panel(
     patients: int = typer.Option(25, "--patients", min=1, help="People sequenced and called."),
     panel_people: int = typer.Option(150, "--panel-people", min=1, help="Other people whose frequencies are known."),
     seed: int = typer.Option(1, "--seed", min=0, help="Chooses people and draws reads."),
+    recurrent: bool = typer.Option(
+        True, "--recurrent/--no-recurrent", help="Whether everybody's reads share false sites, as those of a cohort do."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Compare calls with a panel of public allele frequencies and without, at several depths.
@@ -138,5 +141,5 @@ def panel(
     """
     from fedcall.benchmarks.panel import as_text, benchmark_panel
 
-    result = benchmark_panel(haplotypes, reference, model, depth, patients, panel_people, seed)
+    result = benchmark_panel(haplotypes, reference, model, depth, patients, panel_people, seed, recurrent)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

@@ -1,6 +1,6 @@
 """Patients with the haplotypes of real people, over real sequence: variants as rare and as close as they are."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from fedcall.genomics.alleles import Allele, normalise
 from fedcall.genomics.bgzip import write_vcf
 from fedcall.genomics.reads import open_reference
 from fedcall.genomics.simulate import write_alignments, write_truth
-from fedcall.genomics.simulate_errors import draw_recurrent
+from fedcall.genomics.simulate_errors import FalseSites, draw_recurrent
 from fedcall.genomics.simulate_genome import Genome, Population, build_haplotype, encode_bases
 from fedcall.genomics.simulate_reads import CONTIG, draw_profile, sequence
 from fedcall.genomics.vcf_files import check_ref, open_vcf
@@ -78,19 +78,23 @@ def read_people(haplotypes: Path, reference: Path) -> People:
     return People(names, Genome(encode_bases(text), ()), population)
 
 
-def write_person(people: People, person: int, depth: float, seed: int, folder: Path) -> tuple[Path, Path]:
+def write_person(
+    people: People, person: int, depth: float, seed: int, folder: Path, recurrent: bool = True
+) -> tuple[Path, Path]:
     """Write alignments and truth of one of the people; return both files.
 
-    Depth varies along the contig, reads have errors, and recurrent false sites are shared by everybody, as in a
-    simulated cohort; no chemistry artefact. Of variants that overlap on a haplotype the first stays.
+    Depth varies along the contig, reads have errors, and everybody shares recurrent false sites (unless `recurrent` is
+    false), as in a simulated cohort; no chemistry artefact. Of variants that overlap on a haplotype the first stays.
     """
     shared, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1, person])
     length, name = len(people.genome.bases), people.names[person]
-    recurrent = draw_recurrent(shared, people.genome)
+    false_sites = draw_recurrent(shared, people.genome)
+    if not recurrent:
+        false_sites = FalseSites(*(column[:0] for column in astuple(false_sites)))
     profile = draw_profile(shared, length, *_EVEN)
     alleles = np.stack([_without_overlaps(people.population, row) for row in people.population.founders[_rows(person)]])
     haplotypes = [build_haplotype(people.genome, people.population, carried) for carried in alleles]
-    blocks = sequence(rng, people.genome, haplotypes, [], profile, depth, recurrent, None, name)
+    blocks = sequence(rng, people.genome, haplotypes, [], profile, depth, false_sites, None, name)
     alignments, truth = folder / f"{name}.bam", folder / f"{name}.truth.vcf.gz"
     write_alignments(blocks, name, length, alignments)
     write_truth(people.population, alleles, name, length, truth)
