@@ -62,6 +62,23 @@ def test_ledger_show__prints_tables(ledger):
     assert f"{compose([(EVENT, 2)], 1e-3).pld:.3f}" in done.stdout
 
 
+def test_ledger_show__tables_fit_80_columns_whatever_a_site_is_called(tmp_path, keys):
+    path = tmp_path / "long.sqlite"
+    event = EVENT.model_copy(update={"unit": "example"})
+    with Ledger.open(path, read_secret(keys)) as opened:
+        site = "the-university-hospital-of-the-north"
+        opened.reserve(ReleaseRequest("a" * 64, site, 1000, event, 1e-3, 8.0, ("Ann",), "f" * 64))
+    done = fedcall("ledger", "show", "--ledger", path)
+    assert "the-universi… " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_privacy_plan__fits_80_columns():
+    done = fedcall("privacy", "plan", "--study", Path(__file__).parents[2] / "config/study.yaml")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
 def test_ledger_show__an_example_level_epsilon_is_no_patients(tmp_path, keys):
     path = tmp_path / "examples.sqlite"
     event = EVENT.model_copy(update={"unit": "example"})

@@ -96,15 +96,13 @@ def summarise(ledger: Ledger, delta: float | None = None) -> LedgerSummary:
 
 
 def as_text(summary: LedgerSummary) -> str:
-    """Return the summary as two tables."""
+    """Return the summary as two tables of at most 80 columns."""
     lines = [f"{summary.rows} rows, head {summary.head[:16]}…", ""]
-    lines.append(
-        f"{'study':14}{'site':14}{'round':>6}  {'state':10}{'unit':10}{'patients':>9}{'ε PLD':>10}{'ε RDP':>10}"
-    )
+    lines.append(f"{'study':14}{'site':14}{'round':>6}  {'state':9}{'unit':8}{'patients':>9}{'ε PLD':>9}{'ε RDP':>9}")
     for one in summary.rounds:
         lines.append(
-            f"{one.study[:12] + '…':14}{one.site:14}{one.round:>6}  {one.state:10}{one.event.unit:10}{one.patients:>9}"
-            f"{_number(one.epsilon.pld):>10}{_number(one.epsilon.rdp):>10}"
+            f"{one.study[:12] + '…':14}{_shortened(one.site, 13):14}{one.round:>6}  {one.state:9}{one.event.unit:8}"
+            f"{one.patients:>9}{_number(one.epsilon.pld):>9}{_number(one.epsilon.rdp):>9}"
         )
     if summary.exposures:
         lines += ["", f"cumulative, over all studies, at delta {summary.delta:g}; most exposed first", ""]
@@ -124,6 +122,10 @@ def _bounds(epsilon: Epsilon) -> Bounds:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+def _shortened(name: str, width: int) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def _number(value: float | None) -> str:

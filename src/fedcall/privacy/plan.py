@@ -105,8 +105,9 @@ def plan_study(
 def as_text(plan: Plan) -> str:
     """Return the plan as a table with a few lines around it."""
     lines = [
-        f"study {plan.study}: {plan.mechanism}, noise multiplier {plan.noise_multiplier:g}, sampling rate"
-        f" {plan.sampling_rate:g}, {plan.steps_per_round} steps per round, delta {plan.delta:g}",
+        f"study {plan.study}: {plan.mechanism}, noise multiplier {plan.noise_multiplier:g},"
+        f" sampling rate {plan.sampling_rate:g},",
+        f"{plan.steps_per_round} steps per round, delta {plan.delta:g}",
         f"epsilon per {plan.unit} ({plan.adjacency})",
         f"{'rounds':>8}{'PLD':>10}{'RDP':>10}",
     ]
