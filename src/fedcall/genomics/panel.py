@@ -4,7 +4,8 @@ They replace the prior by kind of change when calling, and go nowhere else. A ra
 candidate lies, so no frequency is a feature of the network, stands in the examples, or is seen by training.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -124,12 +125,10 @@ def look_up(panel: Panel, examples: Examples) -> PanelCounts:
             first, last = (int(examples.position[row]) for row in (rows[0], rows[-1]))
             start = max(0, first - GAP - 2 * MAX_SHIFT)
             sequence = fasta.fetch(contig, start, last + GAP + MAX_SHIFT + _LONGEST_REF).upper()
-            stretch = _Stretch()
-            for record in _fetch(variants, panel, contig, max(0, first - GAP), last + GAP + MAX_SHIFT):
-                check_ref(panel.path, "panel", record, sequence, start)
-                stretch.add(record, panel, sequence, start)
-            for row in rows:
-                allele = Allele(int(examples.position[row]), *examples.alleles(row))
+            asked = [Allele(int(examples.position[row]), *examples.alleles(row)) for row in rows]
+            records = _fetch(variants, panel, contig, max(0, first - GAP), last + GAP + MAX_SHIFT)
+            stretch = _Stretch(panel, list(records), asked, sequence, start)
+            for row, allele in zip(rows, asked, strict=True):
                 if allele.is_snp or panel.knows_indels:
                     copies[row], chromosomes[row] = stretch.counts(allele)
     return PanelCounts(copies, chromosomes)
@@ -195,44 +194,65 @@ def _fetch(
 
 
 class _Stretch:
-    """What the panel says about a stretch of a contig."""
+    """What the panel says about some alleles on a stretch of a contig; records that cannot matter are hardly read."""
 
-    def __init__(self) -> None:
-        self._places: list[int] = []
-        self._chromosomes: list[float] = []
-        self._spellings: dict[Allele, dict[Allele, tuple[float, float]]] = {}
-
-    def add(self, record: pysam.VariantRecord, panel: Panel, sequence: str, start: int) -> None:
-        """Take in a record that begins behind all before it."""
-        counted = _count(record, panel)
-        if counted is None:
-            return
-        copies, chromosomes = counted
-        self._places.append(record.start)
-        self._chromosomes.append(chromosomes)
-        if len(record.ref) > _LONGEST_REF or any(name != "PASS" for name in record.filter):
-            return
-        for alt, number in zip(record.alts or (), copies, strict=True):
-            if not set(alt.upper() + record.ref.upper()) <= _BASES:
-                continue
-            spelling = Allele(record.start, record.ref.upper(), alt.upper())
-            for allele in normalise(spelling, sequence, start):
-                spellings = self._spellings.setdefault(allele, {})
-                # The same record twice is one statement.
-                spellings[spelling] = max(spellings.get(spelling, (0.0, 0.0)), (number, chromosomes))
+    def __init__(
+        self, panel: Panel, records: list[pysam.VariantRecord], asked: list[Allele], sequence: str, start: int
+    ) -> None:
+        self._panel, self._records = panel, records
+        self._places = [record.start for record in records]
+        self._spellings: dict[Allele, dict[Allele, tuple[float, float]]] = {allele: {} for allele in asked}
+        positions = {allele.position for allele in asked}
+        for record in records:
+            # Only an indel or a substitution of several bases is another record's business.
+            if record.start in positions or len(record.ref) > 1 or any(len(alt) > 1 for alt in record.alts or ()):
+                check_ref(panel.path, "panel", record, sequence, start)
+                self._take(record, sequence, start)
 
     def counts(self, allele: Allele) -> tuple[float, float]:
-        """Return copies and chromosomes of a normalised allele."""
-        spellings = self._spellings.get(allele)
+        """Return copies and chromosomes of one of the alleles."""
+        spellings = self._spellings[allele].values()
         if spellings:
             # Spelled in different ways, it was seen in different people.
-            chromosomes = max(number for _, number in spellings.values())
-            return min(chromosomes, sum(number for number, _ in spellings.values())), chromosomes
-        after = int(np.searchsorted(self._places, allele.position))
-        before = after if after < len(self._places) and self._places[after] == allele.position else after - 1
-        if before < 0 or after == len(self._places) or self._places[after] - self._places[before] > GAP:
+            chromosomes = max(number for _, number in spellings)
+            return min(chromosomes, sum(number for number, _ in spellings)), chromosomes
+        behind, ahead = bisect_right(self._places, allele.position), bisect_left(self._places, allele.position)
+        before = self._nearest(reversed(range(behind)), allele.position)
+        after = self._nearest(range(ahead, len(self._places)), allele.position)
+        if before is None or after is None or after[0] - before[0] > GAP:
             return 0.0, 0.0
-        return 0.0, min(self._chromosomes[before], self._chromosomes[after])
+        return 0.0, min(before[1], after[1])
+
+    def _take(self, record: pysam.VariantRecord, sequence: str, start: int) -> None:
+        """Take in the alleles that were asked for."""
+        counted = _count(record, self._panel)
+        if counted is None or len(record.ref) > _LONGEST_REF or any(name != "PASS" for name in record.filter):
+            return
+        copies, chromosomes = counted
+        for alt, number in zip(record.alts or (), copies, strict=True):
+            spelling = Allele(record.start, record.ref.upper(), alt.upper())
+            for allele in _normal(spelling, sequence, start):
+                if allele in self._spellings:
+                    spellings = self._spellings[allele]
+                    # The same record twice is one statement.
+                    spellings[spelling] = max(spellings.get(spelling, (0.0, 0.0)), (number, chromosomes))
+
+    def _nearest(self, indices: Iterable[int], position: int) -> tuple[int, float] | None:
+        """Return place and chromosomes of the first record that says something, not too far away."""
+        for index in indices:
+            if abs(self._places[index] - position) > GAP:
+                return None
+            counted = _count(self._records[index], self._panel)
+            if counted is not None:
+                return self._places[index], counted[1]
+        return None
+
+
+def _normal(allele: Allele, sequence: str, start: int) -> list[Allele]:
+    """Return an allele as candidates are spelled; nothing for one that is not spelled in bases."""
+    if allele.is_snp:
+        return [allele]
+    return normalise(allele, sequence, start) if _BASES.issuperset(allele.ref + allele.alt) else []
 
 
 def _count(record: pysam.VariantRecord, panel: Panel) -> tuple[list[float], float] | None:
