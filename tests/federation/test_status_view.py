@@ -84,7 +84,9 @@ def test_status__watch_shows_answers_as_they_come_until_ctrl_c(tmp_path):
         answer("north", epsilon=0.01)
         assert "the claim says epsilon 0.01" in terminal.wait_for(r"north, round 1, epsilon: .*\n")
         state.close_round_if_due()
-        terminal.wait_for(r"study tiny: done")
+        assert re.search(
+            r"change of the model: round 1 \d[\d.e-]* %", terminal.wait_for(r"study tiny: done[^$]*round 1 ")
+        )
         assert process.poll() is None, "it goes on until told to stop"
         terminal.press(b"\x03")
         assert process.wait(_SECONDS) == 0

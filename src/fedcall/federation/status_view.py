@@ -12,10 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from fedcall.federation.model_change import model_change
 from fedcall.federation.operation import refusals, study_status
 
 _EVERY_SECONDS = 1.0
 _LAST_REFUSALS = 5
+_LAST_CHANGES = 3
 _WIDTH = 80
 
 
@@ -50,6 +52,7 @@ def _view(state: Path) -> Group:
         counts = (str(site["accepted_rounds"]), str(site["refusals"]))
         table.add_row(escape(site["site"]), answer, _ago(site["last_seen"]), *counts)
     parts.append(table)
+    parts += [Text(line) for line in _changes(state, found)]
     last = refusals(state)[-_LAST_REFUSALS:]
     if last:
         parts.append(Text("last refusals (all: fedcall quarantine list)", style="bold"))
@@ -68,6 +71,16 @@ def _heading(found: dict[str, Any]) -> list[str]:
         few = ", ".join(awaited[:3]) + (f" and {len(awaited) - 3} more" if len(awaited) > 3 else "")
         lines.append(f"waits for {few or 'nobody'}; may close without them at {found['closes_at'][:16]} UTC")
     return lines
+
+
+def _changes(state: Path, found: dict[str, Any]) -> list[str]:
+    """Return how much the last closed rounds changed the model, in one line; none before the first is closed."""
+    closed = found["rounds"] if found["done"] else found["open_round"] - 1
+    told = []
+    for number in range(max(1, closed - _LAST_CHANGES + 1), closed + 1):
+        share = model_change(state, number).relative
+        told.append(f"round {number} " + ("from zero" if share is None else f"{100 * share:.2g} %"))
+    return [f"change of the model: {', '.join(told)}"] if told else []
 
 
 def _ago(moment: str | None) -> str:

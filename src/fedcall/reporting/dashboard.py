@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from fedcall.documents import Document
+from fedcall.federation.model_change import model_change
 from fedcall.federation.operation import interventions, open_state, refusals, study_status
 from fedcall.federation.study import Name
-from fedcall.federation.study_files import StudyFiles
 from fedcall.federation.study_log import StudyLog
 from fedcall.reporting import figures
 from fedcall.reporting.privacy_documents import Statement, StudyFacts, Text
 from fedcall.reporting.privacy_report import study_facts
-from fedcall.weights import read_weights
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -137,9 +135,9 @@ def _sentence(rounds: int, log: StudyLog, sites: Sequence[SiteRow]) -> str:
 
 
 def _rounds(state: Path, planned: int, log: StudyLog, sites: Sequence[str]) -> tuple[RoundRow, ...]:
-    files = StudyFiles(state)
     rows = []
     for number in range(1, min(log.open_round, planned) + 1):
+        change = model_change(state, number) if number < log.open_round else None
         settled = [decision for site in sites if (decision := log.site(site).settled.get(number)) is not None]
         rows.append(
             RoundRow(
@@ -147,20 +145,8 @@ def _rounds(state: Path, planned: int, log: StudyLog, sites: Sequence[str]) -> t
                 accepted=sum(one.entry.status == "accepted" and not one.is_refused for one in settled),
                 refused=sum(one.is_refused and one.entry.round == number for one in log.decisions),
                 withheld=sum(one.entry.status == "withheld" for one in settled),
-                **_change(files, number, number < log.open_round),
+                change=change.norm if change else None,
+                relative_change=change.relative if change else None,
             )
         )
     return tuple(rows)
-
-
-def _change(files: StudyFiles, number: int, closed: bool) -> dict[str, float | None]:
-    if not closed:
-        return {"change": None, "relative_change": None}
-    before, after = (read_weights(files.model(one)).tensors for one in (number, number + 1))
-    change = _norm([after[name] - before[name] for name in before])
-    size = _norm(list(before.values()))
-    return {"change": change, "relative_change": change / size if size else None}
-
-
-def _norm(tensors: Sequence[np.ndarray]) -> float:
-    return float(np.sqrt(sum(float(np.square(tensor, dtype=np.float64).sum()) for tensor in tensors)))
