@@ -75,7 +75,7 @@ def start(consortium: Consortium, *options: object, listen: str = "127.0.0.1:0")
 
 
 def wait_until_up(service: Service) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180  # a machine that does much else starts it late
     while read_endpoint(service.consortium.state) is None:
         assert service.process.poll() is None, service.output()
         assert time.monotonic() < end, service.output()
