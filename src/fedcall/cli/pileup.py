@@ -18,7 +18,7 @@ def pileup(
     truth: Path | None = typer.Option(None, "--truth", help="VCF with true genotypes; labels the candidates."),
     sample: str | None = typer.Option(None, "--sample", help="Column of the patient in --truth."),
     output: Path = typer.Option(..., "--output", help="Examples file (safetensors) to write."),
-    threads: int = typer.Option(1, "--threads", min=1, help="Processes that work side by side."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Stretches worked on side by side."),
     keep: int = typer.Option(
         100, "--keep-percent", min=1, max=100, help="Thin the reads to this share, to see the patient at a lower depth."
     ),

@@ -171,9 +171,7 @@ class _Node:
         stub, tree = message_from_proto(pulled.messages_list[0]), pulled.message_object_trees[0]
         run, identifier = stub.metadata.run_id, stub.metadata.message_id
         self._unconfirmed.append(identifier)
-        if (
-            stub.metadata.message_type == ASK
-        ):  # no content; confirming deletes it, so only once it was sent whole
+        if stub.metadata.message_type == ASK:  # no content; confirming deletes it, so only once it was sent whole
             return stub
         contents = pull_objects(
             [branch.object_id for branch in iterate_object_tree(tree)],

@@ -3,16 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics.alignment_records import fetch_records
+from fedcall.genomics.alignment_records import fetch_records, needs_samtools
 from fedcall.genomics.alleles import MAX_SHIFT
 from fedcall.genomics.candidate_kernels import cut_windows
 from fedcall.genomics.candidates import Candidates, base_codes, find_candidates
@@ -50,6 +48,7 @@ from fedcall.genomics.realignment import fit_indels
 from fedcall.genomics.reassembly import REACH, reassemble
 from fedcall.genomics.scalars import count_neighbours, summarise
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
+from fedcall.genomics.side_by_side import side_by_side
 from fedcall.genomics.workspace import Workspace
 from fedcall.progress import progress
 
@@ -62,7 +61,7 @@ _JOINED_GAP = 5_000
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
 _MARGIN = _AROUND + MAX_SHIFT + WINDOW + REACH
 _BEHIND_TRUTH = 1_100
-_SHORTEST_SHARE = 20_000
+_SHORTEST_SHARE = 50_000
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def extract_examples(
     regions : BED; without it, all contigs that alignments and reference share
     truth : VCF with the patient's genotypes; without it, every label is -1
     sample : the patient's column in `truth`; may be left out if there is one only
-    threads : processes that work on stretches side by side
+    threads : stretches worked on side by side
     stretch_length : bases per stretch; the result does not depend on it
     keep : share of the fragments to look at, in (0, 1]: the patient as a lower depth would show them
     shard : look at this part of the regions only; its rows are those the whole would have there
@@ -152,16 +151,14 @@ def extract_examples(
     )
     pieces = cut_regions(spans, shard, reach)
     if threads > 1:
-        # Several stretches a process, so that none waits long for the last.
+        # Several stretches a thread, so that none waits long for the last.
         share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
         stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
     stretches = make_stretches(pieces, stretch_length)
-    work = partial(extract_stretch, source, Workspace())
-    if threads > 1 and len(stretches) > 1:
-        with ProcessPoolExecutor(min(threads, len(stretches)), mp_context=get_context("fork")) as pool:
-            parts = _collect(pool.map(work, stretches), stretches)
-    else:
-        parts = _collect(map(work, stretches), stretches)
+    extracted = side_by_side(
+        partial(extract_stretch, source), stretches, threads, processes=needs_samtools(alignments, keep)
+    )
+    parts = _collect(extracted, stretches)
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
     return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
 
