@@ -18,8 +18,9 @@ from safetensors.numpy import load, save
 
 from fedcall.documents import public_text
 from fedcall.errors import FedcallError
+from fedcall.federation import server_app
 from fedcall.federation.admission import History, OpenRound, judge
-from fedcall.federation.messages import Request, pack_request, unpack_answer, unpack_request
+from fedcall.federation.messages import ASK, Request, pack_request, unpack_answer, unpack_request
 from fedcall.federation.server_app import _Desk
 from fedcall.federation.study_state import StudyState
 from fedcall.keys import read_signing_key
@@ -201,3 +202,23 @@ def test_desk__a_reply_that_flower_cannot_read_ends_only_that_visit(consortium, 
     asked = len(grid.sent)
     desk.look()
     assert len(grid.sent) == asked, "it is not asked again, and nobody else is held up"
+
+
+def test_desk__a_node_whose_reply_was_lost_is_asked_again(consortium, task, monkeypatch):
+    state = StudyState(
+        consortium.state, consortium.study, read_signing_key(consortium.keys("coordinator")), consortium.initial
+    )
+    monkeypatch.setattr(server_app, "_REST_SECONDS", 0.0)
+    lost = SimpleNamespace(
+        has_error=lambda: True,
+        error=SimpleNamespace(reason="the app failed"),
+        metadata=SimpleNamespace(reply_to_message_id="message-1"),
+    )
+    grid = FakeGrid()
+    desk = _Desk(grid, state, {b"north": "north"})
+    monkeypatch.setattr(grid, "pull_messages", lambda asked: [lost])
+    desk.look()
+    assert len(grid.sent) == 1
+    monkeypatch.setattr(grid, "pull_messages", lambda asked: [])
+    desk.look()
+    assert [message.metadata.message_type for message in grid.sent] == [ASK, ASK]

@@ -39,7 +39,7 @@ class _Session:
     asked: str = ""
     asked_at: float = 0.0
     answered: str = ""
-    rests_since: float | None = None  # a node that stays had nothing to ask, or has taken its answer
+    rests_since: float | None = None  # it stays, and its reply was lost, or it has nothing to ask or its answer
     waiting: Request | None = None
     got_final: bool = False
 
@@ -143,7 +143,7 @@ class _Desk:
                 # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
                 session.answered, session.rests_since = "", time.monotonic()
             elif reply.has_error():
-                session.asked = ""
+                session.asked, session.rests_since = "", time.monotonic()
                 log.info("site %s: no reply (%s)", session.site, reply.error.reason)
             else:
                 session.asked = ""
