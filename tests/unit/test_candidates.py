@@ -117,6 +117,24 @@ def test_find_candidates__two_alleles_make_two(tmp_path: Path) -> None:
     assert examples.allele_depths.tolist() == [[0, 6], [0, 6]]
 
 
+@pytest.mark.parametrize(("wrong", "carriers"), [(1, 10), (3, 10), (4, 8)])
+def test_find_candidates__misspelled_insertions_are_the_candidate(tmp_path: Path, wrong: int, carriers: int) -> None:
+    """Of 15 inserted bases three may be sequencing errors, and bases of low quality are no other allele."""
+    inserted = "TGCATTCGACCATGC"
+    reads = [Read(100, "30M15I30M", LEFT[100:130] + inserted + LEFT[130:160]) for _ in range(7)]
+    low = [35] * 33 + [4] * 2 + [35] * 40
+    reads.append(Read(100, "30M15I30M", LEFT[100:130] + inserted + LEFT[130:160], low))
+    for k in range(2):
+        places = range(k, k + 2 * wrong, 2)
+        spelled = "".join("ACGT"["TGCA".index(base)] if at in places else base for at, base in enumerate(inserted))
+        reads.append(Read(100, "30M15I30M", LEFT[100:130] + spelled + LEFT[130:160]))
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    examples = extract_examples(write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads), reference)
+    row = [len(examples.alleles(row)[1]) for row in range(len(examples))].index(16)
+    assert examples.allele_depths[row].tolist() == [0, carriers]
+    assert examples.log_likelihoods[row].argmax() == (2 if carriers == 10 else 1)
+
+
 def test_find_candidates__unknown_reference_makes_none(tmp_path: Path) -> None:
     hidden = LEFT[:110] + "N" * 20 + LEFT[130:]
     assert alleles_of(tmp_path, [Read(100, "40M", LEFT[100:140])] * 5, hidden) == []

@@ -75,6 +75,25 @@ def test_reassemble__beside_reads_of_the_reference(tmp_path: Path) -> None:
     assert called(tmp_path, reads) == dict.fromkeys(TRUTH, 1)
 
 
+@pytest.mark.parametrize("size", [-40, 30])
+def test_reassemble__an_indel_that_reads_only_end_at(tmp_path: Path, size: int) -> None:
+    """The aligner clipped every read at the indel: no CIGAR shows it."""
+    rng = random.Random(6)
+    inserted = "".join(rng.choice("ACGT") for _ in range(max(size, 0)))
+    place = 250
+    changed = SEQUENCE[: place + 1] + inserted + SEQUENCE[place + 1 + max(-size, 0) :]
+    reads = []
+    for begin in range(place - 80, place - 20, 5):
+        kept = place + 1 - begin
+        reads.append(Read(begin, f"{kept}M{LENGTH - kept}S", changed[begin : begin + LENGTH]))
+    found = called(tmp_path, reads + [plain(place - 95 + 5 * k) for k in range(12)])
+    (allele,) = found
+    position, ref, alt = allele
+    assert len(alt) - len(ref) == size
+    assert SEQUENCE[:position] + alt + SEQUENCE[position + len(ref) :] == changed
+    assert found[allele] == 1
+
+
 def test_reassemble__records_stay_whole(tmp_path: Path) -> None:
     before = records_of(tmp_path, TANGLED)
     after = reassemble(before, base_codes(SEQUENCE), 0)
@@ -126,7 +145,9 @@ def test_assemble__larger_words_see_through_a_repeat() -> None:
     changed = LEFT[-200:] + unit * 3 + RIGHT[:200]
     reads = np.stack([base_codes(changed[at : at + 150]) for at in range(0, len(changed) - 149)])
     lengths = np.full(len(reads), 150)
-    first, last, (path,) = next(assemble(reads, np.full_like(reads, 35), lengths, base_codes(text), 195, 265))
+    assembled = assemble(reads, np.full_like(reads, 35), lengths, base_codes(text), 195, 265)
+    assert assembled is not None
+    first, last, (path,) = assembled
     assert "".join("ACGT"[base] for base in path) == changed[first : last + len(unit)]
 
 

@@ -1,114 +1,106 @@
 """Spell the haplotypes of a short stretch of the genome from its reads, by a de Bruijn graph."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-
 import numpy as np
 
+from fedcall.genomics import assembly_kernels as kernels
 from fedcall.genomics.record_fields import MIN_BASE_QUALITY
 
 SIZES = (25, 35, 45, 55, 65, 75)
-"""k-mers tried, as far as reads are longer; short ones find more, long ones see through repeats."""
+"""Lengths of the graph's words, tried in this order: longer ones see through longer repeats."""
 MIN_SHARE = 0.08
-"""Share of the k-mers at a place that must spell a haplotype, and at least two reads."""
+"""Share of the reads at a place that must spell a haplotype there, and at least two reads."""
 MOST_PATHS = 64
 _SPARE = 10
-_BASES = [bytes([base]) for base in range(4)]
 
 
 def assemble(
     bases: np.ndarray, qualities: np.ndarray, lengths: np.ndarray, reference: np.ndarray, first: int, behind: int
-) -> Iterator[tuple[int, int, list[np.ndarray]]]:
-    """Yield, for each size of k-mer that gives a graph without cycles, the haplotypes unlike the reference.
+) -> tuple[int, int, list[np.ndarray]] | None:
+    """Return the haplotypes unlike the reference that reads spell, with the shortest words that give no cycle.
 
     Parameters
     ----------
-    bases, qualities : uint8, shape (reads, longest); 0..3 = ACGT
+    bases, qualities : uint8, shape (reads, longest); 0..3 = ACGT, what lies behind a read is no base
     lengths : int64, shape (reads,)
     reference : uint8, 0..3 = ACGT, 4 = other
     first, behind : the stretch in question, as indices of `reference`
 
-    Yields
-    ------
-    first and last + 1 index of the reference that the haplotypes replace, haplotypes (uint8)
+    Returns
+    -------
+    (first, last + 1 index of the reference that the haplotypes replace; haplotypes, uint8), or None
     """
+    good = (bases < 4) & (qualities >= MIN_BASE_QUALITY)
     for size in SIZES:
         low, high = first - size - _SPARE, behind + size + _SPARE
         if low < 0 or high > len(reference) or (reference[low:high] > 3).any():
-            return
+            return None
         if np.count_nonzero(lengths >= size + _SPARE) < 2:
-            return
-        expected = _kmers(reference[low:high], np.zeros(high - low, bool), size)
-        if len(set(expected)) < len(expected):
+            return None
+        plain = reference[low:high]
+        expected = _words(plain[None], plain[None] < 4, size)[0]
+        if len(np.unique(expected)) < len(expected):
             continue
-        counts: Counter[bytes] = Counter()
-        for row in range(len(lengths)):
-            own = slice(0, lengths[row])
-            bad = (bases[row, own] > 3) | (qualities[row, own] < MIN_BASE_QUALITY)
-            counts.update(_kmers(bases[row, own], bad, size))
-        depth = sum(counts[kmer] for kmer in expected) / len(expected)
-        least = max(2.0, MIN_SHARE * depth)
-        nodes = {kmer for kmer, count in counts.items() if count >= least} | set(expected)
-        paths = _paths(nodes, expected[0], expected[-1])
-        if paths is None:
-            continue
-        plain = reference[low:high].tobytes()
-        found = [np.frombuffer(path, np.uint8) for path in paths if path != plain]
-        if found:
-            yield low, high, found
+        steps, last_bases, nodes = _graph(_words(bases, good, size), bases, plain, expected, size)
+        paths = _paths(steps, len(last_bases), int(nodes[0]), int(nodes[-1]))
+        if paths is not None:
+            spelled = [np.concatenate([plain[:size], last_bases[path[1:]]]) for path in paths]
+            found = [path for path in spelled if not np.array_equal(path, plain)]
+            return (low, high, found) if found else None
+    return None
 
 
-def _kmers(bases: np.ndarray, bad: np.ndarray, size: int) -> list[bytes]:
-    """Return the k-mers of a read that hold no bad base."""
-    text = bases.tobytes()
-    behind = np.concatenate([[0], np.cumsum(bad)])
-    clean = np.flatnonzero(behind[size:] == behind[: max(0, len(behind) - size)])
-    return [text[at : at + size] for at in clean.tolist()]
+def _words(bases: np.ndarray, good: np.ndarray, size: int) -> np.ndarray:
+    """Return a number for each word of `size` bases in each row, 0 where one is not good (uint64)."""
+    words = np.empty((len(bases), max(0, bases.shape[1] - size + 1)), np.uint64)
+    kernels.number_words(bases, good, size, words)
+    return words
 
 
-def _paths(nodes: set[bytes], source: bytes, sink: bytes) -> list[bytes] | None:
-    """Return what all paths from source to sink spell, or None if there are cycles or too many paths."""
-    leading = _reached(nodes, sink, lambda node, base: base + node[:-1])
-    graph = {
-        node: [kmer for base in _BASES if (kmer := node[1:] + base) in leading]
-        for node in _reached(leading, source, lambda node, base: node[1:] + base)
-    }
-    if source not in leading or _has_cycle(graph):
+def _graph(
+    words: np.ndarray, bases: np.ndarray, plain: np.ndarray, expected: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the steps from word to word that enough reads make or the reference does, and what the words are.
+
+    Returns
+    -------
+    steps : int64, shape (edges, 2), sorted; numbers of words
+    last_bases : uint8, shape (words,)
+    nodes : int64; the words of the reference
+    """
+    whole = words > 0
+    _, numbers = np.unique(np.concatenate([expected, words[whole]]), return_inverse=True)
+    nodes, count = numbers[: len(expected)], int(numbers.max()) + 1
+    last_bases = np.empty(count, np.uint8)
+    last_bases[numbers[len(expected) :]] = bases[:, size - 1 :][whole]
+    last_bases[nodes] = plain[size - 1 :]
+    placed = np.full(words.shape, -1, np.int64)
+    placed[whole] = numbers[len(expected) :]
+    follows = (placed[:, :-1] >= 0) & (placed[:, 1:] >= 0)
+    steps, reads = np.unique(placed[:, :-1][follows] * count + placed[:, 1:][follows], return_counts=True)
+    own = nodes[:-1] * count + nodes[1:]
+    depth = reads[np.isin(steps, own)].sum() / len(own)
+    kept = np.union1d(steps[reads >= max(2.0, MIN_SHARE * depth)], own)
+    return np.stack([kept // count, kept % count], 1), last_bases, nodes
+
+
+def _paths(steps: np.ndarray, words: int, source: int, sink: int) -> list[list[int]] | None:
+    """Return all paths from source to sink, or None if there are cycles or too many paths."""
+    useful = np.zeros(words, bool)
+    before, after = np.ascontiguousarray(steps.T)
+    if kernels.part_between(before, after, source, sink, useful):
         return None
-    finished: list[bytes] = []
-    unfinished = [(source, source)]
+    following: dict[int, list[int]] = {}
+    for node, branch in steps[useful[before] & useful[after]].tolist():
+        following.setdefault(node, []).append(branch)
+    finished: list[list[int]] = []
+    unfinished = [[source]]
     while unfinished:
-        node, spelled = unfinished.pop()
-        if node == sink:
-            finished.append(spelled)
-        unfinished += [(branch, spelled + branch[-1:]) for branch in graph[node]]
+        path = unfinished.pop()
+        while path[-1] != sink:
+            branches = following[path[-1]]
+            unfinished += [[*path, branch] for branch in branches[1:]]
+            path.append(branches[0])
+        finished.append(path)
         if len(finished) + len(unfinished) > MOST_PATHS:
             return None
     return finished
-
-
-def _reached(nodes: set[bytes], start: bytes, step: Callable[[bytes, bytes], bytes]) -> set[bytes]:
-    """Return the nodes that steps from one of them lead to, and itself."""
-    reached, unfinished = {start}, [start]
-    while unfinished:
-        node = unfinished.pop()
-        for base in _BASES:
-            other = step(node, base)
-            if other in nodes and other not in reached:
-                reached.add(other)
-                unfinished.append(other)
-    return reached
-
-
-def _has_cycle(graph: dict[bytes, list[bytes]]) -> bool:
-    """Return whether nodes are left when those without predecessors are taken away one after the other (Kahn 1962)."""
-    before = Counter(branch for branches in graph.values() for branch in branches)
-    free = [node for node in graph if not before[node]]
-    taken = 0
-    while free:
-        taken += 1
-        for branch in graph[free.pop()]:
-            before[branch] -= 1
-            if not before[branch]:
-                free.append(branch)
-    return taken < len(graph)

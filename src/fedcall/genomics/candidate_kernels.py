@@ -5,7 +5,7 @@ from fedcall.genomics.record_fields import MIN_BASE_QUALITY, base_at, quality_at
 
 HALF = 25
 """Inserted bases in one number, two bits each."""
-EVENT_COLUMNS = 5
+EVENT_COLUMNS = 6
 
 
 @kernel
@@ -46,9 +46,9 @@ def normalise_events(buffer, table, events, reference, start, longest, longest_s
     ----------
     events : int64, shape (n, 4), from `count_channels`
     reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
-    longest : longer indels are left out, as are insertions with a bad or unknown base
+    longest : longer indels are left out, as are insertions with an unknown base
     out : int64, shape (n, EVENT_COLUMNS), written: position of the base before, length (negative for deletions),
-        the first `HALF` inserted bases and the others, two bits each, record
+        the first `HALF` inserted bases and the others, two bits each, record, whether an inserted base is bad
 
     Returns
     -------
@@ -60,11 +60,11 @@ def normalise_events(buffer, table, events, reference, start, longest, longest_s
         if not 0 <= at < len(reference) or abs(length) > longest or at - min(length, 0) >= len(reference):
             continue
         stop = max(0, at - longest_shift)
-        usable, low, high = True, 0, 0
+        usable, bad, low, high = True, False, 0, 0
         if length > 0:
             for j in range(length):
                 usable &= base_at(buffer, table, row, offset + j) < 4
-                usable &= quality_at(buffer, table, row, offset + j) >= MIN_BASE_QUALITY
+                bad |= quality_at(buffer, table, row, offset + j) < MIN_BASE_QUALITY
             if not usable:
                 continue
             # The last inserted base moves to the front while the base before the insertion equals it.
@@ -86,7 +86,7 @@ def normalise_events(buffer, table, events, reference, start, longest, longest_s
                 usable &= reference[j] < 4
         if usable:
             out[found, 0], out[found, 1], out[found, 2], out[found, 3] = at + start, length, low, high
-            out[found, 4] = row
+            out[found, 4], out[found, 5] = row, bad
             found += 1
     return found
 

@@ -16,8 +16,11 @@ MIN_FRACTION = 0.08
 MIN_SNP_READS = 1
 MIN_INDEL_READS = 2
 MIN_INDEL_FRACTION = 0.12
+SPELLED_WRONG = 0.2
+"""An insertion like a candidate's save for at most this share of its bases is that one, with errors."""
 MAX_INDEL_LENGTH = 50
 """Longer ones are structural variants, which short windows cannot judge."""
+_LOW_BITS = int("01" * kernels.HALF, 2)
 _CODE = np.full(256, 4, np.uint8)
 for _k, _letter in enumerate(BASES):
     _CODE[ord(_letter)] = _CODE[ord(_letter.lower())] = _k
@@ -165,16 +168,39 @@ def _indels(
     table = table[np.append(True, (table[1:] != table[:-1]).any(1))] if len(table) else table
     new = np.append(True, (table[1:, :4] != table[:-1, :4]).any(1)) if len(table) else np.zeros(0, bool)
     allele = np.cumsum(new) - 1
-    fragments = np.unique(np.stack([allele, records.fragment[table[:, 4]]], 1), axis=0)[:, 0]
+    clean = table[:, 5] == 0
+    fragments = np.unique(np.stack([allele, records.fragment[table[:, 4]]], 1)[clean], axis=0)[:, 0]
     first = np.flatnonzero(new)
     around = counts[table[first, 0] - start]
     depth = around[:, [0, 1, 2, 3, 8, 9, 10, 11, 12, 17]].sum(1)
     enough = np.bincount(fragments, minlength=len(first)) >= np.maximum(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth)
-    last = np.append(first[1:], len(table))
+    allele = _with_misspelled(table, first, enough)[allele]
+    order = np.argsort(allele, kind="stable")
+    begins = np.searchsorted(allele[order], np.arange(len(first) + 1))
     for index in np.flatnonzero(enough):
-        rows = table[first[index] : last[index]]
-        position, length, head, tail = (int(value) for value in rows[0, :4])
-        yield _spell(position, length, head, tail, sequence, start), rows[:, 4]
+        shown = table[order[begins[index] : begins[index + 1]], 4]
+        position, length, head, tail = (int(value) for value in table[first[index], :4])
+        yield _spell(position, length, head, tail, sequence, start), np.unique(shown)
+
+
+def _with_misspelled(table: np.ndarray, first: np.ndarray, enough: np.ndarray) -> np.ndarray:
+    """Return for each allele itself, or the candidate that it is with some inserted bases read wrong.
+
+    Parameters
+    ----------
+    table : rows of `normalise_events`, sorted; `first` is where each allele begins in it
+    enough : bool, shape (alleles,); which are candidates
+    """
+    alleles = table[first, :4]
+    of = np.arange(len(first))
+    place = np.cumsum(np.append(True, (alleles[1:, :2] != alleles[:-1, :2]).any(1))) if len(first) else of
+    for index in np.flatnonzero(enough & (alleles[:, 1] > 0)):
+        begin, end = np.searchsorted(place, place[index], "left"), np.searchsorted(place, place[index], "right")
+        differing = alleles[begin:end, 2:] ^ alleles[index, 2:]
+        wrong = np.bitwise_count((differing | differing >> 1) & _LOW_BITS).sum(1)
+        near = ~enough[begin:end] & (wrong <= SPELLED_WRONG * alleles[index, 1])
+        of[begin:end][near] = index
+    return of
 
 
 def _spell(position: int, length: int, head: int, tail: int, sequence: str, start: int) -> Allele:

@@ -6,7 +6,7 @@ holds the true alleles. A de Bruijn graph of the reads there does (the idea of G
 reads along them, and everything behind (counts, candidates, evidence) sees the new alignments only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +15,14 @@ from fedcall.genomics import reassembly_kernels as kernels
 from fedcall.genomics import record_fields as fields
 from fedcall.genomics.alignment_records import Records
 from fedcall.genomics.assembly import assemble
+from fedcall.genomics.candidates import MAX_INDEL_LENGTH
+from fedcall.genomics.reassembly_kernels import DELETION, INSERTION, MATCH, SOFT_CLIP
 
 TOGETHER = 20
 """Two gaps of one read with no more aligned bases between them are often one change in other words."""
+LEAST_CLIPPED = 10
+"""Ends of reads with this many good clipped bases, the same ones at the same place, may hold an indel too long for the
+aligner."""
 MIN_READS = 3
 MIN_SHARE = 0.1
 """Reads of a place that must be tangled, and their share of all reads there."""
@@ -75,22 +80,29 @@ def reassemble(records: Records, reference: np.ndarray, start: int) -> Records:
 
 
 def _regions(records: Records) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Yield first position, position behind the last and tangled records of each place with enough of them."""
-    pairs = np.empty((max(64, len(records) // 50), 3), np.int64)
-    arguments = records.buffer, records.table, TOGETHER, LONGEST_READ
-    found = kernels.tangled_reads(*arguments, pairs)
-    if found > len(pairs):
-        pairs = np.empty((found, 3), np.int64)
-        kernels.tangled_reads(*arguments, pairs)
-    pairs = pairs[:found][np.argsort(pairs[:found, 1], kind="stable")]
-    if not found:
-        return
-    ends = np.maximum.accumulate(pairs[:, 2])
-    cuts = np.flatnonzero(pairs[1:, 1] > ends[:-1] + TOGETHER) + 1
-    for group in np.split(pairs, cuts):
-        first, behind, rows = int(group[0, 1]), int(group[:, 2].max()), np.unique(group[:, 0])
-        if len(rows) >= MIN_READS and behind - first <= LONGEST_REGION:
-            yield first, behind, rows
+    """Yield first position, position behind the last and the records in question of each place with enough of them."""
+    clipped = _listed(kernels.clipped_reads, records, LEAST_CLIPPED)
+    _, same, reads = np.unique(clipped[:, 2:], axis=0, return_inverse=True, return_counts=True)
+    tangled = _listed(kernels.tangled_reads, records, TOGETHER)
+    for found, around in ((clipped[reads[same] > 1], MAX_INDEL_LENGTH), (tangled, 0)):
+        found = found[np.argsort(found[:, 1], kind="stable")]
+        cuts = np.flatnonzero(found[1:, 1] > np.maximum.accumulate(found[:, 2])[:-1] + TOGETHER) + 1
+        for group in np.split(found, cuts):
+            rows = np.unique(group[:, 0])
+            if len(rows) >= MIN_READS:
+                first, behind = int(group[0, 1]) - around, int(group[:, 2].max()) + around
+                if behind - first <= LONGEST_REGION:
+                    yield first, behind, rows
+
+
+def _listed(kernel: Callable[..., int], records: Records, least: int) -> np.ndarray:
+    out = np.empty((max(64, len(records) // 20), 4), np.int64)
+    arguments = records.buffer, records.table, least, LONGEST_READ
+    found = kernel(*arguments, out)
+    if found > len(out):
+        out = np.empty((found, 4), np.int64)
+        kernel(*arguments, out)
+    return out[:found]
 
 
 def _reads_at(records: Records, first: int, behind: int, tangled: np.ndarray) -> _Reads | None:
@@ -114,50 +126,51 @@ def _lay(
     reads: _Reads, reference: np.ndarray, start: int, first: int, behind: int
 ) -> Iterator[tuple[int, int, np.ndarray]]:
     """Yield record, position and CIGAR of the reads that an assembled haplotype explains."""
-    stretch = first - start, behind - start
-    for low, high, paths in assemble(reads.bases, reads.qualities, reads.lengths, reference, *stretch):
-        margin = LONGEST_READ
-        left, right = reference[max(0, low - margin) : low], reference[high : high + margin]
-        plain = np.concatenate([left, reference[low:high], right])
-        haplotypes = [plain, *(np.concatenate([left, path, right]) for path in paths)]
-        expected = reads.starts - start - (low - len(left))
-        costs, places, others = (np.empty((len(haplotypes), len(reads.rows)), np.int64) for _ in range(3))
-        for h, haplotype in enumerate(haplotypes):
-            kernels.place_reads(
-                reads.bases,
-                reads.qualities,
-                reads.lengths,
-                expected,
-                _GROWTH,
-                haplotype,
-                costs[h],
-                places[h],
-                others[h],
-            )
-        pair = _best_pair(costs)
-        fits = costs[list(pair)].min(0) <= reads.limits
-        if pair == (0, 0) or fits[reads.tangled].mean() < _EXPLAINED:
-            continue
-        chosen = list(dict.fromkeys((0, *pair)))
-        best = costs[chosen].argmin(0)
-        for number, h in enumerate(chosen):
-            stands = kernels.align_haplotype(
-                haplotypes[h][len(left) : len(haplotypes[h]) - len(right)], reference[low:high]
-            )
-            where = np.concatenate(
-                [
-                    np.arange(low - len(left), low),
-                    np.where(stands >= 0, stands + low, -1),
-                    np.arange(high, high + len(right)),
-                ]
-            )
-            sure = (best == number) & (costs[h] <= reads.limits) & (others[h] >= costs[h] + _UNIQUE)
-            for read in np.flatnonzero(sure):
-                place = places[h, read]
-                position, cigar = _cigar(where[place : place + reads.lengths[read]])
-                if position >= 0:
-                    yield int(reads.rows[read]), position + start, cigar
+    assembled = assemble(reads.bases, reads.qualities, reads.lengths, reference, first - start, behind - start)
+    if assembled is None:
         return
+    low, high, paths = assembled
+    left, right = reference[max(0, low - LONGEST_READ) : low], reference[high : high + LONGEST_READ]
+    cores = [reference[low:high], *paths]
+    costs, places, sure = (np.empty((len(cores), len(reads.rows)), np.int64) for _ in range(3))
+    expected = reads.starts - start - (low - len(left))
+    for h, core in enumerate(cores):
+        haplotype = np.concatenate([left, core, right])
+        kernels.place_reads(
+            reads.bases,
+            reads.qualities,
+            reads.lengths,
+            expected,
+            _GROWTH,
+            haplotype,
+            _UNIQUE,
+            costs[h],
+            places[h],
+            sure[h],
+        )
+    pair = _best_pair(costs)
+    fits = costs[list(pair)].min(0) <= reads.limits
+    if pair == (0, 0) or fits[reads.tangled].mean() < _EXPLAINED:
+        return
+    # A read that fits two of them equally well is laid along the first.
+    chosen = list(dict.fromkeys((0, *pair)))
+    best = costs[chosen].argmin(0)
+    for number, h in enumerate(chosen):
+        stands = kernels.align_haplotype(cores[h], reference[low:high])
+        where = np.concatenate(
+            [
+                np.arange(low - len(left), low),
+                np.where(stands >= 0, stands + low, -1),
+                np.arange(high, high + len(right)),
+            ]
+        )
+        own = np.flatnonzero((best == number) & (costs[h] <= reads.limits) & (sure[h] > 0))
+        cigars = np.empty((len(own), len(reads.bases[0]) + 2), np.uint32)
+        sizes = kernels.write_cigars(where, places[h, own], reads.lengths[own], cigars)
+        firsts = np.append(where, -1)[places[h, own] + (cigars[:, 0] >> 4) * (cigars[:, 0] & 15 == SOFT_CLIP)]
+        for k, read in enumerate(own):
+            if firsts[k] >= 0:
+                yield int(reads.rows[read]), int(firsts[k]) + start, cigars[k, : sizes[k]]
 
 
 def _best_pair(costs: np.ndarray) -> tuple[int, int]:
@@ -172,44 +185,25 @@ def _best_pair(costs: np.ndarray) -> tuple[int, int]:
     return pairs[int(np.argmax(scores))]
 
 
-def _cigar(where: np.ndarray) -> tuple[int, np.ndarray]:
-    """Return position and CIGAR (BAM's numbers) of a read whose bases stand at places of the reference, -1: inserted.
-
-    The position is -1 if no base is aligned.
-    """
-    aligned = np.flatnonzero(where >= 0)
-    if len(aligned) == 0:
-        return -1, np.empty(0, np.uint32)
-    head, tail = int(aligned[0]), len(where) - 1 - int(aligned[-1])
-    operations: list[list[int]] = [[4, head]] if head else []
-    before = int(where[head]) - 1
-    for place in where[head : len(where) - tail].tolist():
-        if place > before + 1:
-            operations.append([2, place - before - 1])
-        kind = 1 if place < 0 else 0
-        if operations and operations[-1][0] == kind:
-            operations[-1][1] += 1
-        else:
-            operations.append([kind, 1])
-        before = place if place >= 0 else before
-    if tail:
-        operations.append([4, tail])
-    return int(where[head]), np.array([size << 4 | kind for kind, size in operations], np.uint32)
-
-
 def _rewritten(records: Records, laid: list[tuple[int, int, np.ndarray]]) -> Records:
-    """Return the records with new positions and CIGARs, which are put behind the buffer."""
-    table, settled, size = records.table.copy(), records.settled.copy(), len(records.buffer)
-    for row, position, cigar in laid:
-        operation, length = cigar & 15, (cigar >> 4).astype(np.int64)
-        table[row, fields.POSITION] = position
-        table[row, fields.END] = position + length[(operation == 0) | (operation == 2)].sum()
-        table[row, fields.CIGAR], table[row, fields.CIGAR_OPS] = size, len(cigar)
-        table[row, fields.HEAD] = length[0] if operation[0] == 4 else 0
-        table[row, fields.TAIL] = length[-1] if operation[-1] == 4 else 0
-        settled[row] = True
-        size += 4 * len(cigar)
-    added = np.concatenate([cigar for _, _, cigar in laid]).astype("<u4").view(np.uint8)
-    indels = records.indels + sum(int(((cigar & 15) - 1 < 2).sum()) for _, _, cigar in laid)
-    buffer = np.concatenate([records.buffer, added])
+    """Return the records with new positions and CIGARs, which are put behind the buffer; the last of a read counts."""
+    last = {row: (position, cigar) for row, position, cigar in laid}
+    rows, positions = np.array([(row, position) for row, (position, _) in last.items()], np.int64).T
+    cigars = [cigar for _, cigar in last.values()]
+    sizes = np.array([len(cigar) for cigar in cigars])
+    flat = np.concatenate(cigars)
+    operation, length = flat & 15, (flat >> 4).astype(np.int64)
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    table, settled = records.table.copy(), records.settled.copy()
+    on_reference = np.where((operation == MATCH) | (operation == DELETION), length, 0)
+    table[rows, fields.POSITION] = positions
+    table[rows, fields.END] = positions + np.add.reduceat(on_reference, begins)
+    table[rows, fields.CIGAR] = len(records.buffer) + 4 * begins
+    table[rows, fields.CIGAR_OPS] = sizes
+    clipped = np.where(operation == SOFT_CLIP, length, 0)
+    table[rows, fields.HEAD], table[rows, fields.TAIL] = clipped[begins], clipped[ends - 1]
+    settled[rows] = True
+    indels = records.indels + int(((operation == INSERTION) | (operation == DELETION)).sum())
+    buffer = np.concatenate([records.buffer, flat.astype("<u4").view(np.uint8)])
     return replace(records, buffer=buffer, table=table, indels=indels, settled=settled)
