@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from example_patients import trained_model
 from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
 from fedcall.privacy.clipping import GRID, from_grid
@@ -58,7 +59,7 @@ def study(privacy: PrivacyTerms, trainable: str = "all", averaging: float = 0.0)
 def step_sum(patients: dict[str, Examples], units: list[Unit], privacy: PrivacyTerms, batch=None) -> np.ndarray:
     """Return the exact sum of one step, in grid points."""
     with single_threaded():
-        model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit if privacy.unit == "patient" else 1)
+        model = UnitGradSampleModule(trained_model().train(), privacy.rows_per_unit if privacy.unit == "patient" else 1)
         quiet = privacy.model_copy(update={"noise_multiplier": 0.0, "sampling_rate": 1.0})
         sgd = torch.optim.SGD(model.parameters(), lr=0.0)
         optimizer = UnitDPOptimizer(sgd, quiet, 1, SECRET)
@@ -162,7 +163,7 @@ def test_train_privately__repeats_itself_and_uses_every_input(changes):
     patients = {f"p{index}": patient(index) for index in range(6)}
 
     def update(data=patients, site_secret=SECRET, round_number=1):
-        tensors = train_privately(build_model(), agreed, "north", round_number, data, site_secret).tensors
+        tensors = train_privately(trained_model(), agreed, "north", round_number, data, site_secret).tensors
         return np.concatenate([tensors[name].ravel() for name in sorted(tensors)])
 
     first = update()

@@ -19,7 +19,7 @@ from fedcall.genomics.examples import (
     empty_examples,
     make_examples,
 )
-from fedcall.training.model import build_model, load_model, posteriors, save_model, weights_of
+from fedcall.training.model import Largest, build_model, load_model, posteriors, save_model, weights_of
 from fedcall.weights import weights_digest, write_weights
 
 
@@ -178,3 +178,11 @@ def random_examples_head(examples: Examples, rows: int) -> Examples:
     names = ("counts", "reference", "scalars", "log_likelihoods", "labels", "contig", "position")
     arrays = {name: getattr(examples, name)[:rows] for name in (*names, "allele_depths", "depth")}
     return make_examples([examples.alleles(row) for row in range(rows)], examples.metadata, **arrays)
+
+
+def test_largest__equal_values_share_the_gradient_as_in_torch():
+    x = torch.randint(0, 4, (5, 3, 33)).float().requires_grad_()
+    weights = torch.arange(15.0).view(5, 3)
+    found, expected = Largest.apply(x), x.amax(2)
+    assert torch.equal(found, expected)
+    assert torch.equal(*(torch.autograd.grad(one, x, weights)[0] for one in (found, expected)))

@@ -66,7 +66,7 @@ class UnitDPOptimizer(DPOptimizer):
 
     def clip_and_accumulate(self) -> None:
         """Clip the gradient of each unit and add them to the exact sum of the step."""
-        gradients = torch.cat([gradient.flatten(1) for gradient in self.grad_samples], 1).cpu().numpy()
+        gradients = torch.cat([parameter.grad_sample.flatten(1) for parameter in self.params], 1).cpu().numpy()
         norm = norm_of(self.mechanism)
         self._total += grid_sum(gradients, self.max_grad_norm, norm)
         if self._terms.clipping == "adaptive":
@@ -99,6 +99,11 @@ class UnitDPOptimizer(DPOptimizer):
         self.shares.append(noisy_share(int(noisy[-1]), GRID, self._terms, self._units))
         self._shorter = 0
         return noisy[:-1]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of a batch, or of a step; the exact sum of the step is kept elsewhere."""
+        for parameter in self.params:
+            parameter.grad_sample = parameter.grad = None
 
     def scale_grad(self) -> None:
         """Divide by the expected number of units."""

@@ -99,7 +99,7 @@ def group_norm_gradients(rows: int, layer: nn.GroupNorm, inputs: Tensor, backpro
     gradients = {}
     if layer.weight.requires_grad:
         normalised = functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
-        gradients[layer.weight] = (normalised * backprops).sum(2).unflatten(0, (-1, rows)).sum(1)
+        gradients[layer.weight] = normalised.mul_(backprops).sum(2).unflatten(0, (-1, rows)).sum(1)
     if layer.bias.requires_grad:
         gradients[layer.bias] = backprops.sum(2).unflatten(0, (-1, rows)).sum(1)
     return gradients

@@ -1,0 +1,23 @@
+"""The benchmark of a private step: through the shell, as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("fedcall")), "benchmark", "step", "--repeats", "2", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True)
+
+
+def test_benchmark_step__json_and_table_hold_what_is_promised():
+    result = run("--json")
+    assert result.stderr == "", "warnings of libraries tell a user nothing"
+    found = json.loads(result.stdout)
+    # Two turns on a busy machine prove no speed; the order of magnitude and the memory are safe to ask for.
+    assert 0.5 < found["sgd_ratio"] < 5
+    assert found["opacus_ratio"] > 1
+    assert 0 < found["noise_share"] < 0.2
+    assert found["peak_memory_mb"]["private"] <= found["peak_memory_mb"]["opacus"]
+    assert found["milliseconds"].keys() == {"sgd", "private", "opacus", "sgd_head", "private_head", "noise"}
