@@ -52,8 +52,8 @@ def simulate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, 
     return concordance
 
 
-# Least F1 of SNPs and of indels by depth; some 47 SNPs and 12 indels. Seen 2026-11-27: at 4x .67 to .82 and .14 (with 36
-# bases and 4 qualities) to .80, at 15x from .96 and .83 on, from 30x on no error.
+# Least F1 of SNPs and of indels by depth; some 47 SNPs and 12 indels. Seen 2026-11-27: at 4x .67 to .82 and .14
+# (36 bases, 4 qualities) to .80, at 15x from .96 and .83 on, from 30x on no error.
 LEAST = {4: (0.6, 0.1), 15: (0.93, 0.75), 30: (0.97, 0.95), 100: (0.97, 0.95)}
 
 
