@@ -19,6 +19,19 @@ def test_keygen__twice_keeps_the_keys(tmp_path):
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "keys").iterdir() if path.name != "site.json")
 
 
+def test_keygen__sites_of_a_rehearsal(tmp_path):
+    names = ("--name", "north", "--name", "south")
+    shared = _fedcall("site", "keygen", *names, "--output", tmp_path / "keys")
+    assert shared.returncode == 2
+    assert "several sites need a path each" in shared.stderr
+    paths = ("--output", tmp_path / "{site}/keys", "--public", tmp_path / "public/{site}.json")
+    done = _fedcall("site", "keygen", *names, *paths)
+    assert done.returncode == 0, done.stderr
+    public = [(tmp_path / f"public/{name}.json").read_text() for name in ("north", "south")]
+    assert public == [(tmp_path / f"{name}/keys/site.json").read_text() for name in ("north", "south")]
+    assert public[0] != public[1]
+
+
 def test_keygen__folder_of_another_site(tmp_path):
     _fedcall("site", "keygen", "--name", "north", "--output", tmp_path)
     done = _fedcall("site", "keygen", "--name", "south", "--output", tmp_path)

@@ -28,7 +28,7 @@ def test_dag__rehearsal(workspace):
     assert jobs == {
         "all": 1,
         "simulate_cohort": 1,
-        "create_keys": 3,
+        "create_keys": 1,
         "normalise_alignments": 10,
         "normalise_labels": 10,
         "extract_pileup": 8,

@@ -150,6 +150,16 @@ def test_reruns__deleted_calls_are_made_again(finished):
     assert not {"extract_pileup", "train_round", "upload_update"} & found
 
 
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("update.safetensors", "train_round"), ("claim.json", "train_round"), ("receipt.json", "upload_update")],
+)
+def test_reruns__deleted_release_of_an_earlier_round_is_missed(finished, name, rule):
+    # No job asks for it: the report and the rounds after it are made.
+    (finished.path / RESULTS / "south/rounds/1" / name).unlink()
+    assert rule in planned(finished)
+
+
 def test_reruns__killed_run_goes_on_and_charges_nothing_twice(finished):
     before, ledgers = releases(finished), spent(finished)
     (finished.path / LAST_UPDATE).unlink()

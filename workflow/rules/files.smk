@@ -6,12 +6,6 @@ def private_folder(template, site):
     return template.format(site=site)
 
 
-def keys_of(wildcards):
-    if wildcards.site == COORDINATOR:
-        return f"private/{COORDINATOR}/keys"
-    return private_folder(CONFIG.site_key, wildcards.site)
-
-
 def keys_of_this_run():
     """Return the keys of who runs this: the hospital, or in a rehearsal the coordinator."""
     if RUN.is_rehearsal:
@@ -102,10 +96,6 @@ def option(name, value):
 
 def options(name, values):
     return " ".join(option(name, value) for value in values)
-
-
-def rounds_of_site(site, name):
-    return [f"{RESULTS}/{site}/rounds/{round}/{name}" for round in ROUNDS]
 
 
 def calls_to_score(wildcards):

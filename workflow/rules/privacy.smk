@@ -4,8 +4,6 @@
 rule privacy_report:
     input:
         study="results/{study}/study.json",
-        claims=lambda wildcards: rounds_of_site(wildcards.site, "claim.json"),
-        receipts=lambda wildcards: rounds_of_site(wildcards.site, "receipt.json"),
         decisions="results/{study}/{site}/admission.jsonl",
         audit=audit_if_run,
     output:

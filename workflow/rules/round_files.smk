@@ -22,6 +22,12 @@ def at_all_sites(name):
     return [f"{RESULTS}/{site}/rounds/{{round}}/{name}" for site in SITES]
 
 
+def files_of_round(round, *names):
+    return [
+        f"{RESULTS}/{site}/rounds/{round}/{name}" for site in SITES for name in names
+    ]
+
+
 def in_round(name):
     """Return a parameter: a file of a round for `fedcall fetch` and `upload`, which put in the site's name."""
     return lambda wildcards: f"{RESULTS}/{{site}}/rounds/{wildcards.round}/{name}"
@@ -32,29 +38,30 @@ def visiting_sites(wildcards):
     return f"{options('--site', SITES)} {option('--keys', CONFIG.site_key)}"
 
 
+def end_of_round(round):
+    """Return a file that is there once all sites of this run have their receipts of a round.
+
+    One job writes the receipts of all, so the first site's stands for them: a file more per site, round and rule would
+    be seconds of planning.
+    """
+    return f"{RESULTS}/{SITES[0]}/rounds/{round}/receipt.json"
+
+
 def before_round(wildcards):
     """Return what a round's global model waits for: the first model, or the end of the round before."""
     before = int(wildcards.round) - 1
-    return receipts_of_round(before) if before else INITIAL
+    return end_of_round(before) if before else INITIAL
 
 
-def own_receipt_before(wildcards):
-    """Return the receipt of the site's round before, whose row the ledger must hold; nothing in the first round."""
-    before = int(wildcards.round) - 1
-    return f"{RESULTS}/{wildcards.site}/rounds/{before}/receipt.json" if before else []
+def private_of_training():
+    """Return the options of training that name the site's own: keys, ledger, graphics card, earlier receipts.
 
-
-def private_of_training(wildcards, input):
-    """Return the options of training that name the site's own: keys, ledger, graphics card, the receipt before."""
-    private = {"--keys": CONFIG.site_key, "--ledger": CONFIG.ledger}
-    own = [
-        option(name, private_folder(template, wildcards.site))
-        for name, template in private.items()
-    ]
-    return " ".join(
-        [*own, f"--device {CONFIG.device}", option("--receipt", input.receipt)]
-    )
-
-
-def receipts_of_round(round):
-    return [f"{RESULTS}/{site}/rounds/{round}/receipt.json" for site in SITES]
+    One text with the wildcard {site} in it, where a function would be called for each site and round.
+    """
+    own = {
+        "--keys": CONFIG.site_key,
+        "--ledger": CONFIG.ledger,
+        "--receipts": f"{RESULTS}/{{site}}/rounds",
+        "--device": CONFIG.device,
+    }
+    return " ".join(option(name, value) for name, value in own.items())

@@ -31,19 +31,19 @@ rule fetch_global:
         " --output {params.model:q} > {log} 2>&1"
 
 
+# The global model follows from the study and from all receipts of the round before, so that training needs to wait for
+# nothing else: thousands of jobs, planned by their files.
 rule train_round:
     input:
-        study="results/{study}/study.json",
-        model="results/{study}/{site}/rounds/{round}/global.safetensors",
-        receipt=own_receipt_before,
+        model=f"{RESULTS}/{{site}}/rounds/{{round}}/global.safetensors",
         examples=lambda wildcards: examples_of(wildcards.site),
     output:
-        weights="results/{study}/{site}/rounds/{round}/update.safetensors",
-        claim="results/{study}/{site}/rounds/{round}/claim.json",
+        weights=f"{RESULTS}/{{site}}/rounds/{{round}}/update.safetensors",
+        claim=f"{RESULTS}/{{site}}/rounds/{{round}}/claim.json",
     log:
-        "logs/train_round/{study}.{site}.{round}.log",
+        f"logs/train_round/{STUDY}.{{site}}.{{round}}.log",
     benchmark:
-        "benchmarks/train_round/{study}.{site}.{round}.tsv"
+        f"benchmarks/train_round/{STUDY}.{{site}}.{{round}}.tsv"
     retries: 0  # a second attempt must go through the ledger, not around it
     conda:
         "../envs/training.yaml"
@@ -52,13 +52,14 @@ rule train_round:
         mem_mb=4000,
         runtime=240,
     params:
-        private=private_of_training,
+        signed=f"{RESULTS}/study.json",
+        private=private_of_training(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
         "Round {wildcards.round} at {wildcards.site}: charging the ledger, then training"
     shell:
-        "fedcall train-round --study {input.study} --site {wildcards.site} --round {wildcards.round} {params.private}"
+        "fedcall train-round --study {params.signed} --site {wildcards.site} --round {wildcards.round} {params.private}"
         " --model {input.model} --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
 
 
@@ -96,7 +97,7 @@ rule upload_update:
 rule fetch_final:
     input:
         study="results/{study}/study.json",
-        receipts=receipts_of_round(ROUNDS[-1]),
+        receipts=end_of_round(ROUNDS[-1]),
         initial=INITIAL,
     output:
         model="results/{study}/final.safetensors",

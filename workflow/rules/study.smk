@@ -6,11 +6,11 @@ if RUN.is_rehearsal:
     # half, and keys that exist are kept.
     rule create_keys:
         output:
-            identity="results/{study}/{site}/site.json",
+            identities=[f"{RESULTS}/{name}/site.json" for name in (COORDINATOR, *SITES)],
         log:
-            "logs/create_keys/{study}.{site}.log",
+            f"logs/create_keys/{STUDY}.log",
         benchmark:
-            "benchmarks/create_keys/{study}.{site}.tsv"
+            f"benchmarks/create_keys/{STUDY}.tsv"
         group:
             "agreement"
         conda:
@@ -20,10 +20,14 @@ if RUN.is_rehearsal:
             mem_mb=lambda wildcards, attempt: 500 * attempt,
             runtime=lambda wildcards, attempt: 5 * attempt,
         params:
-            key_folder=keys_of,
+            coordinator=f"--name {COORDINATOR} --output private/{COORDINATOR}/keys",
+            sites=lambda wildcards: options("--name", SITES),
+            key_folder=lambda wildcards: CONFIG.site_key,
+            public=lambda wildcards: f"{RESULTS}/{{site}}/site.json",
         shell:
-            "( fedcall site keygen --name {wildcards.site} --output {params.key_folder:q}"
-            " && cp {params.key_folder:q}/site.json {output.identity} ) > {log} 2>&1"
+            "( fedcall site keygen {params.coordinator} --public {params.public:q}"
+            " && fedcall site keygen {params.sites} --output {params.key_folder:q} --public {params.public:q} )"
+            " > {log} 2>&1"
 
     rule agree_study:
         input:

@@ -1,11 +1,11 @@
 """`fedcall fetch` and `fedcall upload`: a site's short exchanges with the aggregator."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from fedcall.cli.sites import each_site
 from fedcall.errors import FedcallError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def fetch(
 
     from fedcall.federation.exchange import fetch_global
 
-    for site, (own_keys, own_output) in _each(sites, keys, output):
+    for site, (own_keys, own_output) in each_site(sites, keys, output):
         visitor = _visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
@@ -110,7 +110,7 @@ def fetch_log(
     """
     from fedcall.federation.exchange import fetch_log as run
 
-    for site, (own_keys, own_output) in _each(sites, keys, output):
+    for site, (own_keys, own_output) in each_site(sites, keys, output):
         visitor = _visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
@@ -143,23 +143,13 @@ def upload(
     """
     from fedcall.federation.exchange import upload_update
 
-    for site, (own_keys, own_update, own_claim, own_receipt) in _each(sites, keys, update, claim, receipt):
+    for site, (own_keys, own_update, own_claim, own_receipt) in each_site(sites, keys, update, claim, receipt):
         visitor = _visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
         answer = upload_update(visitor, number, own_update, own_claim, own_receipt)
         prefix = f"{site}: " if len(sites) > 1 else ""
         typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
-
-
-def _each(sites: list[str], *paths: Path) -> Iterator[tuple[str, list[Path]]]:
-    """Yield each site with its own paths, `{site}` in them replaced by its name."""
-    if len(sites) > 1:
-        for path in paths:
-            if "{site}" not in str(path):
-                raise FedcallError(f"{path}: several sites need a path each; write {{site}} where the name belongs")
-    for site in sites:
-        yield site, [Path(str(path).replace("{site}", site)) for path in paths]
 
 
 def _visitor(

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.sites import each_site
+
 
 def register(app: typer.Typer) -> None:
     """Add the `site` commands."""
@@ -14,8 +16,14 @@ def register(app: typer.Typer) -> None:
 
 
 def keygen(
-    name: str = typer.Option(..., "--name", help="The site's name in every study: letters, digits, '-' and '_'."),
+    names: list[str] = typer.Option(
+        ...,
+        "--name",
+        help="The site's name in every study: letters, digits, '-' and '_'. In a rehearsal again for each other site,"
+        " then {site} in paths stands for it.",
+    ),
     output: Path = typer.Option(..., "--output", help="Folder for the keys; private, never a workflow output."),
+    public: Path | None = typer.Option(None, "--public", help="Where a copy of site.json is to lie."),
 ) -> None:
     """Make a site's keys, once; run again, it shows those already there.
 
@@ -24,11 +32,27 @@ def keygen(
 
     Example: fedcall site keygen --name north --output private/north/keys
     """
+    import shutil
+
+    from fedcall.keys import create_keys
+
+    for name in names:
+        _check_name(name)
+    for name, (folder, *copies) in each_site(names, output, *([public] if public else [])):
+        identity = create_keys(folder, name)
+        typer.echo(f"site        {identity.name}")
+        typer.echo(f"signing key {identity.public_key}")
+        typer.echo(f"public file {folder / 'site.json'}   (send this one to the coordinator; keep the rest)")
+        for copy in copies:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / "site.json", copy)
+
+
+def _check_name(name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     from fedcall.errors import FedcallError
     from fedcall.federation.study import Name
-    from fedcall.keys import create_keys
 
     try:
         TypeAdapter(Name).validate_python(name)
@@ -36,10 +60,6 @@ def keygen(
         raise FedcallError(
             f"--name {name!r}: a site's name is 1 to 64 letters, digits, '-' or '_', and starts with a letter or digit"
         ) from None
-    identity = create_keys(output, name)
-    typer.echo(f"site        {identity.name}")
-    typer.echo(f"signing key {identity.public_key}")
-    typer.echo(f"public file {output / 'site.json'}   (send this one to the coordinator; keep the rest)")
 
 
 def pin_app(

@@ -42,10 +42,11 @@ def train_round(
     ledger: Path = typer.Option(..., "--ledger", help="The site's ledger; made if there is none."),
     update: Path = typer.Option(..., "--update", help="Model update (safetensors) to write."),
     claim: Path = typer.Option(..., "--claim", help="Signed claim (JSON) to write."),
-    receipt: list[Path] = typer.Option(
+    receipts: Path | None = typer.Option(
         None,
-        "--receipt",
-        help="Receipt of an earlier round of this site; the ledger must hold the row it names. May be repeated.",
+        "--receipts",
+        help="Folder of this site's rounds, N/receipt.json in it; the ledger must hold the row that the receipt of the"
+        " round before names.",
     ),
     device: str = typer.Option("cpu", "--device", help="cpu, cuda, or auto (a GPU if there is one)."),
     examples: list[Path] = typer.Argument(..., help="Examples files, one per training patient, named after it."),
@@ -77,7 +78,7 @@ def train_round(
             claim,
             device,
             done.advance,
-            receipt or (),
+            [receipts / f"{round_number - 1}/receipt.json"] if receipts and round_number > 1 else (),
         )
     # Public facts only: logs are shared more freely than data.
     typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")
