@@ -165,7 +165,7 @@ def _lay(
             ]
         )
         own = np.flatnonzero((best == number) & (costs[h] <= reads.limits) & (sure[h] > 0))
-        cigars = np.empty((len(own), len(reads.bases[0]) + 2), np.uint32)
+        cigars = np.empty((len(own), 2 * reads.bases.shape[1] + 2), np.uint32)
         sizes = kernels.write_cigars(where, places[h, own], reads.lengths[own], cigars)
         firsts = np.append(where, -1)[places[h, own] + (cigars[:, 0] >> 4) * (cigars[:, 0] & 15 == SOFT_CLIP)]
         for k, read in enumerate(own):
