@@ -15,14 +15,22 @@ from fedcall.errors import FedcallError
 
 @dataclass(frozen=True)
 class Plan:
-    """A study to plan, with one training patient per site."""
+    """A study to plan: training patients only, each site with as many."""
 
     name: str
     sites: int
     rounds: int
+    patients: int = 1  # per site
+    shards: int = 1  # jobs over which a patient's regions are scattered
 
 
-PLANS = (Plan("many sites", sites=50, rounds=100), Plan("many rounds", sites=3, rounds=1000))
+PLANS = (
+    Plan("many sites", sites=50, rounds=100),
+    Plan("many rounds", sites=3, rounds=1000),
+    # 3.1 Gb in shards of 5 Mb.
+    Plan("a genome", sites=2, rounds=2, patients=15, shards=620),
+)
+SHARD_SIZE = 10_000  # the smallest; only the number of shards counts
 
 
 class DagBenchmark(BaseModel):
@@ -31,6 +39,8 @@ class DagBenchmark(BaseModel):
     name: str
     sites: int
     rounds: int
+    patients: int  # of all sites together
+    shards: int  # per patient
     jobs: int
     plan_seconds: float  # `--dry-run --quiet`: whether it can be done
     list_seconds: float  # `--dry-run`: every job with its files, too
@@ -59,6 +69,8 @@ def benchmark_dag(snakefile: Path) -> list[DagBenchmark]:
                 name=plan.name,
                 sites=plan.sites,
                 rounds=plan.rounds,
+                patients=plan.sites * plan.patients,
+                shards=plan.shards,
                 jobs=jobs,
                 plan_seconds=planned,
                 list_seconds=listed,
@@ -69,20 +81,23 @@ def benchmark_dag(snakefile: Path) -> list[DagBenchmark]:
 
 def as_text(results: list[DagBenchmark]) -> str:
     """Return the results as a table of at most 80 columns."""
-    rows = [f"{'study':<12} {'sites':>6} {'rounds':>7} {'jobs':>8} {'plan s':>9} {'list s':>9}"]
+    rows = [f"{'study':<12} {'sites':>6} {'rounds':>7} {'shards':>7} {'jobs':>8} {'plan s':>9} {'list s':>9}"]
     rows += [
-        f"{r.name:<12} {r.sites:>6} {r.rounds:>7} {r.jobs:>8,} {r.plan_seconds:>9.1f} {r.list_seconds:>9.1f}"
+        f"{r.name:<12} {r.sites:>6} {r.rounds:>7} {r.shards:>7} {r.jobs:>8,} {r.plan_seconds:>9.1f}"
+        f" {r.list_seconds:>9.1f}"
         for r in results
     ]
     return "\n".join(rows)
 
 
 def _configure(folder: Path, plan: Plan) -> None:
-    sites = {f"site{number}": 1 for number in range(1, plan.sites + 1)}
-    cohort = {"sites": sites, "holdout": 0, "public": 0}
+    sites = {f"site{number}": plan.patients for number in range(1, plan.sites + 1)}
+    cohort = {"sites": sites, "holdout": 0, "public": 0, "region_length": plan.shards * SHARD_SIZE}
     study = {"name": "plan", "rounds": plan.rounds, "privacy": {"delta": 1e-3}}
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
-    (folder / "config.yaml").write_text(yaml.safe_dump({"study": "study.yaml", "cohort": cohort}))
+    (folder / "config.yaml").write_text(
+        yaml.safe_dump({"study": "study.yaml", "cohort": cohort, "shard_size": SHARD_SIZE})
+    )
 
 
 def _plan(snakefile: Path, folder: Path, *options: str) -> tuple[float, str]:

@@ -61,7 +61,7 @@ def dag(
     snakefile: Path = typer.Option(Path("Snakefile"), "--snakefile", help="The workflow: Snakefile of a checkout."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
-    """Time how long Snakemake plans 100 rounds of 50 sites, and 1,000 rounds of 3 sites; no job is run.
+    """Time how long Snakemake plans 100 rounds of 50 sites, 1,000 rounds of 3, and 30 genomes; no job is run.
 
     Example: fedcall benchmark dag
     """
