@@ -19,6 +19,8 @@ from fedcall.genomics.examples import write_examples
 from fedcall.genomics.pileup import extract_examples, spans_of
 from fedcall.genomics.shards import Span
 
+_CHUNK = 1 << 20
+
 
 class PileupBenchmark(BaseModel):
     """What `fedcall benchmark pileup` prints; seconds are medians, ratios medians of turns measured side by side."""
@@ -56,6 +58,7 @@ def benchmark_pileup(alignments: Path, reference: Path, regions: Path | None, re
                 "fedcall, 2 threads": functools.partial(extract, 2),
                 "samtools mpileup": lambda: _mpileup(alignments, reference, spans, Path(folder) / "mpileup"),
                 "inflation alone": lambda: _inflate(alignments, blocks),
+                "the same by htslib": lambda: _inflate_by_htslib(alignments, blocks),
             },
             repeats,
         )
@@ -119,6 +122,15 @@ def _inflate(alignments: Path, blocks: list[tuple[int, int] | None]) -> None:
         # A slice would be cut inside its last block.
         for _ in inflate(content[: _end_of_block(content, last)], begin):
             pass
+
+
+def _inflate_by_htslib(alignments: Path, blocks: list[tuple[int, int] | None]) -> None:
+    """Inflate as samtools does."""
+    with pysam.BGZFile(str(alignments), "rb") as handle:
+        for begin, end in (pair for pair in blocks if pair is not None):
+            handle.seek(begin)
+            while handle.tell() < end and handle.read(_CHUNK):
+                pass
 
 
 def _end_of_block(content: memoryview, inside: int) -> int:

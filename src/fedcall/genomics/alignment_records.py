@@ -19,7 +19,7 @@ from fedcall.genomics import record_fields as fields
 from fedcall.genomics import record_kernels as kernels
 from fedcall.genomics.bam_index import bai_of, first_offset
 from fedcall.genomics.bgzf import DamagedBlockError, inflate
-from fedcall.genomics.workspace import Workspace
+from fedcall.genomics.workspace import Room, Workspace
 
 DROPPED_FLAGS = 0x904 | 0x400 | 0x200
 """Unmapped, secondary, supplementary; duplicate; failed quality control."""
@@ -46,6 +46,8 @@ class Records:
         Insertions and deletions in all CIGARs.
     settled : bool, shape (n,)
         Reads laid along an assembled haplotype (`reassembly`).
+    room : Room
+        Where the buffer lies.
     """
 
     buffer: np.ndarray
@@ -53,9 +55,17 @@ class Records:
     mates: np.ndarray
     indels: int
     settled: np.ndarray
+    room: Room
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def extended(self, added: np.ndarray) -> np.ndarray:
+        """Return the buffer with further bytes (uint8) behind it, without a copy where there is room."""
+        size = len(self.buffer) + len(added)
+        buffer = self.room.take(size, kept=len(self.buffer))[:size]
+        buffer[len(self.buffer) :] = added
+        return buffer
 
     @cached_property
     def fragment(self) -> np.ndarray:
@@ -170,7 +180,7 @@ def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace
 
 def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int) -> Records:
     buffer = workspace.inflated.take(size, size)[:size]
-    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool))
+    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool), workspace.inflated)
 
 
 def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -205,5 +205,5 @@ def _rewritten(records: Records, laid: list[tuple[int, int, np.ndarray]]) -> Rec
     table[rows, fields.HEAD], table[rows, fields.TAIL] = clipped[begins], clipped[ends - 1]
     settled[rows] = True
     indels = records.indels + int(((operation == INSERTION) | (operation == DELETION)).sum())
-    buffer = np.concatenate([records.buffer, flat.astype("<u4").view(np.uint8)])
+    buffer = records.extended(flat.astype("<u4").view(np.uint8))
     return replace(records, buffer=buffer, table=table, indels=indels, settled=settled)
