@@ -89,6 +89,7 @@ def people(shared_data: Path) -> list[tuple[Path, Path, str, int, int]]:
 @given(st.one_of(st.just(0), st.integers(1, 36)), st.floats(0, 1), st.integers(1, 900))
 @example(0, 0.371, 1_200)
 @example(0, 0.461, 1_200)
+@example(0, 0.96875, 420)  # holds one read twice, and its mate
 def test_count_channels__real_reads_as_pysam(people: list, person: int, share: float, width: int) -> None:
     path, reference, contig, first, last = people[person]
     start = first + int(share * (last - first - width))

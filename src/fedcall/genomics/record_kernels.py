@@ -35,6 +35,7 @@ ERRORS = (
     "a record has no position",
 )
 _SHORTEST = 32
+_COPIES = 8
 
 
 @kernel
@@ -183,19 +184,27 @@ def may_overlap(buffer, table, longest_span, rows, hashes):
 def pair_mates(buffer, table, rows, hashes, order, mates):
     """Write into `mates` (int64, all -1) the other record of each fragment whose two reads may overlap.
 
-    `order` sorts `rows` by hash, ties by row. Only neighbours whose names are equal byte by byte are paired.
+    `order` sorts `rows` by hash, ties by row. Names must be equal byte by byte. A read that the file holds twice is no
+    mate of its copy: the mate comes behind both. Beyond a few copies nobody is looked for, so that no file of equal
+    names takes for ever.
     """
-    k = 0
-    while k + 1 < len(order):
-        first, second = rows[order[k]], rows[order[k + 1]]
-        same = hashes[order[k]] == hashes[order[k + 1]]
-        k += 1
-        if not same or table[second, POSITION] >= table[first, END]:
-            continue
-        a, b = table[first, NAME], table[second, NAME]
-        while buffer[a] == buffer[b] and buffer[a] != 0:
-            a += 1
-            b += 1
-        if buffer[a] == buffer[b]:
-            mates[first], mates[second] = second, first
-            k += 1
+    for k in range(len(order)):
+        first = rows[order[k]]
+        for other in range(k + 1, min(k + 1 + _COPIES, len(order))):
+            second = rows[order[other]]
+            if hashes[order[k]] != hashes[order[other]] or table[second, POSITION] >= table[first, END]:
+                break
+            if mates[first] < 0 and mates[second] < 0 and _are_mates(buffer, table[first], table[second]):
+                mates[first], mates[second] = second, first
+
+
+@kernel
+def _are_mates(buffer, first, second):
+    """Say whether two records have one name and do not both call themselves the first read, or the last, of it."""
+    if first[FLAG] & second[FLAG] & 0xC0:
+        return False
+    a, b = first[NAME], second[NAME]
+    while buffer[a] == buffer[b] and buffer[a] != 0:
+        a += 1
+        b += 1
+    return buffer[a] == buffer[b]
