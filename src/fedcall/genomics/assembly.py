@@ -68,18 +68,24 @@ def _graph(
     nodes : int64; the words of the reference
     """
     whole = words > 0
-    _, numbers = np.unique(np.concatenate([expected, words[whole]]), return_inverse=True)
-    nodes, count = numbers[: len(expected)], int(numbers.max()) + 1
+    spelled = np.concatenate([expected, words[whole]])
+    known = np.unique(spelled)
+    numbers, count = np.searchsorted(known, spelled), len(known)
+    nodes = numbers[: len(expected)]
     last_bases = np.empty(count, np.uint8)
     last_bases[numbers[len(expected) :]] = bases[:, size - 1 :][whole]
     last_bases[nodes] = plain[size - 1 :]
     placed = np.full(words.shape, -1, np.int64)
     placed[whole] = numbers[len(expected) :]
     follows = (placed[:, :-1] >= 0) & (placed[:, 1:] >= 0)
-    steps, reads = np.unique(placed[:, :-1][follows] * count + placed[:, 1:][follows], return_counts=True)
     own = nodes[:-1] * count + nodes[1:]
-    depth = reads[np.isin(steps, own)].sum() / len(own)
-    kept = np.union1d(steps[reads >= max(2.0, MIN_SHARE * depth)], own)
+    made = placed[:, :-1][follows] * count + placed[:, 1:][follows]
+    steps, reads = np.unique(np.concatenate([made, own]), return_counts=True)
+    places = np.searchsorted(steps, own)
+    reads[places] -= 1  # what the reference does itself
+    enough = reads >= max(2.0, MIN_SHARE * reads[places].sum() / len(own))
+    enough[places] = True
+    kept = steps[enough]
     return np.stack([kept // count, kept % count], 1), last_bases, nodes
 
 

@@ -175,12 +175,13 @@ def _indels(
     depth = around[:, [0, 1, 2, 3, 8, 9, 10, 11, 12, 17]].sum(1)
     enough = np.bincount(fragments, minlength=len(first)) >= np.maximum(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth)
     allele = _with_misspelled(table, first, enough)[allele]
-    order = np.argsort(allele, kind="stable")
-    begins = np.searchsorted(allele[order], np.arange(len(first) + 1))
-    for index in np.flatnonzero(enough):
-        shown = table[order[begins[index] : begins[index + 1]], 4]
-        position, length, head, tail = (int(value) for value in table[first[index], :4])
-        yield _spell(position, length, head, tail, sequence, start), np.unique(shown)
+    shown = np.unique(allele * max(1, len(records)) + table[:, 4])
+    owner, record = np.divmod(shown, max(1, len(records)))
+    chosen = np.flatnonzero(enough)
+    begins, ends = np.searchsorted(owner, chosen, "left"), np.searchsorted(owner, chosen, "right")
+    alleles = table[first[chosen], :4].tolist()
+    for (position, length, head, tail), begin, end in zip(alleles, begins.tolist(), ends.tolist(), strict=True):
+        yield _spell(position, length, head, tail, sequence, start), record[begin:end]
 
 
 def _with_misspelled(table: np.ndarray, first: np.ndarray, enough: np.ndarray) -> np.ndarray:
@@ -194,8 +195,12 @@ def _with_misspelled(table: np.ndarray, first: np.ndarray, enough: np.ndarray) -
     alleles = table[first, :4]
     of = np.arange(len(first))
     place = np.cumsum(np.append(True, (alleles[1:, :2] != alleles[:-1, :2]).any(1))) if len(first) else of
-    for index in np.flatnonzero(enough & (alleles[:, 1] > 0)):
-        begin, end = np.searchsorted(place, place[index], "left"), np.searchsorted(place, place[index], "right")
+    insertions = np.flatnonzero(enough & (alleles[:, 1] > 0))
+    begins = np.searchsorted(place, place[insertions], "left").tolist()
+    ends = np.searchsorted(place, place[insertions], "right").tolist()
+    for index, begin, end in zip(insertions.tolist(), begins, ends, strict=True):
+        if end - begin == 1:
+            continue
         differing = alleles[begin:end, 2:] ^ alleles[index, 2:]
         wrong = np.bitwise_count((differing | differing >> 1) & _LOW_BITS).sum(1)
         near = ~enough[begin:end] & (wrong <= SPELLED_WRONG * alleles[index, 1])

@@ -1,7 +1,7 @@
 """List what every fragment says about every candidate."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Evidence:
     orientation: np.ndarray
     end_distance: np.ndarray
     departures: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Evidence":
+        """Return some of the rows; `rows` increases."""
+        return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 def collect_evidence(

@@ -12,6 +12,8 @@ from fedcall.genomics.evidence import ALT, NEITHER, OTHER, REF, Evidence
 
 MAX_QUALITY = 40
 """No read is believed beyond min(base quality, mapping quality, 40)."""
+_ERROR = 10.0 ** (-np.arange(MAX_QUALITY + 1) / 10.0)
+HAPLOTYPES = REF, ALT, OTHER
 THIRD_ALLELE = 1e-3
 """Prior weight of a haplotype that carries the third allele, relative to the reference."""
 _DEPARTED_QUALITY = np.array([40, 25, 15, 10, 6])
@@ -95,31 +97,41 @@ def entangled(candidates: Candidates) -> np.ndarray:
 
 def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
     """Return P(what the fragment shows | haplotype REF, ALT, OTHER), shape (m, 3)."""
-    shown = evidence.shown
     is_indel = candidates.is_indel[evidence.candidate]
-    mapping_error = 10.0 ** (-np.minimum(evidence.mapping_quality, MAX_QUALITY) / 10.0)
+    snps, indels = np.flatnonzero(~is_indel), np.flatnonzero(is_indel)
+    result = np.ones((len(evidence.shown), 3))
+    result[snps] = _base_probabilities(evidence.take(snps))
+    result[indels] = _indel_probabilities(evidence.take(indels), candidates)
+    result[evidence.shown == NEITHER] = 1.0
+    return result
+
+
+def _base_probabilities(evidence: Evidence) -> np.ndarray:
     quality = np.minimum(np.minimum(evidence.base_quality, evidence.mapping_quality), MAX_QUALITY)
     cap = _DEPARTED_QUALITY[np.minimum(evidence.departures, len(_DEPARTED_QUALITY) - 1)]
-    quality = np.where(shown == REF, quality, np.minimum(quality, cap))
-    base_error = np.clip(10.0 ** (-quality / 10.0), 1e-4, 0.75)
+    quality = np.where(evidence.shown == REF, quality, np.minimum(quality, cap))
+    base_error = np.clip(_ERROR[quality], 1e-4, 0.75)
+    # Misaligned reads are wrong together, more than others.
+    exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
+    mismatch = (base_error / 3.0) ** exponent
+    return np.stack([np.where(evidence.shown == haplotype, 1.0 - base_error, mismatch) for haplotype in HAPLOTYPES], 1)
+
+
+def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+    shown = evidence.shown
+    mapping_error = _ERROR[np.minimum(evidence.mapping_quality, MAX_QUALITY)]
     gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
     anchor = np.clip(1.0 - evidence.end_distance / SHORT_ANCHOR, 0.0, 1.0)
     confused = np.minimum(gained + 0.4 * anchor, 0.6)
     by_chance = np.where(entangled(candidates)[evidence.candidate], np.maximum(gained, TOGETHER_ERROR), gained)
     missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
-    # Misaligned reads are wrong together, more than others.
-    exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
-    base_mismatch = (base_error / 3.0) ** exponent
-    result = np.ones((len(shown), 3))
-    for haplotype in (REF, ALT, OTHER):
-        snp = np.where(shown == haplotype, 1.0 - base_error, base_mismatch)
+    result = np.empty((len(shown), 3))
+    for haplotype in HAPLOTYPES:
         if haplotype == REF:
-            indel = np.select([shown == REF, shown == ALT], [1.0 - gained, by_chance], confused)
+            result[:, REF] = np.select([shown == REF, shown == ALT], [1.0 - gained, by_chance], confused)
         else:
             other = np.select([shown == REF, shown == ALT], [missed, by_chance], confused)
-            indel = np.where(shown == haplotype, 1.0 - missed, other)
-        result[:, haplotype] = np.where(is_indel, indel, snp)
-    result[shown == NEITHER] = 1.0
+            result[:, haplotype] = np.where(shown == haplotype, 1.0 - missed, other)
     return result
 
 

@@ -87,7 +87,10 @@ def _regions(records: Records) -> Iterator[tuple[int, int, np.ndarray]]:
     for found, around in ((clipped[reads[same] > 1], MAX_INDEL_LENGTH), (tangled, 0)):
         found = found[np.argsort(found[:, 1], kind="stable")]
         cuts = np.flatnonzero(found[1:, 1] > np.maximum.accumulate(found[:, 2])[:-1] + TOGETHER) + 1
-        for group in np.split(found, cuts):
+        for begin, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(found)], strict=True):
+            if end - begin < MIN_READS:
+                continue
+            group = found[begin:end]
             rows = np.unique(group[:, 0])
             if len(rows) >= MIN_READS:
                 first, behind = int(group[0, 1]) - around, int(group[:, 2].max()) + around
