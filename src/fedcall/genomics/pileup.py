@@ -52,8 +52,8 @@ from fedcall.genomics.side_by_side import side_by_side
 from fedcall.genomics.workspace import Workspace
 from fedcall.progress import progress
 
-STRETCH_LENGTH = 500_000
-"""Bases worked on at once: bounds memory to some 100 MB at 30x."""
+STRETCH_LENGTH = 250_000
+"""Bases worked on at once: bounds memory to some 50 MB at 30x, of which most stays in a processor's cache."""
 CALL_REACH = 10_000
 """Bases around a shard that its calls look at: overlapping deletions, of at most 50 bases, form no chain so long."""
 _JOINED_GAP = 5_000
