@@ -138,7 +138,10 @@ class Config(Document):
     sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
     shard_size: Annotated[int, Field(ge=10_000)] = Field(
         5_000_000,
-        description="Bases a job of extract_pileup or call_variants works on at most; larger regions are cut.",
+        description="Bases a job of extract_pileup or call_variants works on at a time; larger regions are cut.",
+    )
+    shard_jobs: Annotated[int, Field(ge=2)] = Field(
+        100, description="Jobs on which a patient's shards are spread at most; a job works through its shards in turn."
     )
     site: Name | None = Field(
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."

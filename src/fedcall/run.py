@@ -82,24 +82,24 @@ class Run:
         return names
 
 
-def shards_per_patient(run: Run) -> dict[str, int]:
-    """Return into how many shards each patient's regions are cut, by name; at most `shard_size` bases a shard.
+def jobs_per_patient(run: Run) -> dict[str, int]:
+    """Return on how many jobs each patient's shards are spread, by name; at most `shard_size` bases a shard.
 
     Regions that the workflow has yet to make count with all of their reference.
     """
-    from fedcall.genomics.shards import count_shards
+    from fedcall.genomics.shards import count_jobs, count_shards
 
-    size = run.config.shard_size
+    size, at_most = run.config.shard_size, run.config.shard_jobs
     if run.config.cohort is not None:
-        return dict.fromkeys(run.by_name, -(-run.config.cohort.region_length // size))
+        return dict.fromkeys(run.by_name, count_jobs(-(-run.config.cohort.region_length // size), at_most))
     known: dict[tuple[Path | None, Path | None], int] = {}
-    shards = {}
+    jobs = {}
     for patient in run.patients:
         files = None if patient.has_gvcf_regions else patient.regions, patient.reference or run.config.reference
         if files not in known:
-            known[files] = count_shards(*files, size)
-        shards[patient.patient] = known[files]
-    return shards
+            known[files] = count_jobs(count_shards(*files, size), at_most)
+        jobs[patient.patient] = known[files]
+    return jobs
 
 
 def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: bool = False) -> Run:

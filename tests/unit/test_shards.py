@@ -1,5 +1,6 @@
 """Results do not depend on how a genome is cut: byte for byte for examples, record for record for calls."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from fedcall.cli.call import register
+from fedcall.cli import call, pileup
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import write_examples
 from fedcall.genomics.pileup import extract_examples
 from fedcall.genomics.shards import (
     Shard,
+    count_jobs,
     count_shards,
     cut_regions,
     gather_calls,
@@ -21,6 +23,15 @@ from fedcall.genomics.shards import (
     parse_shard,
 )
 from fedcall.training.model import build_model, save_model
+
+
+def run(arguments: list[object], output: Path) -> Path:
+    app = typer.Typer()
+    call.register(app)
+    pileup.register(app)
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
+    assert result.exit_code == 0, result.output
+    return output
 
 
 @given(
@@ -39,6 +50,26 @@ def test_cut_regions__every_base_once(regions: list[tuple[int, int]], total: int
     sizes = [sum(end - start for (_, start, end), _ in pieces) for pieces in shards]
     assert max(sizes) - min(sizes) <= 1
     assert all(region in spans for pieces in shards for _, region in pieces)
+
+
+@given(number=st.integers(1, 20), total=st.integers(1, 20), pieces=st.integers(1, 9), bases=st.integers(0, 10_000))
+def test_shard_split__same_bases(number: int, total: int, pieces: int, bases: int) -> None:
+    whole = Shard(min(number, total), total)
+    bounds = [piece.bounds(bases) for piece in whole.split(pieces)]
+    assert (bounds[0][0], bounds[-1][1]) == whole.bounds(bases)
+    assert all(before[1] == after[0] for before, after in pairwise(bounds))
+
+
+@given(bases=st.integers(1, 10_000), size=st.integers(1, 50), at_most=st.integers(2, 200))
+def test_count_jobs__no_more_shards_than_needed(bases: int, size: int, at_most: int) -> None:
+    shards = -(-bases // size)
+    jobs = count_jobs(shards, at_most)
+    assert jobs <= at_most
+    assert (jobs == 1) == (shards == 1), "what needs shards gets them"
+    in_turn = -(-shards // jobs)
+    sizes = {last - first for first, last in (Shard(number, jobs).bounds(bases) for number in range(1, jobs + 1))}
+    assert max(sizes) <= in_turn * size
+    assert shards > at_most or in_turn == 1, "few shards are a job each"
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "1/0", "-1/3", "a/b", "1/3/5", ""])
@@ -76,22 +107,38 @@ def test_gather_examples__byte_for_byte_the_whole(shared_data: Path, tmp_path: P
 @pytest.mark.real_data
 def test_call__shards_call_what_the_whole_does(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "na12878"
-    app = typer.Typer()
-    register(app)
     save_model(tmp_path / "model", build_model())
     common = ["call", "--model", tmp_path / "model", "--alignments", folder / "NA12878.bam"]
     common += ["--reference", folder / "reference.fa.gz", "--regions", folder / "regions.bed"]
 
     def call(output: Path, *options: str) -> Path:
-        result = CliRunner().invoke(app, [str(word) for word in [*common, "--output", output, *options]])
-        assert result.exit_code == 0, result.output
-        return output
+        return run([*common, "--output", output, *options], output)
 
     whole = call(tmp_path / "whole.vcf.gz")
     for total in (3, 7):
         parts = [call(tmp_path / f"{k}.vcf.gz", "--shard", f"{k}/{total}") for k in range(1, total + 1)]
         assert gather_calls(parts, tmp_path / f"{total}.gathered.vcf.gz") > 80
         assert (tmp_path / f"{total}.gathered.vcf.gz").read_bytes() == whole.read_bytes()
+    in_turn = call(tmp_path / "in-turn.vcf.gz", "--shard-size", "30000")
+    assert in_turn.read_bytes() == whole.read_bytes()
+    third = call(tmp_path / "third.vcf.gz", "--shard", "2/3", "--shard-size", "9000")
+    assert third.read_bytes() == call(tmp_path / "2.vcf.gz", "--shard", "2/3").read_bytes()
+
+
+@pytest.mark.real_data
+def test_pileup__shards_in_turn_write_the_same_bytes(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "na12878"
+    common = ["pileup", "--alignments", folder / "NA12878.bam", "--reference", folder / "reference.fa.gz"]
+    common += ["--regions", folder / "regions.bed", "--truth", folder / "truth.vcf.gz"]
+
+    def extract(name: str, *options: str) -> bytes:
+        output = tmp_path / "new" / name
+        return run([*common, "--output", output, *options], output).read_bytes()
+
+    assert extract("turns", "--shard-size", "30000") == extract("whole")
+    third = extract("third", "--shard", "2/3")
+    assert extract("third-turns", "--shard", "2/3", "--shard-size", "9000") == third
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"turns", "whole", "third", "third-turns"}
 
 
 def test_gather_examples__refuses_disorder(simulated_cohort: Path, tmp_path: Path) -> None:

@@ -12,22 +12,26 @@ WANTED = (
 )
 
 
-def make(workspace: Workspace, shard_size: int) -> tuple[list[bytes], list[Path]]:
+def make(workspace: Workspace, **choices: int) -> tuple[list[bytes], list[Path]]:
     path = workspace.path / "config/config.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "shard_size": shard_size}))
-    result = workspace.snakemake(*WANTED, "--rerun-triggers", "mtime")
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | choices))
+    for old in (*workspace.path.glob("logs/*_shard/*.log"), *(workspace.path / name for name in WANTED)):
+        old.unlink(missing_ok=True)
+    result = workspace.snakemake(*WANTED, "--printshellcmds", "--rerun-triggers", "mtime")
     assert result.returncode == 0, result.stdout[-4000:]
     logs = [*workspace.path.glob("logs/*_shard/*.log")]
+    assert result.stdout.count("--shard-size 10000") == len(logs), "each works through its shards in turn"
     return [(workspace.path / name).read_bytes() for name in WANTED], logs
 
 
 def test_shards__same_bytes_as_one_job(tmp_path):
     workspace = Workspace.create(tmp_path / "run", COHORT, STUDY)
-    whole, logs = make(workspace, 24_000)
+    whole, logs = make(workspace, shard_size=24_000)
     assert not logs, "regions that fit one shard pay no extra jobs"
-    for name in WANTED:
-        (workspace.path / name).unlink()
-    in_shards, logs = make(workspace, 10_000)
+    in_shards, logs = make(workspace, shard_size=10_000)
     assert len(logs) == 2 * 3
     assert in_shards == whole
+    in_turn, logs = make(workspace, shard_size=10_000, shard_jobs=2)
+    assert len(logs) == 2 * 2, "three shards by two jobs"
+    assert in_turn == whole
     assert not [*workspace.path.glob("results/**/*-of-*")], "parts are temporary"

@@ -16,7 +16,7 @@ os.environ.update(
 
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
-from fedcall.run import COHORT_FOLDER, PUBLIC, load_run, shards_per_patient
+from fedcall.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
 
 try:
     RUN = load_run(
@@ -57,8 +57,10 @@ wildcard_constraints:
 MODEL_BASELINES = ["likelihood", "initial"]
 CALLERS = ["final", *MODEL_BASELINES, "bcftools"]
 
-# Regions beyond `shard_size` are worked on in shards (shards.smk).
-SHARDS = shards_per_patient(RUN)
+# Regions beyond `shard_size` are worked on in shards (shards.smk), by so many jobs. One that has several works through
+# them in turn: planning takes milliseconds a job, and 30 genomes have 18,600 shards.
+SHARDS = jobs_per_patient(RUN)
+SHARD_OPTIONS = f"--shard {{shard}}/{{shards}} --shard-size {CONFIG.shard_size}"
 SHARDED = "|".join(patient for patient in SHARDS if SHARDS[patient] > 1) or "(?!)"
 UNDIVIDED = "|".join(patient for patient in SHARDS if SHARDS[patient] == 1) or "(?!)"
 
@@ -74,7 +76,3 @@ def parts(template):
         ]
 
     return files
-
-
-def shard_option(wildcards):
-    return f"--shard {wildcards.shard}/{wildcards.shards}"

@@ -20,7 +20,7 @@ use rule extract_pileup as extract_pileup_shard with:
             "--sample", input.labels and sample_of(wildcards)
         ),
         keep=100,
-        shard=shard_option,
+        shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
 
 
@@ -67,7 +67,7 @@ use rule call_variants as call_variants_shard with:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         panel=lambda wildcards, input: option("--panel", input.panel),
-        shard=shard_option,
+        shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
 
 
@@ -116,7 +116,7 @@ use rule call_baseline as call_baseline_shard with:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         panel=lambda wildcards, input: option("--panel", input.panel),
-        shard=shard_option,
+        shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
 
 

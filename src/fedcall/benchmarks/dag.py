@@ -21,7 +21,7 @@ class Plan:
     sites: int
     rounds: int
     patients: int = 1  # per site
-    shards: int = 1  # jobs over which a patient's regions are scattered
+    shards: int = 1  # of a patient's regions
 
 
 PLANS = (

@@ -27,6 +27,12 @@ def call(
         None, "--ploidy-bed", help="BED of what the patient has one copy of (a man's X and Y): genotypes 0 or 1 there."
     ),
     shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
+    shard_size: int | None = typer.Option(
+        None,
+        "--shard-size",
+        min=1,
+        help="Work through the regions in parts of at most so many bases, one after another: less memory, same result.",
+    ),
     panel: Path | None = typer.Option(
         None,
         "--panel",
@@ -56,18 +62,22 @@ def call(
 
     # Seconds to import: not before the cheap mistakes are found.
     from fedcall.genomics.pileup import CALL_REACH, extract_examples, spans_of
-    from fedcall.genomics.shards import cut_regions, parse_shard
+    from fedcall.genomics.shards import Shard, cut_regions, gather_calls, parse_shard, work_in_turn
 
-    part = parse_shard(shard)
-    reach = CALL_REACH if part.total > 1 else 0
-    examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
-    own = [span for span, _ in cut_regions(spans_of(alignments, reference, regions), part)] if reach else None
-    found = posteriors(tensors, examples)
-    if frequencies is not None:
-        found = with_panel(found, examples, look_up(frequencies, examples), rows_within(examples, haploid))
+    spans = spans_of(alignments, reference, regions)
     digest = frequencies.digest if frequencies is not None else None
     provenance = Provenance(weights.digest, weights.metadata.get("study"), digest)
-    records = write_calls(output, examples, found, reference, name, provenance, part, own, haploid)
+
+    def call_shard(path: Path, part: Shard) -> int:
+        reach = CALL_REACH if part.total > 1 else 0
+        examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
+        own = [span for span, _ in cut_regions(spans, part)] if reach else None
+        found = posteriors(tensors, examples)
+        if frequencies is not None:
+            found = with_panel(found, examples, look_up(frequencies, examples), rows_within(examples, haploid))
+        return write_calls(path, examples, found, reference, name, provenance, part, own, haploid)
+
+    records = work_in_turn(output, spans, parse_shard(shard), shard_size, call_shard, gather_calls)
     typer.echo(f"{output}: {records} variants of {name}")
 
 

@@ -23,6 +23,12 @@ def pileup(
         100, "--keep-percent", min=1, max=100, help="Thin the reads to this share, to see the patient at a lower depth."
     ),
     shard: str | None = typer.Option(None, "--shard", help="K/N: the K-th of N equal parts of the regions only."),
+    shard_size: int | None = typer.Option(
+        None,
+        "--shard-size",
+        min=1,
+        help="Work through the regions in parts of at most so many bases, one after another: less memory, same result.",
+    ),
 ) -> None:
     """Find the candidate variants of one patient and encode them as examples.
 
@@ -30,14 +36,19 @@ def pileup(
 
     Example: fedcall pileup --alignments p1.bam --reference ref.fa --truth p1.vcf.gz --output p1.safetensors
     """
-    from fedcall.genomics.examples import write_examples
-    from fedcall.genomics.pileup import extract_examples
-    from fedcall.genomics.shards import parse_shard
+    from fedcall.genomics.examples import open_examples, write_examples
+    from fedcall.genomics.pileup import extract_examples, spans_of
+    from fedcall.genomics.shards import Shard, gather_examples, parse_shard, work_in_turn
+
+    def extract(path: Path, part: Shard) -> int:
+        found = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100, shard=part)
+        write_examples(path, found)
+        return len(found)
 
     part = parse_shard(shard)
-    examples = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100, shard=part)
-    write_examples(output, examples)
-    typer.echo(f"{output}: {len(examples)} candidates, {int((examples.labels >= 0).sum())} labelled")
+    count = work_in_turn(output, spans_of(alignments, reference, regions), part, shard_size, extract, gather_examples)
+    labelled = int((open_examples(output).labels >= 0).sum())
+    typer.echo(f"{output}: {count} candidates, {labelled} labelled")
 
 
 def gather(

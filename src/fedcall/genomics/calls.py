@@ -13,8 +13,7 @@ from fedcall.genomics.bgzip import write_vcf
 from fedcall.genomics.diplotypes import Candidate, Site, sites
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.reads import open_alignments, reference_contigs
-from fedcall.genomics.shards import HEADER as SHARD_HEADER
-from fedcall.genomics.shards import WHOLE, Shard, Span
+from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
 
 MAX_GQ = 99
 _FLOOR = 1e-30
@@ -82,9 +81,7 @@ def write_calls(
     unknown = [name for name in examples.contigs if name not in contigs]
     if unknown:
         raise FedcallError(f"{reference}: no contig '{unknown[0]}', on which there are candidates")
-    header = list(_header(contigs, Path(reference), sample, provenance))
-    if shard.total > 1:
-        header.insert(1, f"{SHARD_HEADER}{shard}")
+    header = name_shard(list(_header(contigs, Path(reference), sample, provenance)), shard)
     posteriors = _without_heterozygotes(examples, posteriors, haploid)
     records = list(_records(examples, posteriors, list(contigs), spans, haploid))
     write_vcf(output, [*header, *records])

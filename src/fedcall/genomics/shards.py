@@ -1,7 +1,8 @@
 """A genome as a set of shards: which bases each has, and what joins their results again."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,11 @@ class Shard:
     def bounds(self, bases: int) -> tuple[int, int]:
         """Return the first base of this part and of the next, counted over all regions in order."""
         return bases * (self.number - 1) // self.total, bases * self.number // self.total
+
+    def split(self, pieces: int) -> list["Shard"]:
+        """Return the smaller shards that together are this one, in order."""
+        before = (self.number - 1) * pieces
+        return [Shard(before + piece, self.total * pieces) for piece in range(1, pieces + 1)]
 
 
 WHOLE = Shard()
@@ -84,8 +90,54 @@ def count_shards(regions: Path | None, reference: Path | None, shard_size: int) 
     return max(1, -(-bases // shard_size))
 
 
-def gather_examples(parts: Sequence[Path], output: Path) -> int:
-    """Join the examples of all shards of a patient, in order; the result is what one job would have written.
+def count_jobs(shards: int, at_most: int) -> int:
+    """Return on how many jobs to spread a patient's shards, so that each works through equally many of them.
+
+    Parameters
+    ----------
+    at_most : at least 2, so that what needs shards gets them
+    """
+    shards_per_job = -(-shards // at_most)
+    return -(-shards // shards_per_job)
+
+
+def work_in_turn(
+    output: Path,
+    spans: Iterable[Span],
+    shard: Shard,
+    shard_size: int | None,
+    work: Callable[[Path, Shard], int],
+    gather: Callable[[Sequence[Path], Path, Shard], int],
+) -> int:
+    """Write `output` for a large shard by way of its parts of at most `shard_size` bases, one after another.
+
+    Parameters
+    ----------
+    output : what it holds does not depend on `shard_size`; the parts lie beside it meanwhile
+    spans : the regions, sorted and disjoint
+    shard_size : without it, all is done at once
+    work : writes a file for a shard, and returns the number of rows or records
+    gather : `gather_examples` or `gather_calls`
+
+    Returns
+    -------
+    int
+        Number of rows or records written.
+    """
+    first, last = shard.bounds(sum(end - start for _, start, end in spans))
+    pieces = 1 if shard_size is None else max(1, -(-(last - first) // shard_size))
+    if pieces == 1:
+        return work(output, shard)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".", suffix="." + output.name) as folder:
+        parts = [Path(folder) / f"{piece}.{output.name}" for piece in range(1, pieces + 1)]
+        for part, piece in zip(parts, shard.split(pieces), strict=True):
+            work(part, piece)
+        return gather(parts, output, shard)
+
+
+def gather_examples(parts: Sequence[Path], output: Path, whole: Shard = WHOLE) -> int:
+    """Join the examples of all parts of `whole`, in order; the result is what one job would have written.
 
     Nothing but one column of one shard is in memory at a time.
 
@@ -95,22 +147,22 @@ def gather_examples(parts: Sequence[Path], output: Path) -> int:
         If a shard is missing, stands elsewhere than its number says, or was made from other files.
     """
     shards = [open_examples(part) for part in parts]
-    _check_order(parts, [shard.metadata.get("shard", "1/1") for shard in shards])
+    _check_order(parts, [shard.metadata.get("shard", "1/1") for shard in shards], whole)
     for key in ("sample", "reference_sha256", "regions", "bases", "label_types"):
         for part, shard in zip(parts, shards, strict=True):
             if shard.metadata.get(key) != shards[0].metadata.get(key):
                 raise FedcallError(f"{part}: its {key} differs from that of {parts[0]}; make both from the same files")
     totals = {key: str(sum(int(shard.metadata[key]) for shard in shards)) for key in ("labelled", "true_alleles")}
-    write_joined(output, shards, totals, without=("shard",))
+    name = {"shard": str(whole)} if whole.total > 1 else {}
+    write_joined(output, shards, totals | name, without=() if name else ("shard",))
     return sum(len(shard) for shard in shards)
 
 
-def gather_calls(parts: Sequence[Path], output: Path) -> int:
-    """Join the calls of all shards of a patient, in order, line by line; errors as for `gather_examples`."""
+def gather_calls(parts: Sequence[Path], output: Path, whole: Shard = WHOLE) -> int:
+    """Join the calls of all parts of `whole`, in order, line by line; errors as for `gather_examples`."""
     headers = [_header(part) for part in parts]
-    _check_order(
-        parts, [next((line[len(HEADER) :] for line in header if line.startswith(HEADER)), "1/1") for header in headers]
-    )
+    names = [next((line[len(HEADER) :] for line in header if line.startswith(HEADER)), "1/1") for header in headers]
+    _check_order(parts, names, whole)
     kept = [[line for line in header if not line.startswith(HEADER)] for header in headers]
     for part, header in zip(parts, kept, strict=True):
         if header != kept[0]:
@@ -121,7 +173,7 @@ def gather_calls(parts: Sequence[Path], output: Path) -> int:
 
     def lines() -> Iterator[str]:
         nonlocal records
-        yield from kept[0]
+        yield from name_shard(kept[0], whole)
         for part in parts:
             for line in _lines(part):
                 if not line.startswith("#"):
@@ -132,10 +184,15 @@ def gather_calls(parts: Sequence[Path], output: Path) -> int:
     return records
 
 
-def _check_order(parts: Sequence[Path], names: Sequence[str]) -> None:
-    for number, (part, name) in enumerate(zip(parts, names, strict=True), start=1):
-        if name != f"{number}/{len(parts)}":
-            raise FedcallError(f"{part}: holds shard {name}, needed here {number}/{len(parts)}; name all, in order")
+def name_shard(header: Sequence[str], shard: Shard) -> list[str]:
+    """Return the lines of a VCF's header with the shard it is of; the whole has no name."""
+    return [*header[:1], *([f"{HEADER}{shard}"] if shard.total > 1 else []), *header[1:]]
+
+
+def _check_order(parts: Sequence[Path], names: Sequence[str], whole: Shard) -> None:
+    for part, name, needed in zip(parts, names, whole.split(len(parts)), strict=True):
+        if name != str(needed):
+            raise FedcallError(f"{part}: holds shard {name}, needed here {needed}; name all, in order")
 
 
 def _header(part: Path) -> list[str]:
