@@ -15,8 +15,8 @@ from fedcall.privacy.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.bags import draw_bag, operating_weight, stratify
 from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
-from fedcall.training.grad_samplers import UnitGradSampleModule
 from fedcall.training.model import build_model, single_threaded
+from fedcall.training.unit_gradients import CallerGradSampleModule
 
 SECRET = bytes(range(32))
 CONTEXT = StepContext("study", "north", 1, 0)
@@ -59,7 +59,9 @@ def study(privacy: PrivacyTerms, trainable: str = "all", averaging: float = 0.0)
 def step_sum(patients: dict[str, Examples], units: list[Unit], privacy: PrivacyTerms, batch=None) -> np.ndarray:
     """Return the exact sum of one step, in grid points."""
     with single_threaded():
-        model = UnitGradSampleModule(trained_model().train(), privacy.rows_per_unit if privacy.unit == "patient" else 1)
+        model = CallerGradSampleModule(
+            trained_model().train(), privacy.rows_per_unit if privacy.unit == "patient" else 1
+        )
         quiet = privacy.model_copy(update={"noise_multiplier": 0.0, "sampling_rate": 1.0})
         sgd = torch.optim.SGD(model.parameters(), lr=0.0)
         optimizer = UnitDPOptimizer(sgd, quiet, 1, SECRET)
@@ -136,7 +138,7 @@ def test_private_step__example_unit_does_not_depend_on_its_neighbours():
 
 def test_private_step__divides_by_public_numbers_and_an_empty_draw_is_a_step():
     privacy = terms(sampling_rate=0.25, noise_multiplier=1.0)
-    model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit)
+    model = CallerGradSampleModule(build_model().train(), privacy.rows_per_unit)
     gradients = []
     for units in (10, 40):
         optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, units, SECRET)
@@ -149,7 +151,7 @@ def test_private_step__divides_by_public_numbers_and_an_empty_draw_is_a_step():
 
 def test_private_step__refuses_a_step_without_context():
     privacy = terms()
-    model = UnitGradSampleModule(build_model().train(), 1)
+    model = CallerGradSampleModule(build_model().train(), 1)
     optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, 10, SECRET)
     for parameter in model.parameters():
         parameter.grad_sample = torch.zeros(0, *parameter.shape)
@@ -349,7 +351,7 @@ def test_private_step__support_of_the_output_does_not_depend_on_the_data(monkeyp
     monkeypatch.setattr("fedcall.training.dp_sgd.noisy_sum", remember)
     privacy = terms(sampling_rate=1.0, noise_multiplier=1.0, clip_norm=0.3)
     for data in ({"a": patient(1)}, {"a": patient(2, 300), "b": patient(3)}, {"a": empty_examples()}):
-        model = UnitGradSampleModule(build_model().train(), privacy.rows_per_unit)
+        model = CallerGradSampleModule(build_model().train(), privacy.rows_per_unit)
         optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, 10, SECRET)
         private_step(model, optimizer, all_units(data, privacy), data, CONTEXT)
     assert len(released) == 3

@@ -14,9 +14,9 @@ from fedcall.privacy.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.bags import stratify
 from fedcall.training.dp_sgd import UnitDPOptimizer, draw_units, private_step, rows_of_a_unit, train_privately
-from fedcall.training.grad_samplers import UnitGradSampleModule
 from fedcall.training.model import single_threaded
 from fedcall.training.rounds import choose_device
+from fedcall.training.unit_gradients import CallerGradSampleModule
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -58,7 +58,7 @@ def step(patients, units, terms, device):
 
     with single_threaded(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("fedcall.training.dp_sgd.noisy_sum", remember)
-        model = UnitGradSampleModule(trained_model().to(device).train(), rows_of_a_unit(terms))
+        model = CallerGradSampleModule(trained_model().to(device).train(), rows_of_a_unit(terms))
         optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), terms, 1, SECRET)
         optimizer.attach_step_hook(lambda o: gradients.append(torch.cat([p.grad.flatten() for p in o.params])))
         private_step(model, optimizer, units, patients, CONTEXT, device)

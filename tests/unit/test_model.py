@@ -92,7 +92,8 @@ def test_build_model__trains_what_the_terms_say(trainable, expected):
 def test_features__stay_bounded_for_absurd_inputs():
     model = build_model()
     windows = torch.full((2, model.stem.in_channels, WINDOW), 1e4)
-    features = model.features(windows, torch.full((2, len(SCALARS)), -1e4), torch.tensor([[0.0, -1e4, -2e4]] * 2))
+    odds = torch.tensor([[0.0, -1e4, -2e4]] * 2)
+    features = model.features(model.pooled(windows), torch.full((2, len(SCALARS)), -1e4), odds)
     assert features.shape == (2, model.head.in_features)
     assert features.abs().max() <= 1
 

@@ -27,8 +27,8 @@ from fedcall.training.dp_sgd import (
     finish_step,
     unit_losses,
 )
-from fedcall.training.grad_samplers import UnitGradSampleModule
 from fedcall.training.model import build_model, freeze, single_threaded
+from fedcall.training.unit_gradients import CallerGradSampleModule
 
 PATIENTS, ROWS = 16, 16
 SECRET = bytes(32)  # of nobody: the rows are random numbers
@@ -113,7 +113,7 @@ def _sgd(trainable: str = "all") -> Step:
 
 
 def _private(trainable: str = "all") -> Step:
-    model = UnitGradSampleModule(_model(trainable), ROWS)
+    model = CallerGradSampleModule(_model(trainable), ROWS)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = UnitDPOptimizer(torch.optim.SGD(trained, lr=LEARNING_RATE), TERMS, PATIENTS, SECRET)
     size = max(1, BATCH_ROWS // ROWS)

@@ -30,8 +30,9 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.bags import Rows, draw_bag, label_weights, stratify
 from fedcall.training.grad_samplers import UnitGradSampleModule
 from fedcall.training.model import VariantCaller, freeze, single_threaded
+from fedcall.training.unit_gradients import CallerGradSampleModule
 
-BATCH_ROWS = 128
+BATCH_ROWS = 256
 """Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""
 
 
@@ -165,7 +166,7 @@ def train_privately(
     terms = study.privacy
     strata = {name: stratify(patients[name]) for name in sorted(patients)}
     with single_threaded():
-        private = UnitGradSampleModule(freeze(model, study.model).to(device).train(), rows_of_a_unit(terms))
+        private = CallerGradSampleModule(freeze(model, study.model).to(device).train(), rows_of_a_unit(terms))
         # Frozen parameters keep requires_grad False, so that no gradient is computed for them.
         trained = {name: p for name, p in private._module.named_parameters() if p.requires_grad}
         before = {name: p.detach().double().cpu().clone() for name, p in trained.items()}

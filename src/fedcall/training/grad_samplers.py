@@ -40,7 +40,7 @@ class UnitGradSampleModule(GradSampleModule):
         """Register forward hooks that keep inputs and outputs of all layers with trainable parameters."""
         # Hides the class's table, by which Opacus walks the layers: bags need other samplers than rows.
         self.GRAD_SAMPLERS = UNIT_SAMPLERS
-        self._calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+        self._calls: list[tuple[object, Tensor, Tensor]] = []
         self._module.autograd_grad_sample_hooks = self.autograd_grad_sample_hooks = []
         for layer in self.iterate_submodules(self._module):
             if type(layer) not in UNIT_SAMPLERS:
@@ -116,7 +116,7 @@ def linear_gradients(rows: int, layer: nn.Linear, inputs: Tensor, backprops: Ten
     return gradients
 
 
-UNIT_SAMPLERS: dict[type[nn.Module], Callable[..., dict]] = {
+UNIT_SAMPLERS: dict[type, Callable[..., dict]] = {
     nn.Conv1d: conv1d_gradients,
     nn.GroupNorm: group_norm_gradients,
     nn.Linear: linear_gradients,

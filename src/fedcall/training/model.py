@@ -62,17 +62,24 @@ class VariantCaller(nn.Module):
         -------
         float32, shape (b, 3)
         """
-        return log_posteriors + self.head(self.features(windows, scalars, log_posteriors))
+        return self.correct(self.pooled(windows), scalars, log_posteriors)
 
-    def features(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+    def pooled(self, windows: Tensor) -> Tensor:
+        """Return what the convolutions see: centre, mean and largest of each channel, float32, shape (b, 3 · WIDTH)."""
+        x = functional.relu(self.norm0(self.stem(windows)))
+        x = x + functional.relu(self.norm1(self.conv1(x)))
+        x = x + functional.relu(self.norm2(self.conv2(x)))
+        return torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)
+
+    def correct(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+        """Return logits, as `forward` does, from what the convolutions see."""
+        return log_posteriors + self.head(self.features(pooled, scalars, log_posteriors))
+
+    def features(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
         """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features).
 
         The first half of the columns belongs to SNPs, the second to indels; a row's other half is zero.
         """
-        x = functional.relu(self.norm0(self.stem(windows)))
-        x = x + functional.relu(self.norm1(self.conv1(x)))
-        x = x + functional.relu(self.norm2(self.conv2(x)))
-        pooled = torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)
         squashed = torch.tanh(scalars)
         learned = torch.tanh(self.hidden(torch.cat([pooled, squashed], 1)))
         odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / EVIDENCE_SCALE)
