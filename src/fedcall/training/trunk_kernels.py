@@ -152,7 +152,7 @@ def fold(unfolded: np.ndarray, gradient: np.ndarray) -> None:
 
 @kernel
 def taps_last(taps: np.ndarray, result: np.ndarray) -> None:
-    """Write (units, output channels, 3, input channels) as a weight lies: (units, output channels, input channels, 3)."""
+    """Write (units, outputs, 3, inputs) as a weight lies: (units, outputs, inputs, 3)."""
     for unit in range(len(taps)):
         for output in range(taps.shape[1]):
             for channel in range(taps.shape[3]):
