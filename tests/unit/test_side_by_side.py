@@ -24,8 +24,7 @@ def written_and_read(workspace: Workspace, item: int) -> tuple[int, bool]:
     return item, bool((reads == item).all())
 
 
-@pytest.mark.parametrize("processes", [False, True])
-@pytest.mark.parametrize("threads", [1, 3])
-def test_side_by_side__in_order_and_in_memory_of_its_own(threads: int, processes: bool) -> None:
-    results = list(side_by_side(written_and_read, range(40), threads, processes))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_side_by_side__in_order_and_in_memory_of_its_own(workers: int) -> None:
+    results = list(side_by_side(written_and_read, range(40), workers))
     assert results == [(item, True) for item in range(40)]

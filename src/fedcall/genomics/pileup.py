@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics.alignment_records import fetch_records, needs_samtools
+from fedcall.genomics.alignment_records import fetch_records
 from fedcall.genomics.alleles import MAX_SHIFT
 from fedcall.genomics.candidate_kernels import cut_windows
 from fedcall.genomics.candidates import Candidates, base_codes, find_candidates
@@ -61,7 +61,8 @@ _JOINED_GAP = 5_000
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
 _MARGIN = _AROUND + MAX_SHIFT + WINDOW + REACH
 _BEHIND_TRUTH = 1_100
-_SHORTEST_SHARE = 50_000
+_SHORTEST_SHARE = 200_000
+"""Bases below which starting a worker costs more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -151,14 +152,11 @@ def extract_examples(
     )
     pieces = cut_regions(spans, shard, reach)
     if threads > 1:
-        # Several stretches a thread, so that none waits long for the last.
+        # Several stretches a worker, so that none waits long for the last.
         share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
         stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
     stretches = make_stretches(pieces, stretch_length)
-    extracted = side_by_side(
-        partial(extract_stretch, source), stretches, threads, processes=needs_samtools(alignments, keep)
-    )
-    parts = _collect(extracted, stretches)
+    parts = _collect(side_by_side(partial(extract_stretch, source), stretches, threads), stretches)
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
     return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
 
