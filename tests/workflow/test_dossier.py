@@ -82,7 +82,7 @@ def test_dossier__how_a_release_was_made(rehearsal, dossier):
     assert making.software.startswith("fedcall ")
     assert 0 < making.seconds < 600
     shared = {item.file: item.sha256 for item in making.inputs if item.file}
-    assert {"results/tiny/study.json", "results/tiny/north/rounds/2/global.safetensors"} <= set(shared)
+    assert "results/tiny/north/rounds/2/global.safetensors" in shared
     for file, digest in shared.items():
         assert hashlib.sha256((rehearsal.path / file).read_bytes()).hexdigest() == digest
 
