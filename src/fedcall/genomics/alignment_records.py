@@ -116,7 +116,9 @@ def fetch_records(
     where = f"{alignments}: {contig}:{start + 1}-{end}"
     span = (contig_index, start, end)
     workspace = workspace or Workspace()
-    index = None if needs_samtools(alignments, keep) else bai_of(alignments)
+    with open(alignments, "rb") as handle:
+        is_bgzf = handle.read(2) == b"\x1f\x8b"
+    index = bai_of(alignments) if is_bgzf and keep == 1 else None
     if index is not None:
         with open(alignments, "rb") as handle:
             try:
@@ -129,13 +131,6 @@ def fetch_records(
                 return _read(view, offset, span, workspace, where)
     with _view(alignments, reference, contig, start, end, keep, where) as content, memoryview(content) as view:
         return _read(view, 0, span, workspace, where)
-
-
-def needs_samtools(alignments: Path, keep: float = 1.0) -> bool:
-    """Return whether reads come through samtools: of CRAM, of BAM without a `.bai`, and when they are thinned."""
-    with open(alignments, "rb") as handle:
-        is_bgzf = handle.read(2) == b"\x1f\x8b"
-    return not is_bgzf or keep < 1 or bai_of(alignments) is None
 
 
 def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace: Workspace, where: str) -> Records:

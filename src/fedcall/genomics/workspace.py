@@ -32,7 +32,7 @@ class Room:
 
 
 class Workspace:
-    """What one thread needs for one stretch at a time: inflated reads, the table of records, counts."""
+    """What one worker needs for one stretch at a time: inflated reads, the table of records, counts."""
 
     def __init__(self) -> None:
         self.inflated = Room(np.uint8)
