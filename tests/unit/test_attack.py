@@ -7,8 +7,10 @@ import pytest
 
 from fedcall.experiments import attack as attack_module
 from fedcall.experiments.attack import (
+    ATTACKED,
     area_under_curve,
-    attack,
+    attack_models,
+    attack_report,
     calibrated_scores,
     most_named,
     share_named,
@@ -71,9 +73,7 @@ def test_attack__finds_members_of_models_without_privacy(monkeypatch):
     monkeypatch.setattr(attack_module, "MODELS", 5)
     monkeypatch.setattr(attack_module, "STEPS", 30)
     monkeypatch.setattr(attack_module, "REPLICATES", 50)
-    said = []
-    found = attack(STUDY, 1, said.append)
-    assert len(said) == 3
+    found = attack_report(*(attack_models(STUDY, 1, attacked) for attacked in ATTACKED))
     assert found.without_privacy.auc.value > 0.65
     assert found.without_privacy.accuracy.low > 0.5
     assert found.without_privacy.most_accuracy is None

@@ -14,7 +14,7 @@ from fedcall.experiments import one_run
 from fedcall.experiments.audit import as_text, audit
 from fedcall.experiments.bounds import Curve, Guesses, claimed_curve, contradicts, epsilon_bound, guess
 from fedcall.experiments.canaries import spread
-from fedcall.experiments.documents import AttackReport, Interval, MembershipReport
+from fedcall.experiments.documents import Interval, MembershipReport
 from fedcall.experiments.faults import FAULTS
 from fedcall.experiments.measurement import measure
 from fedcall.experiments.one_run import SCENES, audit_scene, scene_terms, scenes_of
@@ -45,9 +45,6 @@ _ATTACKED = MembershipReport(
 )
 _OPEN = _ATTACKED.model_copy(
     update={"model": "without privacy", "epsilon": None, "most_accuracy": None, "most_named": None}
-)
-ATTACK = AttackReport(
-    models=12, patients=24, false_alarms=0.05, without_privacy=_OPEN, as_in_study=_ATTACKED, sentence="Hardly."
 )
 
 
@@ -165,8 +162,11 @@ def test_audit__page_and_table_say_what_the_json_says(monkeypatch):
     monkeypatch.setattr(one_run, "SCENES", {name: replace(scene, sites=shown[name]) for name, scene in SCENES.items()})
     monkeypatch.setattr(one_run, "STUDY_SITES", 3)
     monkeypatch.setattr(audit_module, "FAULTS", {"no noise": FAULTS["no noise"]})
-    monkeypatch.setattr(audit_module, "attack", lambda *_: ATTACK)
-    report = audit(STUDY, self_check=True, membership=True)
+    attacked = {"without privacy": _OPEN, "as in the study": _ATTACKED}
+    monkeypatch.setattr(audit_module, "attack_models", lambda study, seed, model: attacked[model])
+    said = []
+    report = audit(STUDY, self_check=True, membership=True, on_part=said.append)
+    assert sorted(said) == sorted([*SCENES, "study", "no noise", *attacked])
     content = json.loads(to_json(report))
     jsonschema.validate(content, report_schema("audit"))
     paths = shown_values(render(report, "audit.html", audit_figures(report)), content)
@@ -186,3 +186,12 @@ def test_faults__leave_nothing_behind():
         with fault.plant():
             assert vars(dp_sgd) != before
         assert vars(dp_sgd) == before
+
+
+def test_audit__says_the_same_in_processes_side_by_side(monkeypatch):
+    fault = "division by the drawn batch"
+    monkeypatch.setattr(audit_module, "scenes_of", lambda study: ("alone",))
+    monkeypatch.setattr(audit_module, "FAULTS", {fault: FAULTS[fault]})
+    alone, together = (audit(STUDY, self_check=True, threads=threads) for threads in (1, 2))
+    assert alone == together
+    assert (alone.scenes[0].contradicts_claim, alone.faults[0].contradicts_claim) == (False, True)

@@ -18,9 +18,9 @@ rule audit_privacy:
         f"benchmarks/audit_privacy/{STUDY}.tsv"
     conda:
         "../envs/experiments.yaml"
-    threads: 1
+    threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 60 * attempt,
     params:
         study=STUDY_DIGEST,
@@ -28,5 +28,5 @@ rule audit_privacy:
     message:
         "Auditing the training of this study with canary patients"
     shell:
-        "fedcall audit --study {input.study:q} --self-check --membership"
+        "fedcall audit --study {input.study:q} --self-check --membership --threads {threads}"
         " --output {output.json} --html {output.html} > {log} 2>&1"

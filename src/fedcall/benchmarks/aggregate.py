@@ -1,6 +1,5 @@
 """A round of many sites through a real aggregator, and its averaging against a numpy mean over the same files."""
 
-import logging
 import signal
 import statistics
 import subprocess
@@ -17,7 +16,7 @@ from safetensors.numpy import load_file
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregation import Contribution, next_global
+from fedcall.federation.aggregation import Contribution, next_global, quiet_flower
 from fedcall.federation.aggregator import read_endpoint
 from fedcall.federation.claims import Claim
 from fedcall.federation.exchange import Place, Visitor, fetch_global, upload_update
@@ -51,7 +50,7 @@ class RoundBenchmark(BaseModel):
 
 def benchmark_aggregate(sites: int, parameters: int | None, at_once: int, repeats: int) -> RoundBenchmark:
     """Run one round of `sites` sites through an aggregator on this machine; the shipped model without `parameters`."""
-    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)  # as the service does
+    quiet_flower()  # as the service does
     with tempfile.TemporaryDirectory(prefix="fedcall-") as name:
         folder = Path(name)
         tensors = _model(parameters)

@@ -53,13 +53,13 @@ def serve(
     """
     import logging
 
+    from fedcall.federation.aggregation import quiet_flower
     from fedcall.federation.aggregator import ServeOptions
     from fedcall.federation.aggregator import serve as run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fedcall").setLevel(logging.INFO)
-    # A filter, because importing Flower sets its logger's level.
-    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
+    quiet_flower()
     run(
         ServeOptions(
             study, state, listen, keys, initial, idle_minutes, tuple(names), certificate, certificate_key, tuple(pins)

@@ -20,6 +20,7 @@ def audit(
     ),
     confidence: float = typer.Option(0.95, "--confidence", help="Of the whole audit, in (0, 1)."),
     seed: int = typer.Option(1, "--seed", min=0, help="Of canaries and coins; same seed, same report."),
+    threads: int = typer.Option(2, "--threads", min=1, help="Parts of the audit worked on at the same time."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
     output: Path | None = typer.Option(None, "--output", help="Also write the JSON to this file."),
     html: Path | None = typer.Option(None, "--html", help="Also write a page to this file."),
@@ -35,8 +36,6 @@ def audit(
     if not 0 < confidence < 1:
         raise FedcallError(f"--confidence {confidence:g}: must be between 0 and 1")
 
-    import logging
-
     from fedcall.errors import PrivacyRefusal
     from fedcall.federation.study import read_study_terms
 
@@ -44,12 +43,15 @@ def audit(
 
     from fedcall.experiments.audit import as_text
     from fedcall.experiments.audit import audit as run
+    from fedcall.federation.aggregation import quiet_flower
     from fedcall.files import write_text
     from fedcall.reporting.audit_page import audit_figures
     from fedcall.reporting.pages import render, to_json
 
-    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
-    report = run(terms, self_check, membership, confidence, seed, lambda part: typer.echo(f"{part} …", err=True))
+    quiet_flower()
+    report = run(
+        terms, self_check, membership, confidence, seed, threads, lambda part: typer.echo(f"done: {part}", err=True)
+    )
     if output is not None:
         write_text(output, to_json(report))
     if html is not None:

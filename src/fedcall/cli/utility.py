@@ -38,19 +38,18 @@ def utility(
     if epsilon is not None and not epsilon > 0:
         raise FedcallError(f"--epsilon {epsilon:g}: must be positive; 'inf' trains without noise")
 
-    import logging
-
     from fedcall.experiments.cohort import open_cohort
     from fedcall.federation.study import read_study_terms
 
     terms, cohort = read_study_terms(study), open_cohort(samples, reference, results)
 
     from fedcall.experiments.sweep import utility_point
+    from fedcall.federation.aggregation import quiet_flower
     from fedcall.files import write_text
     from fedcall.reporting.utility import point_table
     from fedcall.training.model import load_model
 
-    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
+    quiet_flower()
     point = utility_point(terms, epsilon, cohort, load_model(initial), seed)
     text = point.model_dump_json()
     write_text(output, text + "\n")

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -31,6 +32,9 @@ from fedcall.reporting.membership import membership
 from fedcall.training.model import build_model, model_from_weights, posteriors, weights_of
 from fedcall.weights import Weights
 
+Attacked = Literal["without privacy", "as in the study"]
+ATTACKED: tuple[Attacked, ...] = ("without privacy", "as in the study")
+"""How the attacked models are trained."""
 MODELS = 12
 COHORT = SimulatedCohort(
     seed=3, sites={"one": 12, "two": 12}, holdout=0, public=0, public_holdout=0, region_length=10_000, depth=12.0
@@ -57,8 +61,8 @@ class Person:
     examples: Examples
 
 
-def attack(study: Study, seed: int, on_part: Callable[[str], object] = lambda name: None) -> AttackReport:
-    """Attack models trained without privacy, and models with the study's, on the same halves of the same people.
+def attack_models(study: Study, seed: int, attacked: Attacked) -> MembershipReport:
+    """Train models of one kind on halves of the people, and attack them; both kinds are trained on the same halves.
 
     Parameters
     ----------
@@ -66,23 +70,24 @@ def attack(study: Study, seed: int, on_part: Callable[[str], object] = lambda na
         Its privacy terms are those of the private models; sites and weights may be missing.
     seed : int
         Of the halves and of the sites' secrets.
-    on_part : callable
-        Told what comes next.
+    attacked : str
+        One of ATTACKED.
     """
+    terms = with_privacy(study) if attacked == "as in the study" else without_privacy(study)
     generator = np.random.Generator(np.random.PCG64(seed))
     with tempfile.TemporaryDirectory(prefix="fedcall-attack-") as folder:
-        on_part("people to be remembered")
         people = _people(Path(folder))
         halves = np.array([_half(people, generator) for _ in range(MODELS)])
-        found = []
-        for model, terms in (("without privacy", without_privacy(study)), ("as in the study", with_privacy(study))):
-            on_part(f"membership attack on models trained {model}")
-            losses = np.array([_losses(terms, people, half, generator.bytes(32)) for half in halves])
-            found.append(_report(model, terms, losses, halves))
-    without, private = found
+        secrets = {kind: [generator.bytes(32) for _ in halves] for kind in ATTACKED}
+        losses = [_losses(terms, people, half, secret) for half, secret in zip(halves, secrets[attacked], strict=True)]
+    return _report(attacked, terms, np.array(losses), halves)
+
+
+def attack_report(without: MembershipReport, private: MembershipReport) -> AttackReport:
+    """Return what the attacks on both kinds of models say together."""
     return AttackReport(
         models=MODELS,
-        patients=len(people),
+        patients=len(COHORT.rows),
         false_alarms=FALSE_ALARMS,
         without_privacy=without,
         as_in_study=private,
@@ -205,7 +210,7 @@ def _mean_loss(probabilities: np.ndarray, examples: Examples) -> float:
     return float(-np.log(np.maximum(right, 1e-12)).mean()) if len(rows) else 0.0
 
 
-def _report(model: str, study: Study, losses: np.ndarray, members: np.ndarray) -> MembershipReport:
+def _report(model: Attacked, study: Study, losses: np.ndarray, members: np.ndarray) -> MembershipReport:
     scores, terms = calibrated_scores(losses), study.privacy
     generator = np.random.Generator(np.random.PCG64(0))
     drawn = [generator.integers(0, scores.shape[1], scores.shape[1]) for _ in range(REPLICATES)]
@@ -220,7 +225,7 @@ def _report(model: str, study: Study, losses: np.ndarray, members: np.ndarray) -
     bounds_patients = epsilon is not None and terms.unit == "patient"
     allowed = membership(epsilon, terms.delta) if bounds_patients else None
     return MembershipReport(
-        model="without privacy" if model == "without privacy" else "as in the study",
+        model=model,
         epsilon=epsilon,
         unit=terms.unit,
         delta=terms.delta,

@@ -1,13 +1,27 @@
 """`fedcall audit` as a function: the scenes, the planted faults, and what to think of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
 
 from fedcall import __version__
-from fedcall.experiments.attack import attack
+from fedcall.experiments.attack import ATTACKED, attack_models, attack_report
 from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport
 from fedcall.experiments.faults import FAULTS
-from fedcall.experiments.one_run import DELTA, MEASUREMENT_SHARE, Finding, audit_scene, scene_terms, scenes_of
+from fedcall.experiments.one_run import (
+    DELTA,
+    MEASUREMENT_SHARE,
+    Finding,
+    SceneName,
+    audit_scene,
+    scene_terms,
+    scenes_of,
+)
+from fedcall.federation.aggregation import quiet_flower
 from fedcall.federation.study import Study
 
 
@@ -17,6 +31,7 @@ def audit(
     membership: bool = False,
     confidence: float = 0.95,
     seed: int = 1,
+    threads: int = 1,
     on_part: Callable[[str], object] = lambda name: None,
 ) -> AuditReport:
     """Audit the training of a study's kind on made-up patients; no patient's data is read.
@@ -29,22 +44,29 @@ def audit(
         Plant each fault, too, and see whether it is caught.
     membership : bool
         Attack models trained without privacy, and with the study's, on simulated people.
+    threads : int
+        Parts worked on at the same time, in a process each. The report does not depend on it.
     on_part : callable
-        Called with the name of each part before it begins.
+        Called with the name of each part when it is done.
     """
     # Scenes and the measurement share the chance of an accidental alarm.
     names = scenes_of(study)
     each = 1 - (1 - confidence) / (len(names) + MEASUREMENT_SHARE)
-    scenes, faults = [], []
-    for name in names:
-        on_part(name)
-        scenes.append(_report(audit_scene(study, name, each, seed), None))
-    for fault, planted in FAULTS.items() if self_check else ():
-        if planted.only_patients and study.privacy.unit == "example":
-            continue
-        on_part(fault)
-        with planted.plant():
-            faults.append(_report(audit_scene(study, planted.scene, each, seed), fault))
+    planted = {
+        fault: planted.scene
+        for fault, planted in FAULTS.items()
+        if self_check and not (planted.only_patients and study.privacy.unit == "example")
+    }
+    # The longest first, so that no worker is left with one at the end.
+    parts: dict[str, Callable[[], Any]] = {}
+    if membership:
+        parts |= {attacked: partial(attack_models, study, seed, attacked) for attacked in ATTACKED}
+    parts |= {name: partial(_audit_scene, study, name, None, each, seed) for name in reversed(names)}
+    parts |= {fault: partial(_audit_scene, study, scene, fault, each, seed) for fault, scene in planted.items()}
+    found = _side_by_side(parts, threads, on_part)
+
+    scenes = [found[name] for name in names]
+    faults = [found[fault] for fault in planted]
     alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
     missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
     own = next((scene for scene in scenes if scene.scene == "study"), None)
@@ -64,7 +86,7 @@ def audit(
         sentence=_sentence(alarms, missed, len(faults), confidence),
         scenes=tuple(scenes),
         faults=tuple(faults),
-        membership=attack(study, seed, on_part) if membership else None,
+        membership=attack_report(*(found[attacked] for attacked in ATTACKED)) if membership else None,
         software=f"fedcall {__version__}",
     )
 
@@ -110,6 +132,30 @@ def _attack_lines(report: AttackReport) -> list[str]:
         )
     lines.append(f"{'guessing':<18}{'50':>19}{'0.50':>20}{f'{100 * report.false_alarms:g}':>20}")
     return [*lines, f"(named of 100 members, while {100 * report.false_alarms:g} of 100 others are named)"]
+
+
+def _side_by_side(
+    parts: Mapping[str, Callable[[], Any]], threads: int, on_part: Callable[[str], object]
+) -> dict[str, Any]:
+    found = {}
+    if threads == 1:
+        for name, part in parts.items():
+            found[name] = part()
+            on_part(name)
+        return found
+    # A process each, fresh: a fault is planted in the whole of the process.
+    with ProcessPoolExecutor(min(threads, len(parts)), get_context("spawn"), quiet_flower) as pool:
+        running = {pool.submit(part): name for name, part in parts.items()}
+        for done in as_completed(running):
+            found[running[done]] = done.result()
+            on_part(running[done])
+    return found
+
+
+def _audit_scene(study: Study, scene: SceneName, fault: str | None, confidence: float, seed: int) -> SceneReport:
+    with FAULTS[fault].plant() if fault else nullcontext():
+        found = audit_scene(study, scene, confidence, seed)
+    return _report(found, fault)
 
 
 def _report(found: Finding, fault: str | None) -> SceneReport:

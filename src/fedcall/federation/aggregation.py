@@ -7,6 +7,7 @@ All strategies treat a model as one vector of coordinates, so they get it as one
 does for each array of each site would else take longer than the averages of a small model.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,11 @@ def next_global(
         for past in (strategy.m_t, strategy.v_t)
     )
     return NextGlobal(result, Moments(first, second, steps + 1))
+
+
+def quiet_flower() -> None:
+    """Let Flower say warnings only in this process; a filter, because importing Flower sets its logger's level."""
+    logging.getLogger("flwr").addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 def write_moments(path: Path, moments: Moments) -> str:
