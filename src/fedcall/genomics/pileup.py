@@ -1,8 +1,9 @@
 """Turn one patient's alignments into examples, a stretch of the genome at a time."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -156,7 +157,7 @@ def extract_examples(
         share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
         stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
     stretches = make_stretches(pieces, stretch_length)
-    parts = _collect(side_by_side(partial(extract_stretch, source), stretches, threads), stretches)
+    parts = _extract_all(source, stretches, threads)
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
     return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
 
@@ -225,15 +226,19 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
 
 
-def _collect(parts: Iterable[Examples], stretches: Sequence[Stretch]) -> list[Examples]:
+def _extract_all(source: Source, stretches: Sequence[Stretch], threads: int) -> list[Examples]:
     """Return the examples of all stretches, and show how many bases are done while they come."""
     lengths = [sum(end - start for start, end in stretch.regions) / 1e6 for stretch in stretches]
-    collected = []
-    with progress("pileup", round(sum(lengths), 2), "Mb") as done:
-        for part, length in zip(parts, lengths, strict=True):
-            collected.append(part)
-            done.advance(length)
-    return collected
+    reached = [0.0, *itertools.accumulate(lengths)]
+    with progress("pileup", round(reached[-1], 2), "Mb") as bar:
+        shown = 0
+
+        def show(done: int) -> None:
+            nonlocal shown
+            bar.advance(reached[done] - reached[shown])
+            shown = done
+
+        return side_by_side(partial(extract_stretch, source), stretches, threads, show)
 
 
 def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: str, start: int) -> np.ndarray:
