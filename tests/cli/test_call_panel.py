@@ -59,6 +59,7 @@ def test_call_panel__fewer_false_calls_no_true_one_lost_and_the_header_says_so(f
     header = gzip.decompress(with_panel.read_bytes()).decode()
     assert f"##fedcall_panel={sha256_file(panel)}\n" in header
     assert str(folder) not in header
+    assert (before.panel, after.panel) == (None, sha256_file(panel))
     assert "fedcall_panel" not in gzip.decompress(without.read_bytes()).decode()
 
 

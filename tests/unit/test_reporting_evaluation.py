@@ -172,6 +172,22 @@ def test_read_results__patient_without_a_caller_is_named(paths: list[Path]) -> N
         read_results(some)
 
 
+def test_evaluation_report__names_the_panel_that_all_but_bcftools_called_with(study: Study, tmp_path: Path) -> None:
+    panel = "ab" * 32
+    written = write_concordances(tmp_path, PATIENTS, MISSES)
+    for path in written:
+        if "bcftools" not in path.parts:
+            path.write_text(json.dumps(json.loads(path.read_text()) | {"panel": panel}))
+    found = evaluation_report(study, read_results(written))
+    assert found.panel == panel
+    page = render(found, "evaluation.html", evaluation_figures(found))
+    assert "panel" in shown_values(page, json.loads(to_json(found)))
+    path = tmp_path / "south/concordance/initial/south_h1.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"panel": None}))
+    with pytest.raises(FedcallError, match=r"south/concordance/initial/south_h1\.json: .*another panel"):
+        read_results(written)
+
+
 def test_read_results__path_that_names_no_site_is_refused(tmp_path: Path, paths: list[Path]) -> None:
     stray = tmp_path / "north_h0.json"
     stray.write_bytes(paths[0].read_bytes())

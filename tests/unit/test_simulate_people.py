@@ -9,6 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from fedcall.benchmarks.panel import PanelBenchmark, as_text
 from fedcall.cli.benchmark import register
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance import compare
@@ -120,6 +121,7 @@ def test_benchmark_panel__gains_at_low_depth(files: tuple[Path, Path]) -> None:
     words = ["benchmark", "panel", "--haplotypes", str(files[0]), "--reference", str(files[1]), "--depth", "4"]
     result = CliRunner().invoke(app, [*words, "--patients", "3", "--panel-people", "30", "--json"])
     assert result.exit_code == 0, result.output
+    assert max(map(len, as_text(PanelBenchmark.model_validate_json(result.stdout)).splitlines())) <= 80
     found = json.loads(result.stdout)
     snps, indels = found["rows"]
     assert (snps["depth"], snps["kind"], indels["kind"]) == (4, "snps", "indels")

@@ -105,15 +105,18 @@ def benchmark_panel(
 
 def as_text(result: PanelBenchmark) -> str:
     """Return the result as a table."""
-    lines = [f"{'depth':>5} {'kind':7}{'F1 without':>27}{'with the panel':>27}{'gain':>18}{'unseen, recall':>18}"]
+    lines = [f"{'depth':>5} {'kind':7}{'F1 without':>21}{'F1 with the panel':>21}{'gain':>14}{'unseen':>11}"]
     for row in result.rows:
         before, after = row.without, row.with_panel
+        unseen = f"{_number(before.unseen_recall)}>{_number(after.unseen_recall)}"
         lines.append(
-            f"{row.depth:>4g}x {row.kind:7}{_shown(before):>27}{_shown(after):>27}{_span(row.f1_gain_interval):>18}"
-            f"{_number(before.unseen_recall):>10} > {_number(after.unseen_recall)}"
+            f"{row.depth:>4g}x {row.kind:7}{_shown(before):>21}{_shown(after):>21}{_span(row.f1_gain_interval):>14}"
+            f"{unseen:>11}"
         )
     people = f"{result.patients} patients, {result.panel_people} other people in the panel, {result.bases:,} bases."
-    return "\n".join([*lines, "", people])
+    return "\n".join(
+        [*lines, "", people, "unseen: recall of variants nobody in the panel carries, without and with it."]
+    )
 
 
 def _prepare(people: People, members: list[int], model: Path | None, folder: Path) -> _Place:
@@ -189,7 +192,7 @@ def _shown(score: Score) -> str:
 
 
 def _span(span: tuple[float, float] | None) -> str:
-    return "-" if span is None else f"{span[0]:.3f} to {span[1]:.3f}"
+    return "-" if span is None else f"{span[0]:.3f}..{span[1]:.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pysam
 
 from fedcall import __version__
 from fedcall.errors import FedcallError
@@ -36,6 +37,12 @@ class Provenance:
     model_digest: str
     study_digest: str | None = None
     panel_digest: str | None = None
+
+
+def panel_digest(calls: Path) -> str | None:
+    """Return the digest of the panel that calls were made with, from their header; None without one."""
+    with pysam.VariantFile(str(calls)) as handle:
+        return next((record.value for record in handle.header.records if record.key == "fedcall_panel"), None)
 
 
 def write_calls(

@@ -64,6 +64,8 @@ class Concordance(Document):
         Length of the regions, summed over patients.
     regions_digest : str
         SHA-256 of the regions: patients with equal digests have blocks at equal places.
+    panel : str or None
+        SHA-256 of the panel of allele frequencies that one patient's calls were made with; None: no panel, or pooled.
     """
 
     schema_version: Literal["fedcall.concordance/1"] = SCHEMA
@@ -71,6 +73,7 @@ class Concordance(Document):
     label_types: Literal["all", "snps"]
     regions_bases: int
     regions_digest: str
+    panel: str | None = None
     snps: Figures
     indels: Figures | None
     all: Figures
@@ -103,6 +106,7 @@ def compare(
         If a file is missing or damaged, lacks a contig of the regions or the sample, or its REF differs from the
         reference.
     """
+    from fedcall.genomics.calls import panel_digest
     from fedcall.genomics.labels import label_types
     from fedcall.genomics.reads import read_regions
 
@@ -112,7 +116,8 @@ def compare(
     labelled = label_types(Path(truth))
     counts = None if allele_counts is None else read_allele_counts(allele_counts)
     with pysam.FastaFile(str(reference)) as bases:
-        return compare_variants(true_variants, called_variants, intervals, _fetch(bases), labelled, counts)
+        found = compare_variants(true_variants, called_variants, intervals, _fetch(bases), labelled, counts)
+    return found.model_copy(update={"panel": panel_digest(calls)})
 
 
 def compare_variants(

@@ -30,7 +30,7 @@ from fedcall.reporting.evaluation_documents import (
     caller_name,
 )
 from fedcall.reporting.evaluation_gate import judge, on_patients
-from fedcall.reporting.evaluation_inputs import Result, callers_of, of_caller
+from fedcall.reporting.evaluation_inputs import Result, callers_of, of_caller, panel_of
 from fedcall.reporting.pileup_drawing import draw_pileup
 from fedcall.reporting.privacy_documents import Statement
 from fedcall.reporting.privacy_report import study_facts
@@ -92,6 +92,7 @@ def evaluation_report(
         patients=scopes[0].patients,
         label_types=pooled["final"].label_types,
         callers=callers,
+        panel=panel_of(results),
         scopes=scopes,
         strata=_strata(pooled),
         calibration=_calibration(pooled),

@@ -133,6 +133,9 @@ class EvaluationReport(Document):
     patients: int
     label_types: Literal["all", "snps"]
     callers: tuple[Caller, ...]
+    panel: str | None = Field(
+        None, description="SHA-256 of the panel of public allele frequencies all but bcftools called with; null: none."
+    )
     scopes: tuple[Scope, ...] = Field(description="All sites first, then site by site.")
     strata: tuple[StratumRow, ...]
     calibration: tuple[CalibrationPoint, ...]

@@ -27,7 +27,8 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     Raises
     ------
     FedcallError
-        If a path or file is not of that form, or a caller lacks a patient that another caller has.
+        If a path or file is not of that form, a caller lacks a patient that another caller has, or some calls were
+        made with another panel of allele frequencies than others.
     """
     results = []
     for path in map(Path, paths):
@@ -40,6 +41,7 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
     if not results:
         raise FedcallError("no concordance was given; name at least one …/SITE/concordance/CALLER/PATIENT.json")
+    _check_panels(results)
     results.sort(key=lambda result: (result.site, result.patient))  # the same order for every caller
     everyone = {(result.site, result.patient) for result in results}
     for caller in callers_of(results):
@@ -47,6 +49,11 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
         for site, patient in sorted(everyone - own):
             raise FedcallError(f"{site}/concordance/{caller}/{patient}.json: not given, so callers cannot be compared")
     return results
+
+
+def panel_of(results: Sequence[Result]) -> str | None:
+    """Return the digest of the panel of allele frequencies that this package's callers used; bcftools uses none."""
+    return next((result.concordance.panel for result in results if result.caller != "bcftools"), None)
 
 
 def results_digest(results: Sequence[Result], secret: bytes) -> str:
@@ -81,3 +88,12 @@ def callers_of(results: Sequence[Result]) -> tuple[Caller, ...]:
 def of_caller(results: Sequence[Result], caller: Caller) -> list[Concordance]:
     """Return the concordances of one caller."""
     return [result.concordance for result in results if result.caller == caller]
+
+
+def _check_panels(results: Sequence[Result]) -> None:
+    for result in results:
+        if result.caller != "bcftools" and result.concordance.panel != panel_of(results):
+            raise FedcallError(
+                f"{result.site}/concordance/{result.caller}/{result.patient}.json: its calls were made with another"
+                " panel of allele frequencies than others; call again with the same 'panel' for all"
+            )
