@@ -13,7 +13,7 @@ from fedcall.genomics.evidence import ALT, NEITHER, OTHER, REF, Evidence
 MAX_QUALITY = 40
 """No read is believed beyond min(base quality, mapping quality, 40)."""
 _ERROR = 10.0 ** (-np.arange(MAX_QUALITY + 1) / 10.0)
-HAPLOTYPES = REF, ALT, OTHER
+_HAPLOTYPES = REF, ALT, OTHER
 THIRD_ALLELE = 1e-3
 """Prior weight of a haplotype that carries the third allele, relative to the reference."""
 _DEPARTED_QUALITY = np.array([40, 25, 15, 10, 6])
@@ -114,7 +114,7 @@ def _base_probabilities(evidence: Evidence) -> np.ndarray:
     # Misaligned reads are wrong together, more than others.
     exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
     mismatch = (base_error / 3.0) ** exponent
-    return np.stack([np.where(evidence.shown == haplotype, 1.0 - base_error, mismatch) for haplotype in HAPLOTYPES], 1)
+    return np.stack([np.where(evidence.shown == haplotype, 1.0 - base_error, mismatch) for haplotype in _HAPLOTYPES], 1)
 
 
 def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
@@ -126,7 +126,7 @@ def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarr
     by_chance = np.where(entangled(candidates)[evidence.candidate], np.maximum(gained, TOGETHER_ERROR), gained)
     missed = np.minimum(gained + MISSED_INDEL + 0.4 * anchor, 0.6)
     result = np.empty((len(shown), 3))
-    for haplotype in HAPLOTYPES:
+    for haplotype in _HAPLOTYPES:
         if haplotype == REF:
             result[:, REF] = np.select([shown == REF, shown == ALT], [1.0 - gained, by_chance], confused)
         else:
