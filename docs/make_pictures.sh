@@ -21,7 +21,7 @@ shoot() {  # page, picture, height in pixels
 }
 shoot results/demo/lakeside/privacy.html privacy.png 900
 shoot results/demo/evaluation.html evaluation.png 1100
-# Only after: snakemake --cores all --configfile config/utility.yaml privacy_utility_sweep
+# Only after: snakemake privacy_utility_sweep --cores all --configfile config/utility.yaml
 if [ -f results/utility-patient/utility.html ]; then
   shoot results/utility-patient/utility.html utility.png 1650
 fi

@@ -204,7 +204,7 @@ def site_folder(folder) -> Folder:
         model=ModelTerms(initial_weights="0" * 64),
     )
     write_signed(folder.path / "study.json", study, read_signing_key(coordinator))
-    (folder.path / "ca.crt").touch()
+    (folder.path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
     folder.change(
         "config.yaml",
         study="study.json",

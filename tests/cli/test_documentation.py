@@ -1,11 +1,14 @@
 """The documentation builds without a warning: every link leads somewhere, every page is reachable."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from snakemake.cli import get_argument_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -31,3 +34,24 @@ def test_documentation__reference_names_every_key_and_every_command(site: Path) 
     commands = (site / "docs/reference/command-line.html").read_text()
     assert all(key in configuration for key in ("approved_study", "noise_multiplier", "alignments", "log_head"))
     assert all(f"fedcall {name}" in commands for name in ("ledger verify", "train-round", "privacy plan"))
+
+
+def snakemake_commands() -> list[tuple[str, str]]:
+    """Return (file, words after `snakemake`) of the commands that pages and configurations tell people to run."""
+    written = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("config/**/*.*")]
+    found = []
+    for path in written:
+        text = path.read_text().replace("\\\n", " ")
+        inline = re.findall(r"`snakemake ([^`]+ [^`]+)`", text)
+        lines = re.findall(r"^[ #$]*snakemake (-.*|[a-z_]+ -.*)$", text, re.MULTILINE)
+        found += [(path.name, words) for words in inline + lines]
+    return found
+
+
+@pytest.mark.parametrize(("page", "words"), snakemake_commands())
+def test_documentation__snakemake_takes_the_commands_as_they_are_meant(page: str, words: str) -> None:
+    options = get_argument_parser().parse_args(shlex.split(words, comments=True))
+    # Options such as --configfile and --quiet take every word that follows, a target too.
+    assert all(str(path).endswith(".yaml") for path in options.configfile or ()), page
+    assert all("=" in str(item) for item in options.config or ()), page
+    assert all(re.fullmatch(r"[a-z_]+", str(target)) for target in options.targets), page

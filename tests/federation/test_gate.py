@@ -157,6 +157,15 @@ def test_gate__plain_http_gets_nothing(service):
         httpx.post(f"http://{service.endpoint.address}{FLEET}get-run", timeout=10)
 
 
+def test_fetch__one_line_for_an_authority_that_is_no_certificate(service, tmp_path):
+    visitor, junk = service.visitor("north"), tmp_path / "junk.crt"
+    junk.write_text("<html>please log in</html>")
+    place = type(visitor.locate())(service.endpoint.address, junk)
+    with pytest.raises(FedcallError, match=r"junk\.crt: not a certificate \(PEM\)") as refusal:
+        fetch_global(type(visitor)(visitor.study, "north", visitor.keys, lambda: place), 1, tmp_path / "never")
+    assert "\n" not in str(refusal.value)
+
+
 def test_fetch__one_line_for_wrong_authority_and_for_plain_http(service, tmp_path):
     visitor = service.visitor("north")
     impostor = ensure_certificates(tmp_path / "impostor", ()).authority

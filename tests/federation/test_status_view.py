@@ -18,6 +18,8 @@ import pytest
 from consortium import make_consortium
 from safetensors.numpy import save
 
+from fedcall.federation.aggregator import holding
+from fedcall.federation.status_view import show
 from fedcall.federation.study_state import StudyState
 from fedcall.keys import read_signing_key
 from fedcall.weights import read_weights
@@ -94,3 +96,12 @@ def test_status__watch_shows_answers_as_they_come_until_ctrl_c(tmp_path):
         assert process.poll() is None, "it goes on until told to stop"
         terminal.press(b"\x03")
         assert process.wait(_SECONDS) == 0
+
+
+def test_status__of_an_aggregator_that_has_no_address_yet(tmp_path, capsys):
+    consortium = make_consortium(tmp_path, rounds=1)
+    key = read_signing_key(consortium.keys("coordinator"))
+    StudyState(consortium.state, consortium.study, key, consortium.initial).prepare()
+    with holding(consortium.state):
+        show(consortium.state)
+    assert "aggregator starting" in capsys.readouterr().out

@@ -83,7 +83,10 @@ def test_supernode__runs_no_app_that_the_site_did_not_pin(tmp_path):
         end = time.monotonic() + 40
         while "FAB verification failed" not in log.read_text() and time.monotonic() < end:
             time.sleep(0.5)
-    assert "FAB verification failed" in log.read_text()
+        assert "FAB verification failed" in log.read_text()
+        while "no reply" not in service.output() and time.monotonic() < end:
+            time.sleep(0.5)
+        assert "serve with --pin and the site's pin.json" in service.output()
 
 
 def test_app__installs_as_flower_checks_it_and_its_hash_is_fixed(tmp_path):

@@ -26,7 +26,7 @@ def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, objec
         privacy=PrivacyTerms(delta=0.01),
     )
     write_signed(Path("study.json"), study, read_signing_key(Path("c")))
-    Path("ca.crt").touch()
+    Path("ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
     return {
         "study": "study.json",
         "approved_study": study.digest,
@@ -55,7 +55,9 @@ def test_load_run__at_a_site(hospital):
         ({"site": "south"}, r"config\.yaml:3: site 'south' is not part of study 'tiny' \(sites: north\)"),
         ({"aggregator": "example.org"}, r"config\.yaml:4: aggregator 'example\.org': HOST:PORT expected"),
         ({"ca": "none.crt"}, r"config\.yaml:5: ca: no such file: none\.crt"),
+        ({"ca": "study.json"}, r"config\.yaml:5: ca: study\.json is no certificate \(PEM\)"),
         ({"cohort": {"sites": {"north": 4}}}, r"4 training patients, but site 'north' declared 3 in study 'tiny'"),
+        ({"site_key": "c"}, r"c holds other keys than study 'tiny' registers for site 'north'"),
         ({"site_key": "elsewhere"}, r"no keys in elsewhere; make them with 'fedcall site keygen --name north"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -76,3 +78,10 @@ def test_load_run__at_a_site_with_a_supernode_of_its_own(hospital):
 
 def test_load_run__a_hospital_may_have_fewer_patients_than_it_declared(hospital):
     assert len(load(hospital | {"cohort": {"sites": {"north": 2}, "public": 0}}).training["north"]) == 2
+
+
+@pytest.mark.parametrize("name", ["secret", "signing.key", "node.key"])
+def test_load_run__a_key_that_others_may_read_is_found_before_any_job(hospital, name):
+    Path("private/north/keys", name).chmod(0o640)
+    with pytest.raises(FedcallError, match=rf"{name}: mode 0640 lets others read it; run 'chmod 600 "):
+        load(hospital)

@@ -76,7 +76,7 @@ def test_dag__site_plans_its_own_jobs_only(workspace):
     weights = ModelTerms(initial_weights="0" * 64)
     study = Study(**STUDY, sites=tuple(sites), coordinator=coordinator.public_key, model=weights)
     write_signed(workspace.path / "study.json", study, read_signing_key(workspace.path / "coordinator"))
-    (workspace.path / "ca.crt").touch()
+    (workspace.path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
     site = {
         "study": "study.json",
         "cohort": COHORT,
