@@ -103,6 +103,12 @@ def read_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def require_private_keys(folder: Path) -> None:
+    """Refuse a folder of keys in which one is missing or may be read by others than its owner."""
+    for name in ("secret", "signing.key", "node.key"):
+        _read_private(Path(folder) / name)
+
+
 def require_private(path: Path) -> None:
     """Refuse a secret file that others than its owner may read; the message names the command that mends it."""
     mode = stat.S_IMODE(path.stat().st_mode)

@@ -10,6 +10,7 @@ from typing import Any
 from fedcall.configuration import Config, Patient, read_config, read_samples
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study, read_study, read_study_terms
+from fedcall.keys import read_identity, require_private_keys
 from fedcall.yaml_files import place
 
 COHORT_FOLDER = Path("resources/cohort")
@@ -305,10 +306,17 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
         )
     if config.handover is None:
         _check_way(path, config)
-    if not (Path(config.site_key.format(site=config.site)) / "site.json").is_file():
+    keys = Path(config.site_key.format(site=config.site))
+    if not (keys / "site.json").is_file():
         raise FedcallError(
-            f"{place(path, ['site_key'])}: no keys in {config.site_key.format(site=config.site)};"
+            f"{place(path, ['site_key'])}: no keys in {keys};"
             f" make them with 'fedcall site keygen --name {config.site} --output …'"
+        )
+    require_private_keys(keys)
+    if read_identity(keys).public_key != study.site(config.site).public_key:
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: {keys} holds other keys than study '{study.name}' registers for site"
+            f" '{config.site}'; name the folder whose site.json the coordinator has"
         )
 
 
@@ -318,6 +326,10 @@ def _check_way(path: Path, config: Config) -> None:
     assert config.aggregator is not None
     if not config.ca.is_file():
         raise FedcallError(f"{place(path, ['ca'])}: ca: no such file: {config.ca}; the coordinator gives it")
+    if b"-----BEGIN CERTIFICATE-----" not in config.ca.read_bytes():
+        raise FedcallError(
+            f"{place(path, ['ca'])}: ca: {config.ca} is no certificate (PEM); ask the coordinator for ca.crt again"
+        )
     host, _, port = config.aggregator.rpartition(":")
     if not host or not port.isdecimal():
         raise FedcallError(f"{place(path, ['aggregator'])}: aggregator {config.aggregator!r}: HOST:PORT expected")

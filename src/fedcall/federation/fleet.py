@@ -274,6 +274,8 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
                 " address?"
             ) from None
         raise Unreachable(f"{address}: {error or type(error).__name__}") from None
+    except ssl.SSLError as error:  # before any connection: it comes from reading `ca`
+        raise FedcallError(f"{ca}: not a certificate (PEM) ({error}); ask the coordinator for ca.crt again") from None
     except (ValueError, RuntimeError, ObjectPullError, ObjectPushError) as error:
         # Flower's object transfer reports a vanished session or object this way.
         raise Unreachable(f"{address}: {error}") from None

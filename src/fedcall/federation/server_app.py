@@ -42,6 +42,7 @@ class _Session:
     rests_since: float | None = None  # it stays, and its reply was lost, or it has nothing to ask or its answer
     waiting: Request | None = None
     got_final: bool = False
+    told: str = ""  # the last failure of its replies that was logged
 
     def is_to_be_asked(self, now: float) -> bool:
         """Whether the node is new, has lost our question, or stays and has had its rest."""
@@ -144,10 +145,17 @@ class _Desk:
                 session.answered, session.rests_since = "", time.monotonic()
             elif reply.has_error():
                 session.asked, session.rests_since = "", time.monotonic()
-                log.info("site %s: no reply (%s)", session.site, reply.error.reason)
+                self._tell_no_reply(session, reply.error.reason)
             else:
                 session.asked = ""
                 self._reply_to(session, reply.content)
+
+    def _tell_no_reply(self, session: _Session, reason: str) -> None:
+        if reason == session.told:
+            return
+        session.told = reason
+        hint = "; its SuperNode lets no app in: serve with --pin and the site's pin.json" if "FAB" in reason else ""
+        log.info("site %s: no reply (%s)%s", session.site, reason.strip(), hint)
 
     def _reply_to(self, session: _Session, content: RecordDict) -> None:
         try:

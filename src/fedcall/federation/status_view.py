@@ -63,7 +63,7 @@ def _view(state: Path) -> Group:
 
 
 def _heading(found: dict[str, Any]) -> list[str]:
-    alive = f"alive at {found['address']}" if found["alive"] else "not running"
+    alive = f"alive at {found['address']}" if found["address"] else "starting" if found["alive"] else "not running"
     progress = "done" if found["done"] else f"round {found['open_round']} of {found['rounds']}"
     lines = [f"study {found['study']}: {progress}, aggregator {alive}"]
     if not found["done"]:
