@@ -31,7 +31,7 @@ if CONFIG.cohort is not None:
             ),
             version=FEDCALL_VERSION,
         message:
-            "Simulating the patients of {params.cohort.sites} in {params.folder}"
+            f"Simulating the patients of {', '.join(CONFIG.cohort.sites)} in {COHORT_FOLDER}"
         shell:
             "fedcall simulate --seed {params.cohort.seed} {params.sites} --holdout {params.cohort.holdout}"
             " --public {params.cohort.public} --public-holdout {params.cohort.public_holdout}"
