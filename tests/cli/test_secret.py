@@ -49,6 +49,16 @@ def test_create_keys__secret_is_made_once_and_readable_by_its_owner_only(tmp_pat
     assert not path.exists(), "a lost secret is noticed, not replaced"
 
 
+def test_read_secret__a_mistake_is_told_without_quoting_it(tmp_path):
+    create_keys(tmp_path / "keys", "north")
+    path = tmp_path / "keys" / "secret"
+    damaged = path.read_bytes()[:31]
+    path.write_bytes(damaged)
+    with pytest.raises(FedcallError, match="31 bytes found, 32 expected") as error:
+        read_secret(tmp_path / "keys")
+    assert not [spelling for spelling in spellings(damaged) if spelling in str(error.value).encode()]
+
+
 def test_commands__never_print_or_write_the_secret(tmp_path):
     """Keys, a round of training, its rerun, a mistake, ledger and report: everything they print and write is read."""
     private, results, logs = tmp_path / "private", tmp_path / "results", []

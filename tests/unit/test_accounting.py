@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcall.privacy.accounting import compose, group_epsilon, noise_multiplier_for, study_epsilon
+from fedcall.privacy.accounting import Epsilon, compose, group_epsilon, noise_multiplier_for, study_epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.terms import PrivacyTerms
 
@@ -107,6 +107,16 @@ def test_compose__a_patient_level_release_is_a_substitution_for_an_example():
     assert epsilon.rdp >= epsilon.pld
 
 
+@pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
+def test_compose__a_substitution_moves_a_sum_by_two_clip_norms(mechanism):
+    """As much as adding one unit under half the noise."""
+    whole = event(mechanism=mechanism, noise_multiplier=6.0, sampling_rate=1.0, steps=4)
+    half = whole.model_copy(update={"noise_multiplier": 3.0})
+    substituted, added = compose([(whole, 1)], 1e-3, unit="example"), compose([(half, 1)], 1e-3)
+    assert substituted.pld == pytest.approx(added.pld, rel=0.01)
+    assert substituted.rdp == pytest.approx(added.rdp, rel=0.01)
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     multiplier=st.sampled_from([0.7, 1.2, 4.0]),
@@ -126,6 +136,13 @@ def test_compose__more_exposure_never_costs_less(multiplier, rate, steps, mechan
     for more in (cost(steps=2 * steps), cost(noise_multiplier=multiplier / 1.3), cost(sampling_rate=min(1, 2 * rate))):
         assert more.pld >= base.pld * 0.999 - 1e-3
         assert more.rdp >= base.rdp * 0.999 - 1e-3
+
+
+def test_exceeds__what_cannot_be_computed_is_not_within_a_cap():
+    assert Epsilon(math.nan, math.nan).exceeds(8.0)
+    assert Epsilon(math.inf, math.inf).exceeds(8.0)
+    assert not Epsilon(8.0, 9.0).exceeds(8.0)
+    assert not Epsilon(math.inf, math.inf).exceeds(None)
 
 
 def test_compose__absurd_plans_still_get_a_finite_bound():

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 
 from example_patients import write_patient
 from fedcall.documents import read_signed, sign
+from fedcall.errors import PrivacyRefusal
 from fedcall.federation.admission import History, OpenRound, judge
 from fedcall.federation.claims import Claim
 from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.accounting import compose
 from fedcall.privacy.adaptive_clipping import ClipTrace, clip_norms, count_multiplier, step_clip_norms, sum_multiplier
-from fedcall.privacy.clipping import GRID
+from fedcall.privacy.clipping import GRID, from_grid
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.privacy.update_noise import update_noise_std
@@ -136,6 +137,22 @@ def test_train_round__carries_the_clip_norm_over_rounds_and_repeats_itself(hospi
     assert list(hospital.train(2)) == before
 
 
+def test_train_round__another_clip_norm_to_start_from_is_another_release(tmp_path, monkeypatch):
+    """A round that was charged before the round that its clip norm comes from: the same key would clip another sum."""
+
+    def crash(*_, **__):
+        raise KeyboardInterrupt
+
+    hospital = Hospital(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(dp_sgd, "train_privately", crash)
+        with pytest.raises(KeyboardInterrupt):
+            hospital.train(2)
+    hospital.train(1)
+    with pytest.raises(PrivacyRefusal, match=r"charged for other inputs \(different: inputs\)"):
+        hospital.train(2)
+
+
 def test_judge__an_honest_adaptive_update_is_accepted_round_after_round(hospital):
     history = History()
     for number in (1, 2):
@@ -215,3 +232,20 @@ def test_train_privately__the_count_is_centred_and_moves_by_a_half_at_most(hospi
     assert counts[:2] == [-6 * GRID, 6 * GRID]  # all longer, all shorter
     assert counts[2:] == [-5 * GRID, 5 * GRID] * 6
     assert all(scale[-1] == count_multiplier(one_step, UNITS) for _, scale in totals)
+    assert all((scale[:-1] == sum_multiplier(one_step, UNITS)).all() for _, scale in totals)
+    assert sum_multiplier(one_step, UNITS) > one_step.noise_multiplier  # the sum pays for the count
+    totals.clear()
+    name = next(iter(patients))
+    spoiled = replace(patients[name], scalars=np.full_like(patients[name].scalars, np.nan))
+    dp_sgd.train_privately(build_model(), study, "north", 1, patients | {name: spoiled}, bytes(32), clip_norm=1e6)
+    assert int(totals[0][0][-1]) == 4 * GRID  # a gradient that is not a number takes its half
+    totals.clear()
+    made = dp_sgd.train_privately(build_model(), study, "north", 1, patients, bytes(32), clip_norm=0.1)
+    assert made.clipping.shares[0] < 0.5  # so that the next clip norm is another, which is not the sum's unit
+    summed = from_grid(totals[0][0][:-1], 0.1) * study.training.learning_rate / UNITS
+    moved = np.concatenate([tensor.ravel() for tensor in made.tensors.values()])
+    assert np.linalg.norm(moved) == pytest.approx(np.linalg.norm(summed), rel=1e-3)
+    totals.clear()
+    study = everyone.model_copy(update={"privacy": one_step.model_copy(update={"steps_per_round": 2})})
+    dp_sgd.train_privately(build_model(), study, "north", 1, patients, bytes(32), clip_norm=1e6)
+    assert [int(total[-1]) for total, _ in totals] == [6 * GRID, 6 * GRID]  # each step counts its own units

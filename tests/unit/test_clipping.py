@@ -57,6 +57,16 @@ def test_grid_sum__shrinks_a_row_whose_norm_was_rounded_down(monkeypatch):
     assert exact_norm_is_within_grid(grid_sum(row, 0.7), "l2")
 
 
+@pytest.mark.parametrize(("norm", "row"), [("l2", [1.0, 2.0**-24]), ("l1", [0.5, 0.5 + 2.0**-24])])
+def test_to_grid__one_grid_point_too_many_is_too_many(norm, row):
+    """The sensitivity is 2^24 exactly: these rows are too long by less than float32 can tell."""
+    assert exact_norm_is_within_grid(to_grid(np.array([row]), 1.0, norm)[0], norm)
+
+
+def test_grid_sum__truncates_toward_zero():
+    assert grid_sum(np.array([[1.7, -1.7, 0.6, -0.6]]) / GRID, 1.0).tolist() == [1, -1, 0, 0]
+
+
 def test_to_grid__refuses_rows_that_were_not_clipped():
     with pytest.raises(ValueError, match="clip first"):
         to_grid(np.array([[2.0, 0.0]]), 1.0)

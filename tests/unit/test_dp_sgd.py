@@ -12,6 +12,7 @@ from fedcall.federation.study import ModelTerms, Site, Study, TrainingTerms
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
 from fedcall.privacy.clipping import GRID, from_grid
 from fedcall.privacy.noise import StepContext, noisy_sum
+from fedcall.privacy.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training.bags import draw_bag, operating_weight, stratify
 from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
@@ -136,6 +137,41 @@ def test_private_step__example_unit_does_not_depend_on_its_neighbours():
         assert 0 < sum(int(x) ** 2 for x in moved) <= GRID**2
 
 
+@pytest.mark.parametrize("unit", ["patient", "example"])
+def test_draw_units__are_those_that_were_sampled_for_the_step(unit):
+    """Invariant 3: whoever is taken beyond the sample is not accounted for."""
+    privacy = terms(unit=unit, examples_per_patient=60 if unit == "example" else None, sampling_rate=0.3)
+    strata = {f"p{index}": stratify(patient(index, 12)) for index in range(8)}
+    taken = 0
+    for step in range(40):
+        context = StepContext("study", "north", 1, step)
+        units = draw_units(SECRET, context, strata, privacy)
+        if unit == "patient":
+            sample = sample_patients(SECRET, context, list(strata), 0.3)
+            expected = [name for name, drawn in zip(strata, sample, strict=True) if drawn]
+            assert [one.patient for one in units] == expected
+        else:
+            for name, rows in strata.items():
+                expected = rows.labelled[sample_examples(SECRET, context, name, len(rows.labelled), 0.3)]
+                assert [row for one in units if one.patient == name for row in one.rows] == list(expected)
+        taken += len(units)
+    everyone = 40 * (8 if unit == "patient" else sum(len(rows.labelled) for rows in strata.values()))
+    assert taken / everyone == pytest.approx(0.3, abs=0.1)
+
+
+def test_draw_units__an_example_does_not_weigh_by_its_neighbours():
+    """Invariant 1: the patient's own operating point would let one example change the weight of all the others."""
+    privacy = terms(unit="example", examples_per_patient=60, sampling_rate=1.0)
+    called, missed = patient(3), patient(3)
+    called.labels[:] = called.log_likelihoods.argmax(1)
+    missed.labels[:] = (called.labels + 1) % 3
+    called.labels[0] = missed.labels[0] = 1
+    strata = [stratify(one) for one in (called, missed)]
+    assert strata[0].variant_weight != strata[1].variant_weight
+    first, second = (draw_units(SECRET, CONTEXT, {"a": one}, privacy)[0] for one in strata)
+    assert (first.rows, first.weights) == (second.rows, second.weights)
+
+
 def test_private_step__divides_by_public_numbers_and_an_empty_draw_is_a_step():
     privacy = terms(sampling_rate=0.25, noise_multiplier=1.0)
     model = CallerGradSampleModule(build_model().train(), privacy.rows_per_unit)
@@ -149,6 +185,19 @@ def test_private_step__divides_by_public_numbers_and_an_empty_draw_is_a_step():
     assert gradients[0].std().item() == pytest.approx(1.0 * 0.5 / (0.25 * 10), rel=0.05)
 
 
+def test_private_step__a_step_forgets_the_units_of_the_step_before():
+    privacy = terms(noise_multiplier=0.0, max_epsilon=None)
+    patients = {"a": patient(1)}
+    model = CallerGradSampleModule(trained_model().train(), privacy.rows_per_unit)
+    optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=0.0), privacy, 1, SECRET)
+    largest = []
+    optimizer.attach_step_hook(lambda o: largest.append(max(p.grad.abs().max().item() for p in o.params)))
+    private_step(model, optimizer, all_units(patients, privacy), patients, CONTEXT)
+    private_step(model, optimizer, [], patients, StepContext("study", "north", 1, 1))
+    assert largest[0] > 0
+    assert largest[1] == 0
+
+
 def test_private_step__refuses_a_step_without_context():
     privacy = terms()
     model = CallerGradSampleModule(build_model().train(), 1)
@@ -156,6 +205,10 @@ def test_private_step__refuses_a_step_without_context():
     for parameter in model.parameters():
         parameter.grad_sample = torch.zeros(0, *parameter.shape)
     with pytest.raises(RuntimeError, match="context"):
+        optimizer.step()
+    optimizer.context = CONTEXT
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="context"):  # the last step's is used up
         optimizer.step()
 
 

@@ -1,5 +1,6 @@
 """Writing is all or nothing."""
 
+import os
 import stat
 
 import pytest
@@ -12,6 +13,24 @@ def test_write_bytes__replaces_whole(tmp_path):
     write_bytes(tmp_path / "deep" / "a.bin", b"two")
     assert (tmp_path / "deep" / "a.bin").read_bytes() == b"two"
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["a.bin"]
+
+
+def test_write_bytes__syncs_the_content_before_its_name_and_then_the_folder(tmp_path, monkeypatch):
+    """A power cut leaves the old file or the whole new one, and after the call the new one."""
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def remember_fsync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "content")
+        fsync(descriptor)
+
+    def remember_replace(*paths):
+        done.append("name")
+        replace(*paths)
+
+    monkeypatch.setattr(os, "fsync", remember_fsync)
+    monkeypatch.setattr(os, "replace", remember_replace)
+    write_bytes(tmp_path / "a.bin", b"one")
+    assert done == ["content", "name", "folder"]
 
 
 def test_atomic_path__failure_leaves_the_old_file_and_no_other(tmp_path):

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import math
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.privacy.accounting import compose
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger_file import connect
 
 SECRET = bytes(range(32))
 EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampling_rate=1.0, steps=4)  # ε 3.14 a round
@@ -87,9 +91,13 @@ def test_reserve__after_release_returns_the_stored_artefact(ledger):
 
 
 def test_reserve__order_of_patients_does_not_matter(ledger):
-    ledger.reserve(REQUEST)
-    assert ledger.reserve(replace(REQUEST, patients=REQUEST.patients[::-1])).state == "reserved"
+    request = replace(REQUEST, patients=tuple(f"p{index}" for index in range(20)))
+    ledger.reserve(request)
+    assert ledger.reserve(replace(request, patients=request.patients[::-1])).state == "reserved"
     assert len(list(ledger.rows())) == 1
+    with closing(sqlite3.connect(ledger.path)) as database:
+        [(patients,)] = database.execute("SELECT patients FROM cohorts")
+    assert json.loads(patients) == sorted(json.loads(patients)), "sets have another order in every process"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +132,12 @@ def test_reserve__the_cap_is_never_passed(ledger):
     assert compose([(EVENT, allowed)], 1e-3).pld <= 8.0 < compose([(EVENT, allowed + 1)], 1e-3).pld
     assert spent(ledger) == compose([(EVENT, allowed)], 1e-3).pld
     assert ledger.verify() is None
+
+
+def test_reserve__the_cap_may_be_reached_and_not_passed_by_the_last_bit(ledger):
+    cost = compose([(EVENT, 1)], 1e-3).pld
+    assert ledger.reserve(replace(REQUEST, max_epsilon=math.nextafter(cost, 0))).state == "withheld"
+    assert ledger.reserve(replace(REQUEST, max_epsilon=cost)).state == "reserved"
 
 
 def test_reserve__withheld_says_why_and_charges_nothing(ledger):
@@ -228,6 +242,14 @@ def test_reserve__needs_patients(ledger):
         ledger.reserve(replace(REQUEST, patients=()))
 
 
+def test_release__other_inputs_than_were_charged_are_refused(ledger):
+    ledger.reserve(REQUEST)
+    with pytest.raises(PrivacyRefusal, match=r"charged for other inputs \(different: cohort\)"):
+        ledger.release(replace(REQUEST, patients=("Ann", "Dan")), b"update")
+    assert [row.kind for row in ledger.rows()] == ["reserve"]
+    assert not list(ledger.path.parent.rglob("*.artefacts/*"))
+
+
 def test_release__a_second_artefact_is_refused(ledger):
     run_round(ledger, REQUEST, b"first")
     stored = ledger.release(REQUEST, b"first")
@@ -294,6 +316,7 @@ TAMPERING = {
     "deleted in the middle": ("DELETE FROM rows WHERE number = 3", "row 3 is missing"),
     "deleted first": ("DELETE FROM rows WHERE number = 1", "row 1 is missing"),
     "truncated": ("DELETE FROM rows WHERE number >= 5", "row 5 is missing"),
+    "last row cut off": ("DELETE FROM rows WHERE number = 6", "row 6 is missing"),
     "emptied": ("DELETE FROM rows", "row 1 is missing"),
     "patients edited": ("UPDATE cohorts SET patients = '[]'", "list of patients of row 1"),
     "patients deleted": ("DELETE FROM cohorts", "list of patients of row 1"),
@@ -331,6 +354,31 @@ def test_verify__a_whole_chain_rewritten_without_the_secret_is_noticed(ledger, p
     assert "not written with this site's secret" in ledger.verify().sentence
 
 
+def test_verify__an_edited_row_with_a_fitting_digest_no_longer_leads_to_the_next(ledger, path):
+    for round_ in (1, 2):
+        run_round(ledger, replace(REQUEST, round=round_))
+    cheaper = replace(list(ledger.rows())[2], event=EVENT.model_copy(update={"noise_multiplier": 50.0}).to_json())
+    statement = "UPDATE rows SET event = ?, digest = ? WHERE number = 3"
+    tamper(path, statement, cheaper.event, cheaper.content_digest)
+    with Ledger.open_to_read(path) as reader:
+        assert reader.verify().sentence == "row 4 does not continue the row before it"
+    assert ledger.verify().sentence == "row 3 was not written with this site's secret"
+
+
+def test_verify__a_ledger_that_went_another_way_is_not_the_one_its_head_names(ledger, path, tmp_path):
+    """Two copies of a ledger were both charged; one of them comes back over the other, and every row has its seal."""
+    run_round(ledger, REQUEST)
+    with closing(sqlite3.connect(path)) as here, closing(sqlite3.connect(tmp_path / "copy")) as there:
+        here.backup(there)
+    shutil.copy(path.with_name("ledger.sqlite.head"), tmp_path / "copy.head")
+    run_round(ledger, replace(REQUEST, round=2))
+    with Ledger.open(tmp_path / "copy", SECRET) as copy:
+        run_round(copy, replace(REQUEST, study="b" * 64))
+    with closing(sqlite3.connect(tmp_path / "copy")) as there, closing(sqlite3.connect(path)) as here:
+        there.backup(here)
+    assert ledger.verify().sentence == "row 4 is not the one that ledger.sqlite.head names"
+
+
 @pytest.mark.parametrize("content", [None, "not JSON", '{"number": 1, "digest": "0"}'])
 def test_verify__a_head_file_lost_edited_or_old_is_noticed(ledger, path, content):
     for round_ in (1, 2):
@@ -338,6 +386,13 @@ def test_verify__a_head_file_lost_edited_or_old_is_noticed(ledger, path, content
     head = path.with_name("ledger.sqlite.head")
     head.unlink() if content is None else head.write_text(content)
     assert ledger.verify() is not None
+
+
+def test_open__a_charge_survives_a_power_cut(path):
+    """A write-ahead log is synced at every commit only with FULL (https://sqlite.org/pragma.html#pragma_synchronous)."""
+    with closing(connect(path)) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 def test_open__a_file_that_is_no_ledger_is_a_users_mistake(tmp_path):

@@ -12,6 +12,7 @@ from fedcall.federation.study import ModelTerms, Site, Study
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.ledger import Ledger
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.training import dp_sgd
 from fedcall.training.ledger_age import MEMORY
 from fedcall.training.model import build_model, save_model, weights_of
 from fedcall.training.rounds import train_round
@@ -84,19 +85,38 @@ def test_train_round__claim_names_the_row_that_charged_it(hospital):
     hospital.train(2, [receipt])
 
 
-@pytest.mark.parametrize("witness", ["receipt", "key folder"])
+@pytest.mark.parametrize("witness", ["receipt", "receipt, with the key folder copied back too", "key folder"])
 def test_train_round__a_copied_back_ledger_is_refused(hospital, witness):
     hospital.train(1)
     hospital.back_up()
+    memory = hospital.folder / "keys" / MEMORY
+    old = memory.read_text()
     receipt = hospital.train(2)
     hospital.restore()
-    memory = hospital.folder / "keys" / MEMORY
     if witness == "receipt":
         memory.unlink()
+    elif witness != "key folder":
+        memory.write_text(old)
     before = hospital.rows()
     with pytest.raises(PrivacyRefusal, match=r"ledger\.sqlite: lacks the row [0-9a-f]{12}… that .*, so it is old"):
-        hospital.train(3, [receipt] if witness == "receipt" else [])
+        hospital.train(3, [] if witness == "key folder" else [receipt])
     assert hospital.rows() == before
+
+
+def test_train_round__a_round_is_remembered_before_it_is_trained(hospital, monkeypatch):
+    hospital.train(1)
+    hospital.back_up()
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dp_sgd, "train_privately", crash)
+        with pytest.raises(KeyboardInterrupt):
+            hospital.train(2)
+    hospital.restore()
+    with pytest.raises(PrivacyRefusal, match=r"that .*ledger\.head names, so it is old"):
+        hospital.train(2)
 
 
 def test_train_round__a_copied_back_ledger_is_refused_in_another_study_too(hospital):

@@ -111,11 +111,30 @@ def test_train_round__a_crash_in_training_stays_charged_and_costs_nothing_again(
     assert hospital.kinds() == ["reserve", "release"]
 
 
+def test_train_round__nothing_leaves_before_the_ledger_has_released_it(hospital, monkeypatch):
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Ledger, "release", crash)
+    with pytest.raises(KeyboardInterrupt):
+        hospital.train()
+    assert not hospital.update.exists()
+    assert not hospital.claim.exists()
+
+
 def test_train_round__other_data_under_the_same_round_is_refused(hospital):
     hospital.train()
     write_patient(hospital.patients[0], 99)
     with pytest.raises(PrivacyRefusal, match="inputs"):
         hospital.train()
+
+
+def test_train_round__another_model_under_the_same_round_is_refused(hospital):
+    hospital.train(2)
+    tensors = weights_of(build_model())
+    write_weights(hospital.folder / "other.safetensors", tensors | {"head.bias": np.ones(3, np.float32)}, {})
+    with pytest.raises(PrivacyRefusal, match=r"different: inputs"):
+        hospital.train(2, model="other.safetensors")
 
 
 def test_train_round__epsilon_counts_the_rounds_so_far(hospital):
