@@ -101,6 +101,7 @@ def test_ledger_verify__names_the_first_bad_row(ledger, keys):
         assert bad.returncode == 3
         assert bad.stderr.count("\n") == 1
         assert "row 2 was edited" in bad.stderr
+    assert "NOT AS IT WAS WRITTEN" in bad.stdout, "tables are copied without what stderr said"
 
 
 def test_ledger_verify__another_sites_keys_do_not_fit(ledger, tmp_path):

@@ -36,7 +36,7 @@ def show(
         summary = summarise(opened, delta)
     typer.echo(summary.model_dump_json(indent=2) if as_json else as_text(summary))
     if summary.fault:
-        raise PrivacyRefusal(f"{path}: {summary.fault}; restore the ledger from a backup")
+        raise PrivacyRefusal(f"{path}: {summary.fault}; restore its newest backup")
 
 
 @ledger.command()
@@ -56,7 +56,7 @@ def verify(
     with Ledger.open_to_read(path, read_secret(keys) if keys else None) as opened:
         fault = opened.verify()
         if fault:
-            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore the ledger from a backup")
+            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
         count = sum(1 for _ in opened.rows())
         typer.echo(f"{path}: {count} rows, as they were written (head {opened.head[:16]}…)")
 
@@ -82,6 +82,6 @@ def plan(
     with Ledger.open_to_read(path) as opened:
         fault = opened.verify()
         if fault:
-            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore the ledger from a backup")
+            raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
         result = plan_ledger(opened, terms.name, terms.digest, terms.privacy, terms.rounds)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

@@ -298,7 +298,7 @@ class Ledger:
         if fault:
             raise PrivacyRefusal(
                 f"{self.path}: {fault.sentence}; nothing is trained on a ledger that cannot be trusted,"
-                " restore it from a backup"
+                " restore its newest backup"
             )
         self._write_head()  # a crash after the last commit may have left it one row behind
 

@@ -98,6 +98,8 @@ def summarise(ledger: Ledger, delta: float | None = None) -> LedgerSummary:
 def as_text(summary: LedgerSummary) -> str:
     """Return the summary as two tables of at most 80 columns."""
     lines = [f"{summary.rows} rows, head {summary.head[:16]}…", ""]
+    if summary.fault:
+        lines[1:1] = ["NOT AS IT WAS WRITTEN, so nothing printed below can be relied on:", summary.fault]
     lines.append(f"{'study':14}{'site':14}{'round':>6}  {'state':9}{'unit':8}{'patients':>9}{'ε PLD':>9}{'ε RDP':>9}")
     for one in summary.rounds:
         lines.append(
