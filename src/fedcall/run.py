@@ -210,13 +210,21 @@ def _in_public_folder(patient: Patient) -> Patient:
     return patient.model_copy(update={"site": PUBLIC}) if patient.split == PUBLIC else patient
 
 
+def alignment_index(alignments: Path) -> Path | None:
+    """Return the index beside a BAM or CRAM file, under any of the names that htslib looks for; None without one."""
+    beside = [Path(f"{alignments}{suffix}") for suffix in (".bai", ".csi", ".crai")]
+    beside += [alignments.with_suffix(suffix) for suffix in (".bai", ".crai")]
+    return next((index for index in beside if index.is_file()), None)
+
+
 def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
     reference = patient.reference or config.reference
-    if not Path(f"{reference}.fai").is_file():
-        raise FedcallError(f"{reference}: no index beside it; make one with 'samtools faidx {reference}'")
+    for ending in ("fai", "gzi") if str(reference).endswith(".gz") else ("fai",):
+        if not Path(f"{reference}.{ending}").is_file():
+            raise FedcallError(f"{reference}: no .{ending} beside it; make its index with 'samtools faidx {reference}'")
     alignments = patient.alignments
     to_come = alignments is not None and upstream and not alignments.exists()
-    if alignments is not None and not to_come and not _has_index(alignments):
+    if alignments is not None and not to_come and alignment_index(alignments) is None:
         raise FedcallError(
             f"{alignments}: no index beside it (patient '{patient.patient}');"
             f" make one with 'samtools index {alignments}'"
@@ -225,12 +233,6 @@ def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
         raise FedcallError(
             f"patient '{patient.patient}': held out with a truth but without 'regions', within which calls are scored"
         )
-
-
-def _has_index(alignments: Path) -> bool:
-    beside = [f"{alignments}{suffix}" for suffix in (".bai", ".csi", ".crai")]
-    beside += [str(alignments.with_suffix(suffix)) for suffix in (".bai", ".crai")]
-    return any(Path(index).is_file() for index in beside)
 
 
 def _check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:

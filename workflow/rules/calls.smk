@@ -7,6 +7,7 @@ rule call_variants:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
         haploid=haploid_of,
         panel=panel_of_this_run(),
@@ -45,6 +46,7 @@ use rule call_variants as call_baseline with:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
         haploid=haploid_of,
         panel=panel_of_this_run(),
@@ -65,6 +67,7 @@ rule call_classical:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
     output:
         calls="results/{study}/{site}/baselines/bcftools/{patient}.vcf.gz",

@@ -16,13 +16,22 @@ os.environ.update(
 
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
-from fedcall.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
+from fedcall.run import (
+    COHORT_FOLDER,
+    PUBLIC,
+    alignment_index,
+    jobs_per_patient,
+    load_run,
+)
+
+# Of another workflow, whose rules may make the alignments.
+IS_MODULE = workflow.modifier.namespace is not None
 
 try:
     RUN = load_run(
         workflow.configfiles[-1] if workflow.configfiles else "config",
         config,
-        upstream=workflow.modifier.namespace is not None,  # used as a module
+        upstream=IS_MODULE,
     )
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.

@@ -31,6 +31,7 @@ rule evaluate_calls:
         allele_counts="results/{study}/{site}/allele_counts.tsv",
         regions=regions_of,
         reference=reference_of,
+        reference_index=reference_index_of,
     output:
         concordance="results/{study}/{site}/concordance/{caller}/{patient}.json",
     log:
@@ -61,6 +62,7 @@ rule list_errors:
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         regions=regions_of,
         reference=reference_of,
+        reference_index=reference_index_of,
     output:
         errors="results/{study}/{site}/errors/{patient}.json",
     log:

@@ -21,6 +21,17 @@ def alignments_of(wildcards):
     return str(given)
 
 
+def alignments_index_of(wildcards):
+    """Return the index of the hospital's own alignments; made again, it makes nothing else again."""
+    given = RUN.by_name[wildcards.patient].alignments
+    if given is None or IS_MODULE:
+        return []
+    if CONFIG.cohort is not None:
+        return f"{given}.bai"
+    index = alignment_index(given)
+    return ancient(str(index)) if index else []
+
+
 def reads_of(wildcards):
     patient = RUN.by_name[wildcards.patient]
     return [str(reads) for reads in (patient.reads1, patient.reads2) if reads]
@@ -58,6 +69,13 @@ def reference_of(wildcards):
     return str(RUN.by_name[wildcards.patient].reference or CONFIG.reference)
 
 
+def reference_index_of(wildcards):
+    """Return the index, and of a bgzipped reference both; made again, it makes nothing else again."""
+    reference = reference_of(wildcards)
+    endings = ("fai", "gzi") if reference.endswith(".gz") else ("fai",)
+    return [ancient(f"{reference}.{ending}") for ending in endings]
+
+
 def sample_of(wildcards):
     """Return the name of the patient's column in the truth VCF."""
     return RUN.by_name[wildcards.patient].sample or wildcards.patient
@@ -68,6 +86,11 @@ def labels_of(wildcards):
     if RUN.by_name[wildcards.patient].truth is None:
         return []
     return f"{RESULTS}/{wildcards.site}/labels/{wildcards.patient}.vcf.gz"
+
+
+def labels_index_of(wildcards):
+    labels = labels_of(wildcards)
+    return f"{labels}.tbi" if labels else []
 
 
 def labels_of_folder(wildcards):

@@ -5,6 +5,7 @@ rule align_reads:
     input:
         reads=reads_of,
         reference=reference_of,
+        reference_index=reference_index_of,
     output:
         alignments=temp("results/{study}/{site}/aligned/{patient}.bam"),
     log:
@@ -33,6 +34,7 @@ rule confident_regions:
     input:
         gvcf=gvcf_of,
         reference=reference_of,
+        reference_index=reference_index_of,
     output:
         regions="results/{study}/{site}/regions/{patient}.bed",
     log:
@@ -56,7 +58,9 @@ rule confident_regions:
 rule normalise_alignments:
     input:
         alignments=alignments_of,
+        alignments_index=alignments_index_of,
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
     output:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
@@ -85,6 +89,7 @@ rule normalise_labels:
     input:
         truth=truth_of,
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
     output:
         labels="results/{study}/{site}/labels/{patient}.vcf.gz",

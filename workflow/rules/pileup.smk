@@ -7,8 +7,10 @@ rule extract_pileup:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
+        reference_index=reference_index_of,
         regions=regions_of,
         labels=labels_of,
+        labels_index=labels_index_of,
     output:
         examples="results/{study}/{site}/examples/{patient}.safetensors",
     log:
