@@ -188,7 +188,7 @@ class Gate:
             response = await self._upstream.send(request)
         except httpx.HTTPError as error:
             log.warning("%s: the SuperLink does not answer (%s)", path, type(error).__name__)
-            raise _Refused(503, "the aggregator is starting or busy; try again") from None
+            raise _Refused(503, "the aggregator is starting or busy") from None
         kept_back = [(name, value) for name, value in response.headers.raw if name.startswith(b"flwr-")]
         await _answer(send, response.status_code, response.content, response.headers.get("content-type"), kept_back)
 

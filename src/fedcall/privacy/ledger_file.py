@@ -37,7 +37,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Open the database of an existing ledger; nothing can be written."""
     if not path.is_file():
-        raise FedcallError(f"{path}: no such ledger; 'fedcall train-round' makes it")
+        raise FedcallError(f"{path}: no such ledger; the first round makes it (before one: 'fedcall privacy plan')")
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
         database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
