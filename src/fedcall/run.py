@@ -10,6 +10,7 @@ from typing import Any
 from fedcall.configuration import Config, Patient, read_config, read_samples
 from fedcall.errors import FedcallError
 from fedcall.federation.study import Study, read_study, read_study_terms
+from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.keys import read_identity, require_private_keys
 from fedcall.yaml_files import place
 
@@ -210,18 +211,14 @@ def _in_public_folder(patient: Patient) -> Patient:
     return patient.model_copy(update={"site": PUBLIC}) if patient.split == PUBLIC else patient
 
 
-def alignment_index(alignments: Path) -> Path | None:
-    """Return the index beside a BAM or CRAM file, under any of the names that htslib looks for; None without one."""
-    beside = [Path(f"{alignments}{suffix}") for suffix in (".bai", ".csi", ".crai")]
-    beside += [alignments.with_suffix(suffix) for suffix in (".bai", ".crai")]
-    return next((index for index in beside if index.is_file()), None)
-
-
 def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
     reference = patient.reference or config.reference
-    for ending in ("fai", "gzi") if str(reference).endswith(".gz") else ("fai",):
-        if not Path(f"{reference}.{ending}").is_file():
-            raise FedcallError(f"{reference}: no .{ending} beside it; make its index with 'samtools faidx {reference}'")
+    assert reference is not None  # `samples` come with one
+    for index in reference_indexes(reference):
+        if not index.is_file():
+            raise FedcallError(
+                f"{reference}: no {index.suffix} beside it; make its index with 'samtools faidx {reference}'"
+            )
     alignments = patient.alignments
     to_come = alignments is not None and upstream and not alignments.exists()
     if alignments is not None and not to_come and alignment_index(alignments) is None:

@@ -16,13 +16,8 @@ os.environ.update(
 
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
-from fedcall.run import (
-    COHORT_FOLDER,
-    PUBLIC,
-    alignment_index,
-    jobs_per_patient,
-    load_run,
-)
+from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
 
 # Of another workflow, whose rules may make the alignments.
 IS_MODULE = workflow.modifier.namespace is not None

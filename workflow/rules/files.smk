@@ -71,9 +71,10 @@ def reference_of(wildcards):
 
 def reference_index_of(wildcards):
     """Return the index, and of a bgzipped reference both; made again, it makes nothing else again."""
-    reference = reference_of(wildcards)
-    endings = ("fai", "gzi") if reference.endswith(".gz") else ("fai",)
-    return [ancient(f"{reference}.{ending}") for ending in endings]
+    return [
+        ancient(str(index))
+        for index in reference_indexes(Path(reference_of(wildcards)))
+    ]
 
 
 def sample_of(wildcards):

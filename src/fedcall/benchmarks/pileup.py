@@ -20,6 +20,7 @@ from fedcall.genomics.pileup import extract_examples, spans_of
 from fedcall.genomics.shards import Span
 
 _CHUNK = 1 << 20
+_TWICE = "fedcall, twice at once"
 
 
 class PileupBenchmark(BaseModel):
@@ -58,7 +59,7 @@ def benchmark_pileup(alignments: Path, reference: Path, regions: Path | None, re
             {
                 "fedcall": extract,
                 "fedcall, 2 threads": functools.partial(extract, 2),
-                "fedcall, twice at once": lambda: pool.starmap(_extract, twice, chunksize=1),
+                _TWICE: lambda: pool.starmap(_extract, twice, chunksize=1),
                 "samtools mpileup": lambda: _mpileup(alignments, reference, spans, Path(folder) / "mpileup"),
                 "inflation alone": lambda: _inflate(alignments, blocks),
                 "the same by htslib": lambda: _inflate_by_htslib(alignments, blocks),
@@ -72,7 +73,7 @@ def benchmark_pileup(alignments: Path, reference: Path, regions: Path | None, re
         mpileup_ratio=median_ratio(seconds["samtools mpileup"], seconds["fedcall"]),
         floor_ratio=median_ratio(seconds["fedcall"], seconds["inflation alone"]),
         two_threads_ratio=median_ratio(seconds["fedcall"], seconds["fedcall, 2 threads"]),
-        two_cores_ratio=2 * median_ratio(seconds["fedcall"], seconds["fedcall, twice at once"]),
+        two_cores_ratio=2 * median_ratio(seconds["fedcall"], seconds[_TWICE]),
         seconds={name: statistics.median(found) for name, found in seconds.items()},
         bases=sum(end - start for _, start, end in spans),
         reads=sum(int(pysam.view("-c", str(alignments), _text(span))) for span in spans),
@@ -86,7 +87,7 @@ def as_text(result: PileupBenchmark) -> str:
     """Return the result as a table and its ratios."""
     lines = [f"{'':22}{'s':>9}{'Mb/s':>9}{'reads/s':>12}"]
     for name, seconds in result.seconds.items():
-        times = 2 if name == "fedcall, twice at once" else 1
+        times = 2 if name == _TWICE else 1
         bases, reads = times * result.bases / seconds, times * result.reads / seconds
         lines.append(f"{name:22}{seconds:9.3f}{bases / 1e6:9.2f}{round(reads):12,}")
     return "\n".join(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import reference_indexes
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
 pysam.set_verbosity(0)
@@ -82,8 +83,8 @@ def reference_contigs(reference: Path) -> dict[str, int]:
     reference = Path(reference)
     if not reference.is_file():
         raise FedcallError(f"{reference}: no such reference")
-    index = Path(f"{reference}.fai")
-    needed = [index, *([Path(f"{reference}.gzi")] if reference.suffix in {".gz", ".bgz"} else [])]
+    needed = reference_indexes(reference)
+    index = needed[0]
     for file in needed:
         if not file.is_file():
             raise FedcallError(f"{reference}: index {file.name} is missing; make it with: samtools faidx {reference}")

@@ -91,8 +91,9 @@ def of_caller(results: Sequence[Result], caller: Caller) -> list[Concordance]:
 
 
 def _check_panels(results: Sequence[Result]) -> None:
+    panel = panel_of(results)
     for result in results:
-        if result.caller != "bcftools" and result.concordance.panel != panel_of(results):
+        if result.caller != "bcftools" and result.concordance.panel != panel:
             raise FedcallError(
                 f"{result.site}/concordance/{result.caller}/{result.patient}.json: its calls were made with another"
                 " panel of allele frequencies than others; call again with the same 'panel' for all"
