@@ -10,7 +10,7 @@ import typer
 
 from fedcall.cli import app, commands
 from fedcall.files import write_text
-from fedcall.workflow_schemas import SCHEMAS
+from fedcall.workflow.schemas import SCHEMAS
 
 TITLES = {
     "config": "`config.yaml`: one run",

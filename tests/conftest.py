@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
 from rehearsal_workspace import COHORT, STUDY, Workspace
 
 # Continuous integration tries the same cases every time; everybody else tries new ones. A busy machine is no failure.
@@ -25,8 +26,8 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def simulated_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a small simulated cohort: two hospitals of two, one holdout each, one public; 12 kb."""
-    from fedcall.configuration import SimulatedCohort
-    from fedcall.genomics.simulate import simulate_cohort
+    from fedcall.simulation.cohort import simulate_cohort
+    from fedcall.workflow.configuration import SimulatedCohort
 
     folder = tmp_path_factory.mktemp("cohort")
     cohort = SimulatedCohort(

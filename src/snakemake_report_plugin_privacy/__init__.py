@@ -38,7 +38,7 @@ class Reporter(ReporterBase):
     def render(self) -> None:
         # Imported here: Snakemake imports every report plugin at every start.
         from fedcall.errors import FedcallError
-        from fedcall.reporting.pages import write_report
+        from fedcall.reporting.base.pages import write_report
         from snakemake_report_plugin_privacy.dossier import dossier
         from snakemake_report_plugin_privacy.rule_graph import draw
 

@@ -5,10 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcall.documents import Document
-from fedcall.federation.claims import ReasonCode
-from fedcall.federation.study import Digest, Name
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.reporting.privacy_documents import (
+from fedcall.reporting.privacy.documents import (
     ChecklistItem,
     PrivacyReport,
     Statement,
@@ -16,6 +14,8 @@ from fedcall.reporting.privacy_documents import (
     StudyPrivacyReport,
     TrafficLight,
 )
+from fedcall.study.claims import ReasonCode
+from fedcall.study.terms import Digest, Name
 
 
 class Input(Document):

@@ -12,10 +12,10 @@ from snakemake_interface_report_plugins.interfaces import DAGReportInterface, Jo
 
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
-from fedcall.federation.claims import Claim, Receipt
-from fedcall.federation.study import Study, read_study
-from fedcall.reporting.checklist import software
-from fedcall.reporting.privacy_documents import PrivacyReport, Statement, StudyPrivacyReport
+from fedcall.reporting.privacy.checklist import software
+from fedcall.reporting.privacy.documents import PrivacyReport, Statement, StudyPrivacyReport
+from fedcall.study.claims import Claim, Receipt
+from fedcall.study.terms import Study, read_study
 from snakemake_report_plugin_privacy.documents import Dossier, Edge, Input, Making, Release, RuleRun
 
 # Files of the federation: they have left the site or came from outside. All others are data of patients, made from

@@ -2,21 +2,24 @@
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ViewportSize, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
+from browser_page import Page
 from fedcall.documents import Document
 from fedcall.experiments.documents import AttackReport, AuditReport, Interval, MeasurementReport, MembershipReport
-from fedcall.genomics.worst_errors import CallError, DrawnRead, WorstErrors
+from fedcall.genomics.concordance.worst_errors import CallError, DrawnRead, WorstErrors
 from fedcall.keys import read_secret
-from fedcall.privacy.adaptive_clipping import ClipTrace
+from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.reporting.audit import read_audit
-from fedcall.reporting.audit_page import audit_figures
-from fedcall.reporting.dashboard import (
+from fedcall.reporting.base.pages import write_report
+from fedcall.reporting.evaluation.inputs import read_errors, read_results
+from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
+from fedcall.reporting.privacy.audit import read_audit
+from fedcall.reporting.privacy.audit_page import audit_figures
+from fedcall.reporting.privacy.dashboard import (
     Dashboard,
     InterventionRow,
     RefusalRow,
@@ -24,15 +27,12 @@ from fedcall.reporting.dashboard import (
     SiteRow,
     dashboard_figures,
 )
-from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
-from fedcall.reporting.evaluation_inputs import read_errors, read_results
-from fedcall.reporting.ledger_facts import read_ledger
-from fedcall.reporting.pages import write_report
-from fedcall.reporting.privacy_documents import Statement, StudyPrivacyReport
-from fedcall.reporting.privacy_report import privacy_figures, privacy_report
-from fedcall.reporting.privacy_study_report import study_privacy_figures, study_privacy_report
-from fedcall.reporting.rounds import read_rounds
-from fedcall.reporting.utility import utility_figures, utility_report
+from fedcall.reporting.privacy.documents import Statement, StudyPrivacyReport
+from fedcall.reporting.privacy.ledger_facts import read_ledger
+from fedcall.reporting.privacy.rounds import read_rounds
+from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
+from fedcall.reporting.privacy.study_report import study_privacy_figures, study_privacy_report
+from fedcall.reporting.utility.report import utility_figures, utility_report
 from reporting_points import made_sweep
 from reporting_study import make_federation, play_round, write_audit, write_concordances
 
@@ -49,20 +49,6 @@ ADAPTIVE = PrivacyTerms.model_validate(
     }
 )
 TRACES = (ClipTrace(start=1.0, shares=(1.9, 2.2, 1.3, 1.1)), ClipTrace(start=0.41, shares=(0.1, 0.4, 0.5, -0.2)))
-DESKTOP: ViewportSize = {"width": 1280, "height": 900}
-
-
-@dataclass(frozen=True)
-class Page:
-    """A report on disk and the document it shows."""
-
-    path: Path
-    document: Document
-
-    @property
-    def address(self) -> str:
-        """What a person would open."""
-        return self.path.absolute().as_uri()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 from pypdf import PdfReader
 
-from conftest import DESKTOP, Page
+from browser_page import DESKTOP, Page
 
 NAMES = ("site", "adaptive", "study", "evaluation", "dashboard", "audit", "utility")
 PAPER_PIXELS = 680  # A4 less its margins, at 96 pixels to the inch

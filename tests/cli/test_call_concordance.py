@@ -9,7 +9,7 @@ from pathlib import Path
 import pysam
 import pytest
 
-from fedcall.training.model import build_model, save_model
+from fedcall.model.caller import build_model, save_model
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
 

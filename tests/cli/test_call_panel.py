@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fedcall.files import sha256_file
-from fedcall.genomics.concordance import Concordance, compare
+from fedcall.genomics.concordance.comparison import Concordance, compare
 from fedcall.genomics.shards import gather_calls
-from fedcall.training.model import build_model, save_model
+from fedcall.model.caller import build_model, save_model
 from panel_of_people import write_panel
 
 FEDCALL = Path(sys.executable).with_name("fedcall")

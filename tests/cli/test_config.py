@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from fedcall.documents import write_signed
-from fedcall.federation.study import ModelTerms, Site, Study
 from fedcall.keys import create_keys, read_signing_key
+from fedcall.study.terms import ModelTerms, Site, Study
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from fedcall.keys import create_keys, read_secret
-from fedcall.privacy.accounting import compose
+from fedcall.privacy.accounting.epsilon import compose
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
 EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampling_rate=1.0, steps=4)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedcall.reporting.evaluation_documents import EvaluationReport
-from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
+from fedcall.reporting.evaluation.documents import EvaluationReport
+from fedcall.reporting.privacy.documents import PrivacyReport, StudyPrivacyReport
 from reporting_page import shown_values
 from reporting_study import Federation, make_federation, play_round, write_concordances
 

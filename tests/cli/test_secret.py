@@ -11,10 +11,10 @@ import pytest
 from example_patients import write_patient
 from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
-from fedcall.federation.study import ModelTerms, Site, Study
 from fedcall.keys import create_keys, read_secret, read_signing_key
+from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.training.model import build_model, save_model, weights_of
+from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import weights_digest
 
 

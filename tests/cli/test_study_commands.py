@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fedcall.federation.study import read_study
 from fedcall.keys import create_keys
+from fedcall.study.terms import read_study
 from fedcall.weights import read_weights, write_weights
 
 TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 1.0e-2\n  max_epsilon: 4.0\n"

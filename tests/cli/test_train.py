@@ -10,11 +10,11 @@ import yaml
 
 from example_patients import write_patient
 from fedcall.documents import read_signed, write_signed
-from fedcall.federation.claims import Claim
-from fedcall.federation.study import ModelTerms, Site, Study
 from fedcall.keys import create_keys, read_signing_key
+from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.training.model import build_model, save_model, weights_of
+from fedcall.study.claims import Claim
+from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import read_weights, weights_digest
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import rattler
 import yaml
+
 from offline_channel import write_channel
 from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
 from write_dockerfile import dockerfile

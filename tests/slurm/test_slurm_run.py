@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from one_node_slurm import one_node_slurm, reason_against
-from rehearsal_workspace import ROOT, Workspace
 
 from fedcall.errors import FedcallError
-from fedcall.privacy.ledger import Ledger
+from fedcall.privacy.ledger.ledger import Ledger
+from one_node_slurm import one_node_slurm, reason_against
+from rehearsal_workspace import ROOT, Workspace
 
 pytestmark = pytest.mark.slow
 

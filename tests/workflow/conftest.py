@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from rehearsal_workspace import COHORT, STUDY, Workspace
 
 

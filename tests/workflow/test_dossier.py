@@ -7,12 +7,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from rehearsal_workspace import Workspace
 from snakemake_interface_common.plugin_registry.tests import TestRegistryBase as RegistryBase
 from snakemake_interface_report_plugins.registry import ReportPluginRegistry
 
 from fedcall.documents import read_unverified
-from fedcall.federation.claims import Claim, Receipt
+from fedcall.study.claims import Claim, Receipt
+from rehearsal_workspace import Workspace
 from snakemake_report_plugin_privacy import Reporter, ReportSettings
 from snakemake_report_plugin_privacy.documents import Dossier, Edge, RuleRun
 from snakemake_report_plugin_privacy.rule_graph import draw

@@ -7,6 +7,7 @@ from pathlib import Path
 import pysam
 import pytest
 import yaml
+
 from rehearsal_workspace import STUDY, Workspace
 
 COHORT = (

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from rehearsal_workspace import BIN, ROOT, Workspace
 
 RULES = (

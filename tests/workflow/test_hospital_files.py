@@ -5,12 +5,12 @@ from pathlib import Path
 import pysam
 import pytest
 import yaml
-from rehearsal_workspace import COHORT, STUDY, Workspace
 
-from fedcall.configuration import SimulatedCohort
 from fedcall.genomics.examples import open_examples
-from fedcall.genomics.reads import read_regions
-from fedcall.genomics.simulate import simulate_cohort
+from fedcall.genomics.regions import read_regions
+from fedcall.simulation.cohort import simulate_cohort
+from fedcall.workflow.configuration import SimulatedCohort
+from rehearsal_workspace import COHORT, STUDY, Workspace
 
 
 @pytest.fixture

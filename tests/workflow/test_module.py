@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
 
 README = ROOT / "config/README.md"

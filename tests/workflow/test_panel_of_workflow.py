@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rehearsal_workspace import STUDY, Workspace
 
 from fedcall.files import sha256_file
 from panel_of_people import write_panel
+from rehearsal_workspace import STUDY, Workspace
 
 COHORT = {"seed": 7, "sites": {"north": 1, "south": 1}, "holdout": 1, "public": 6, "region_length": 24_000, "depth": 6}
 CALLS = "results/tiny/north/baselines/likelihood/north-h01.vcf.gz"

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import yaml
+
 from rehearsal_workspace import BIN, ROOT, Workspace
 
 CLUSTER_PROFILES = ("slurm", "cluster-generic")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pysam
 import pytest
 import yaml
+
 from rehearsal_workspace import BIN, ROOT, Workspace
 
 pytestmark = pytest.mark.slow

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import yaml
+
 from rehearsal_workspace import STUDY, Workspace
 
 COHORT = {"seed": 7, "sites": {"north": 1, "south": 1}, "holdout": 1, "public": 0, "region_length": 24_000, "depth": 12}

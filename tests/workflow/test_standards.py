@@ -9,8 +9,8 @@ import jsonschema
 import pytest
 import yaml
 
-from fedcall.configuration import Config
-from fedcall.workflow_schemas import SCHEMAS, schema_path, schema_text
+from fedcall.workflow.configuration import Config
+from fedcall.workflow.schemas import SCHEMAS, schema_path, schema_text
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -91,7 +91,7 @@ def test_snakefiles__are_short_and_name_no_absolute_path(path):
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_schemas__in_sync_with_models(name):
     path = schema_path(ROOT / "workflow/schemas", name)
-    assert path.read_text() == schema_text(name), "run: python -m fedcall.workflow_schemas"
+    assert path.read_text() == schema_text(name), "run: python -m fedcall.workflow.schemas"
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rehearsal_workspace import COHORT, STUDY, Workspace
 
-from fedcall.reporting.utility_documents import UtilityReport
+from fedcall.reporting.utility.documents import UtilityReport
+from rehearsal_workspace import COHORT, STUDY, Workspace
 
 
 def changed(workspace: Workspace, **keys: object) -> None:

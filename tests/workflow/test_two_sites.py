@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from rehearsal_workspace import BIN, STUDY, Workspace
 
 pytestmark = pytest.mark.slow

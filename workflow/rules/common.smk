@@ -17,7 +17,7 @@ os.environ.update(
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
-from fedcall.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
+from fedcall.workflow.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
 
 # Of another workflow, whose rules may make the alignments.
 IS_MODULE = workflow.modifier.namespace is not None

@@ -16,15 +16,15 @@ from safetensors.numpy import load_file
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregation import Contribution, next_global, quiet_flower
-from fedcall.federation.aggregator import read_endpoint
-from fedcall.federation.claims import Claim
-from fedcall.federation.exchange import Place, Visitor, fetch_global, upload_update
-from fedcall.federation.study import AggregationTerms, Site, Study
+from fedcall.federation.aggregator.aggregation import Contribution, next_global, quiet_flower
+from fedcall.federation.aggregator.service import read_endpoint
+from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_update
 from fedcall.keys import create_keys, read_signing_key
-from fedcall.privacy.accounting import study_epsilon
+from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.mechanism.update_noise import update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.privacy.update_noise import update_noise_std
+from fedcall.study.claims import Claim
+from fedcall.study.terms import AggregationTerms, Site, Study
 from fedcall.weights import weights_digest, write_weights
 
 _PATIENTS = 20
@@ -91,7 +91,7 @@ def as_text(result: RoundBenchmark) -> str:
 
 def _model(parameters: int | None) -> dict[str, np.ndarray]:
     if parameters is None:
-        from fedcall.training.model import build_model, weights_of
+        from fedcall.model.caller import build_model, weights_of
 
         return weights_of(build_model())
     width = 1000
@@ -209,7 +209,7 @@ def _round(
 
 def _peak_memory(supervisor: int) -> dict[str, float]:
     """Return the peak resident memory of the aggregator's processes in MB (Linux)."""
-    names = {"flower-superlink": "SuperLink", "fedcall.federation.gate": "gate"}
+    names = {"flower-superlink": "SuperLink", "fedcall.federation.flower.gate": "gate"}
     found: dict[str, float] = {}
     family = {supervisor}
     for pid in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")):

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.errors import FedcallError
-from fedcall.genomics.calls import Provenance, write_calls
-from fedcall.genomics.classical import call_classical
-from fedcall.genomics.network import checked_tensors, posteriors
-from fedcall.genomics.pileup import extract_examples, spans_of
-from fedcall.training.model import build_model, save_model
+from fedcall.genomics.calling.calls import Provenance, write_calls
+from fedcall.genomics.calling.classical import call_classical
+from fedcall.genomics.pileup.extraction import extract_examples, spans_of
+from fedcall.model.caller import build_model, save_model
+from fedcall.model.inference import checked_tensors, posteriors
 from fedcall.weights import read_weights
 
 

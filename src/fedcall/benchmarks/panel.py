@@ -10,18 +10,18 @@ import numpy as np
 from pydantic import BaseModel
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.allele_counts import write_allele_counts
-from fedcall.genomics.calls import Provenance, write_calls
-from fedcall.genomics.concordance import Concordance, compare
-from fedcall.genomics.concordance_pool import difference_interval, interval, pool
-from fedcall.genomics.concordance_records import Kind
-from fedcall.genomics.network import Tensors, checked_tensors, posteriors
-from fedcall.genomics.panel import Panel, look_up, open_panel, with_panel
-from fedcall.genomics.pileup import extract_examples
-from fedcall.genomics.simulate import MARGIN, write_reference
-from fedcall.genomics.simulate_people import People, panel_counts, read_people, write_panel, write_person
-from fedcall.genomics.simulate_reads import CONTIG
+from fedcall.genomics.calling.calls import Provenance, write_calls
+from fedcall.genomics.calling.panel import Panel, look_up, open_panel, with_panel
+from fedcall.genomics.concordance.comparison import Concordance, compare
+from fedcall.genomics.concordance.pool import difference_interval, interval, pool
+from fedcall.genomics.concordance.records import Kind
+from fedcall.genomics.pileup.extraction import extract_examples
+from fedcall.genomics.truth.allele_counts import write_allele_counts
+from fedcall.model.inference import Tensors, checked_tensors, posteriors
 from fedcall.progress import tracked
+from fedcall.simulation.cohort import MARGIN, write_reference
+from fedcall.simulation.people import People, panel_counts, read_people, write_panel, write_person
+from fedcall.simulation.reads import CONTIG
 from fedcall.weights import read_weights
 
 KINDS: tuple[Kind, ...] = ("snps", "indels")
@@ -120,7 +120,7 @@ def as_text(result: PanelBenchmark) -> str:
 
 
 def _prepare(people: People, members: list[int], model: Path | None, folder: Path) -> _Place:
-    from fedcall.training.model import build_model, save_model
+    from fedcall.model.caller import build_model, save_model
 
     files = [folder / name for name in ("reference.fa", "regions.bed", "copies.tsv", "panel.vcf.gz")]
     reference, regions, copies, panel = files

@@ -13,11 +13,12 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from fedcall.benchmarks.alternation import alternate, median_ratio
-from fedcall.federation.study import ModelTerms
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
-from fedcall.privacy.noise import StepContext, noisy_sum
+from fedcall.model.caller import build_model, freeze, single_threaded
+from fedcall.model.unit_gradients import CallerGradSampleModule
+from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.training.bags import stratify
+from fedcall.study.terms import ModelTerms
 from fedcall.training.dp_sgd import (
     BATCH_ROWS,
     UnitDPOptimizer,
@@ -27,8 +28,7 @@ from fedcall.training.dp_sgd import (
     finish_step,
     unit_losses,
 )
-from fedcall.training.model import build_model, freeze, single_threaded
-from fedcall.training.unit_gradients import CallerGradSampleModule
+from fedcall.training.row_sampling import stratify
 
 PATIENTS, ROWS = 16, 16
 SECRET = bytes(32)  # of nobody: the rows are random numbers

@@ -29,7 +29,7 @@ def show(
     """
     import json
 
-    from fedcall.federation.log_reading import log_rows, read_log
+    from fedcall.study.log_reading import log_rows, read_log
 
     rows = log_rows(read_log(_path(state, log)))
     if as_json:
@@ -51,7 +51,7 @@ def verify(
     Example: fedcall aggregator log verify --log admission.jsonl --study study.json --site north
     --rounds results/pilot/north/rounds
     """
-    from fedcall.federation.log_reading import check_receipts, read_log
+    from fedcall.study.log_reading import check_receipts, read_log
 
     path = _path(state, log)
     lines = read_log(path)
@@ -61,7 +61,7 @@ def verify(
         return
     if study is None or site is None or rounds is None:
         raise FedcallError("--study, --site and --rounds belong together; give all three or none")
-    from fedcall.federation.study import read_study
+    from fedcall.study.terms import read_study
 
     count = check_receipts(lines, read_study(study), site, rounds)
     typer.echo(f"{rounds}: {count} receipts of site '{site}', all in the log")

@@ -53,9 +53,9 @@ def serve(
     """
     import logging
 
-    from fedcall.federation.aggregation import quiet_flower
-    from fedcall.federation.aggregator import ServeOptions
-    from fedcall.federation.aggregator import serve as run
+    from fedcall.federation.aggregator.aggregation import quiet_flower
+    from fedcall.federation.aggregator.service import ServeOptions
+    from fedcall.federation.aggregator.service import serve as run
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("fedcall").setLevel(logging.INFO)
@@ -82,13 +82,13 @@ def status(
     import json
 
     from fedcall.errors import FedcallError
-    from fedcall.federation.operation import study_status
+    from fedcall.federation.aggregator.operation import study_status
 
     if watch and as_json:
         raise FedcallError("--watch is for people, --json for programs; give one of them")
     if html is not None:
-        from fedcall.reporting.dashboard import dashboard, dashboard_figures
-        from fedcall.reporting.pages import write_report
+        from fedcall.reporting.base.pages import write_report
+        from fedcall.reporting.privacy.dashboard import dashboard, dashboard_figures
 
         report = dashboard(state)
         write_report(report, "dashboard.html", html, html.with_suffix(".json"), dashboard_figures(report))
@@ -96,7 +96,7 @@ def status(
         typer.echo(json.dumps(study_status(state), indent=2))
         return
 
-    from fedcall.federation.status_view import show, show_live
+    from fedcall.federation.aggregator.status_view import show, show_live
 
     (show_live if watch else show)(state)
 
@@ -111,7 +111,7 @@ def write_app(
     """
     import json
 
-    from fedcall.federation.app_bundle import app_bundle, app_hash
+    from fedcall.federation.flower.app_bundle import app_bundle, app_hash
     from fedcall.files import write_bytes
 
     if output is not None:

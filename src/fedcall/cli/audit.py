@@ -37,16 +37,16 @@ def audit(
         raise FedcallError(f"--confidence {confidence:g}: must be between 0 and 1")
 
     from fedcall.errors import PrivacyRefusal
-    from fedcall.federation.study import read_study_terms
+    from fedcall.study.terms import read_study_terms
 
     terms = read_study_terms(study)
 
     from fedcall.experiments.audit import as_text
     from fedcall.experiments.audit import audit as run
-    from fedcall.federation.aggregation import quiet_flower
+    from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.files import write_text
-    from fedcall.reporting.audit_page import audit_figures
-    from fedcall.reporting.pages import render, to_json
+    from fedcall.reporting.base.pages import render, to_json
+    from fedcall.reporting.privacy.audit_page import audit_figures
 
     quiet_flower()
     report = run(

@@ -48,10 +48,10 @@ def call(
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --panel 1000genomes.vcf.gz
     --output p1.vcf.gz
     """
-    from fedcall.genomics.calls import Provenance, rows_within, sample_name, write_calls
-    from fedcall.genomics.network import checked_tensors, posteriors
-    from fedcall.genomics.panel import look_up, open_panel, with_panel
-    from fedcall.genomics.reads import read_regions
+    from fedcall.genomics.calling.calls import Provenance, rows_within, sample_name, write_calls
+    from fedcall.genomics.calling.panel import look_up, open_panel, with_panel
+    from fedcall.genomics.regions import read_regions
+    from fedcall.model.inference import checked_tensors, posteriors
     from fedcall.weights import read_weights
 
     weights = read_weights(model)
@@ -61,7 +61,7 @@ def call(
     frequencies = open_panel(panel, reference) if panel is not None else None
 
     # Seconds to import: not before the cheap mistakes are found.
-    from fedcall.genomics.pileup import CALL_REACH, extract_examples, spans_of
+    from fedcall.genomics.pileup.extraction import CALL_REACH, extract_examples, spans_of
     from fedcall.genomics.shards import Shard, cut_regions, gather_calls, parse_shard, work_in_turn
 
     spans = spans_of(alignments, reference, regions)
@@ -96,7 +96,7 @@ def call_classical(
 
     Example: fedcall call-classical --alignments p1.bam --reference genome.fa --output p1.bcftools.vcf.gz
     """
-    from fedcall.genomics.classical import call_classical as call
+    from fedcall.genomics.calling.classical import call_classical as call
 
     call(alignments, reference, output, regions=regions, sample=sample)
     typer.echo(f"{output}: written")

@@ -22,7 +22,7 @@ def check(
     """
     import json
 
-    from fedcall.run import load_run
+    from fedcall.workflow.run import load_run
 
     run = load_run(configuration)
     summary = {

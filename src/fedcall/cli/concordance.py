@@ -32,7 +32,7 @@ def concordance(
     --reference genome.fa --sample NA12878 --json concordance.json
     """
     from fedcall.files import write_text
-    from fedcall.genomics.concordance import compare
+    from fedcall.genomics.concordance.comparison import compare
 
     result = compare(truth, calls, regions, reference, sample, allele_counts)
     if json is not None:
@@ -70,7 +70,7 @@ def errors(
     --regions confident.bed --reference genome.fa --sample NA12878 --output errors.json
     """
     from fedcall.files import write_text
-    from fedcall.genomics.worst_errors import worst_errors
+    from fedcall.genomics.concordance.worst_errors import worst_errors
 
     found = worst_errors(truth, calls, alignments, regions, reference, sample, limit)
     write_text(output, found.model_dump_json(indent=1) + "\n")
@@ -92,7 +92,7 @@ def allele_counts(
 
     Example: fedcall allele-counts labels/*.vcf.gz --output allele_counts.tsv
     """
-    from fedcall.genomics.allele_counts import count_alleles, write_allele_counts
+    from fedcall.genomics.truth.allele_counts import count_alleles, write_allele_counts
 
     counts = count_alleles(labels)
     write_allele_counts(output, counts)

@@ -9,7 +9,7 @@ from fedcall.cli.sites import each_site
 from fedcall.errors import FedcallError
 
 if TYPE_CHECKING:
-    from fedcall.federation.exchange import Visitor
+    from fedcall.federation.site.visits import Visitor
 
 _STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
 _SITES = typer.Option(
@@ -69,7 +69,7 @@ def fetch(
     """
     import dataclasses
 
-    from fedcall.federation.exchange import fetch_global
+    from fedcall.federation.site.visits import fetch_global
 
     for site, (own_keys, own_output) in each_site(sites, keys, output):
         visitor = _visitor(
@@ -108,7 +108,7 @@ def fetch_log(
     Example: fedcall fetch-log --study study.json --site north --keys private/north/keys
     --aggregator fedcall.example.org:443 --ca ca.crt --output admission.jsonl
     """
-    from fedcall.federation.exchange import fetch_log as run
+    from fedcall.federation.site.visits import fetch_log as run
 
     for site, (own_keys, own_output) in each_site(sites, keys, output):
         visitor = _visitor(
@@ -141,7 +141,7 @@ def upload(
     --update update.safetensors --claim claim.json --aggregator fedcall.example.org:443 --ca ca.crt
     --receipt receipt.json
     """
-    from fedcall.federation.exchange import upload_update
+    from fedcall.federation.site.visits import upload_update
 
     for site, (own_keys, own_update, own_claim, own_receipt) in each_site(sites, keys, update, claim, receipt):
         visitor = _visitor(
@@ -167,7 +167,7 @@ def _visitor(
     import signal
     import sys
 
-    from fedcall.federation.study import read_study
+    from fedcall.study.terms import read_study
 
     # A Python exit, so that the node is deactivated; else the aggregator would take it for online for a minute.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -176,14 +176,14 @@ def _visitor(
     if sum(way is not None for way in (aggregator, rehearsal, handover)) != 1:
         raise FedcallError("give one of --aggregator HOST:PORT with --ca, --handover DIR, or --rehearsal STATE_DIR")
 
-    from fedcall.federation.exchange import Place, Visitor
-    from fedcall.federation.handover import Handover
+    from fedcall.federation.site.handover import Handover
+    from fedcall.federation.site.visits import Place, Visitor
 
     if rehearsal is not None:
         if coordinator_keys is None or initial is None:
             raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
 
-        from fedcall.federation.rehearsal import Rehearsal, ensure_aggregator
+        from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 
         plan = Rehearsal(study_path, rehearsal, coordinator_keys, initial)
 

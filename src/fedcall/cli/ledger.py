@@ -29,8 +29,8 @@ def show(
 
     Example: fedcall ledger show --ledger private/north/ledger.sqlite
     """
-    from fedcall.privacy.ledger import Ledger
-    from fedcall.privacy.ledger_summary import as_text, summarise
+    from fedcall.privacy.ledger.ledger import Ledger
+    from fedcall.privacy.ledger.summary import as_text, summarise
 
     with Ledger.open_to_read(path) as opened:
         summary = summarise(opened, delta)
@@ -51,7 +51,7 @@ def verify(
     Example: fedcall ledger verify --ledger private/north/ledger.sqlite --keys private/north/keys
     """
     from fedcall.keys import read_secret
-    from fedcall.privacy.ledger import Ledger
+    from fedcall.privacy.ledger.ledger import Ledger
 
     with Ledger.open_to_read(path, read_secret(keys) if keys else None) as opened:
         fault = opened.verify()
@@ -74,9 +74,9 @@ def plan(
 
     Example: fedcall ledger plan --ledger private/north/ledger.sqlite --study study.json
     """
-    from fedcall.federation.study import read_study_terms
-    from fedcall.privacy.ledger import Ledger
-    from fedcall.privacy.ledger_plan import as_text, plan_ledger
+    from fedcall.privacy.ledger.ledger import Ledger
+    from fedcall.privacy.ledger.plan import as_text, plan_ledger
+    from fedcall.study.terms import read_study_terms
 
     terms = read_study_terms(study)
     with Ledger.open_to_read(path) as opened:

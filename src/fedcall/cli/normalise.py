@@ -27,7 +27,7 @@ def align(
 
     Example: fedcall align --reads1 p1_1.fastq.gz --reads2 p1_2.fastq.gz --reference ref.fa --sample p1 --output p1.bam
     """
-    from fedcall.genomics.align import align_reads
+    from fedcall.genomics.reads.align import align_reads
 
     count = align_reads(reads1, reads2, reference, sample, output, threads=threads)
     typer.echo(f"{output}: {count} reads aligned")
@@ -44,7 +44,7 @@ def confident_regions(
 
     Example: fedcall confident-regions --gvcf p1.g.vcf.gz --reference ref.fa --output p1.bed
     """
-    from fedcall.genomics.confident_regions import write_confident_regions
+    from fedcall.genomics.truth.confident_regions import write_confident_regions
 
     bases = write_confident_regions(gvcf, reference, output, sample=sample, quality=quality)
     typer.echo(f"{output}: {bases} bases with GQ {quality} or more")
@@ -61,7 +61,7 @@ def normalise_alignments(
 
     Example: fedcall normalise-alignments --alignments p1.cram --reference ref.fa --output p1.bam
     """
-    from fedcall.genomics.normalise_alignments import normalise_alignments as normalise
+    from fedcall.genomics.reads.normalise_alignments import normalise_alignments as normalise
 
     summary = normalise(alignments, reference, output, regions=regions, threads=threads)
     typer.echo(summary.sentence())
@@ -78,7 +78,7 @@ def normalise_labels(
 
     Example: fedcall normalise-labels --truth cohort.vcf.gz --sample p1 --reference ref.fa --output p1.vcf.gz
     """
-    from fedcall.genomics.normalise_labels import normalise_labels as normalise
+    from fedcall.genomics.truth.normalise_labels import normalise_labels as normalise
 
     summary = normalise(truth, reference, output, regions=regions, sample=sample)
     typer.echo(summary.sentence())

@@ -37,7 +37,7 @@ def pileup(
     Example: fedcall pileup --alignments p1.bam --reference ref.fa --truth p1.vcf.gz --output p1.safetensors
     """
     from fedcall.genomics.examples import open_examples, write_examples
-    from fedcall.genomics.pileup import extract_examples, spans_of
+    from fedcall.genomics.pileup.extraction import extract_examples, spans_of
     from fedcall.genomics.shards import Shard, gather_examples, parse_shard, work_in_turn
 
     def extract(path: Path, part: Shard) -> int:

@@ -50,8 +50,8 @@ def plan(
 
     Example: fedcall privacy plan --study config/study.yaml --target-epsilon 3
     """
-    from fedcall.federation.study import read_study_terms
-    from fedcall.privacy.plan import as_text, plan_study
+    from fedcall.privacy.accounting.plan import as_text, plan_study
+    from fedcall.study.terms import read_study_terms
 
     terms = read_study_terms(study)
     if target_epsilon is not None and not target_epsilon > 0:
@@ -65,7 +65,7 @@ def plan(
         terms.name, terms.privacy, terms.rounds, target_epsilon, family, rows or ([declared] if declared else [])
     )
     if plot:
-        from fedcall.privacy.plan_plot import draw_plan
+        from fedcall.privacy.accounting.plan_plot import draw_plan
 
         draw_plan(result, plot)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

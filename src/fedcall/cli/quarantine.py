@@ -27,7 +27,7 @@ def list_refused(state: Path = _STATE, as_json: bool = _JSON) -> None:
     """
     import json
 
-    from fedcall.federation.operation import interventions, refusals, study_status
+    from fedcall.federation.aggregator.operation import interventions, refusals, study_status
 
     rows, done = refusals(state), interventions(state)
     quarantined = [site["site"] for site in study_status(state)["sites"] if site["quarantined"]]
@@ -58,7 +58,7 @@ def show(
     """
     import json
 
-    from fedcall.federation.operation import refusal
+    from fedcall.federation.aggregator.operation import refusal
 
     found = refusal(state, identifier)
     if as_json:
@@ -84,7 +84,7 @@ def add(
 
     Example: fedcall quarantine add north --state state --reason "left the consortium"
     """
-    from fedcall.federation.operation import set_aside
+    from fedcall.federation.aggregator.operation import set_aside
 
     set_aside(state, site, reason, operator)
     typer.echo(f"site '{site}' is quarantined")
@@ -100,7 +100,7 @@ def release(
 
     Example: fedcall quarantine release north --state state --reason "clipping bug fixed in 1.2.1"
     """
-    from fedcall.federation.operation import release_site
+    from fedcall.federation.aggregator.operation import release_site
 
     release_site(state, site, reason, operator)
     typer.echo(f"site '{site}' is released")

@@ -51,18 +51,18 @@ def privacy(
     Example: fedcall report privacy --study results/demo/study.json --site north --keys private/north/keys
     --ledger private/north/ledger.sqlite --rounds results/demo/north/rounds --html privacy.html --json privacy.json
     """
-    from fedcall.federation.study import read_study
     from fedcall.keys import read_secret
-    from fedcall.reporting.rounds import read_rounds
+    from fedcall.reporting.privacy.rounds import read_rounds
+    from fedcall.study.terms import read_study
 
     # Cheap mistakes are told before plots and accountants are imported.
     agreed = read_study(study)
     records, secret = read_rounds(agreed, site, rounds, log), read_secret(keys)
 
-    from fedcall.reporting.audit import read_audit
-    from fedcall.reporting.ledger_facts import read_ledger
-    from fedcall.reporting.pages import write_report
-    from fedcall.reporting.privacy_report import privacy_figures, privacy_report
+    from fedcall.reporting.base.pages import write_report
+    from fedcall.reporting.privacy.audit import read_audit
+    from fedcall.reporting.privacy.ledger_facts import read_ledger
+    from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
 
     audited = read_audit(audit, agreed) if audit else None
     document = privacy_report(agreed, site, records, read_ledger(ledger, secret, agreed, site), shareable, audited)
@@ -85,10 +85,10 @@ def privacy_study(
     Example: fedcall report privacy-study --study results/demo/study.json --html privacy.html --json privacy.json
     results/demo/*/privacy.json
     """
-    from fedcall.federation.study import read_study
-    from fedcall.reporting.audit import read_audit
-    from fedcall.reporting.pages import write_report
-    from fedcall.reporting.privacy_study_report import read_privacy_report, study_privacy_figures, study_privacy_report
+    from fedcall.reporting.base.pages import write_report
+    from fedcall.reporting.privacy.audit import read_audit
+    from fedcall.reporting.privacy.study_report import read_privacy_report, study_privacy_figures, study_privacy_report
+    from fedcall.study.terms import read_study
 
     agreed = read_study(study)
     audited = read_audit(audit, agreed) if audit else None
@@ -119,11 +119,11 @@ def evaluation(
     Example: fedcall report evaluation --study results/demo/study.json --html evaluation.html --json evaluation.json
     results/demo/*/concordance/*/*.json
     """
-    from fedcall.federation.study import read_study
     from fedcall.keys import read_secret
-    from fedcall.reporting.evaluation import evaluation_figures, evaluation_report
-    from fedcall.reporting.evaluation_inputs import read_errors, read_results, results_digest
-    from fedcall.reporting.pages import write_report
+    from fedcall.reporting.base.pages import write_report
+    from fedcall.reporting.evaluation.inputs import read_errors, read_results, results_digest
+    from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
+    from fedcall.study.terms import read_study
 
     results = read_results(concordances)
     inputs = results_digest(results, read_secret(keys)) if keys else None
@@ -147,8 +147,8 @@ def utility(
 
     Example: fedcall report utility --html utility.html --json utility.json results/demo/utility/*.json
     """
-    from fedcall.reporting.pages import write_report
-    from fedcall.reporting.utility import read_points, utility_figures, utility_report
+    from fedcall.reporting.base.pages import write_report
+    from fedcall.reporting.utility.report import read_points, utility_figures, utility_report
 
     document = utility_report(read_points(points), chosen)
     write_report(document, "utility.html", html, json, utility_figures(document))

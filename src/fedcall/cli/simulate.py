@@ -35,9 +35,9 @@ def simulate(
     """
     from pydantic import ValidationError
 
-    from fedcall.configuration import SimulatedCohort
     from fedcall.documents import describe
-    from fedcall.genomics.simulate import simulate_cohort
+    from fedcall.simulation.cohort import simulate_cohort
+    from fedcall.workflow.configuration import SimulatedCohort
 
     try:
         cohort = SimulatedCohort(

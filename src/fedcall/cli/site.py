@@ -52,7 +52,7 @@ def _check_name(name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     from fedcall.errors import FedcallError
-    from fedcall.federation.study import Name
+    from fedcall.study.terms import Name
 
     try:
         TypeAdapter(Name).validate_python(name)
@@ -74,7 +74,7 @@ def pin_app(
 
     Example: fedcall site pin-app --hash 4f0c…9e --output private/north/app
     """
-    from fedcall.federation.app_bundle import pin_app as pin
+    from fedcall.federation.flower.app_bundle import pin_app as pin
 
     path = pin(digest, output)
     typer.echo(f"trusted {output / 'trusted.yaml'}   (for flower-supernode --trusted-entities)")

@@ -30,8 +30,8 @@ def new(
     Example: fedcall study new --terms study.yaml --initial initial.safetensors --coordinator coordinator/site.json
     --site north/site.json=40 --site south/site.json=25 --output study.full.yaml
     """
-    from fedcall.federation.drafting import complete_terms, review_yaml
     from fedcall.files import write_text
+    from fedcall.study.drafting import complete_terms, review_yaml
 
     complete = complete_terms(terms, initial, coordinator, sites)
     write_text(output, review_yaml(complete))
@@ -47,7 +47,7 @@ def sign(
 
     Example: fedcall study sign --study study.full.yaml --keys private/coordinator/keys --output study.json
     """
-    from fedcall.federation.drafting import sign_study
+    from fedcall.study.drafting import sign_study
 
     signed = sign_study(study, keys, output)
     typer.echo(f"study {signed.name} {signed.digest}")
@@ -65,8 +65,8 @@ def check(
     """
     import json
 
-    from fedcall.federation.drafting import summarise
-    from fedcall.federation.study import read_study
+    from fedcall.study.drafting import summarise
+    from fedcall.study.terms import read_study
 
     summary = summarise(read_study(study))
     if as_json:

@@ -23,8 +23,8 @@ def train_public(
 
     Example: fedcall train-public --terms study.yaml --output initial.safetensors public/examples/NA12878.safetensors
     """
-    from fedcall.federation.study import read_study_terms
     from fedcall.progress import progress
+    from fedcall.study.terms import read_study_terms
     from fedcall.training.public import train_on_public_examples
 
     model_terms = read_study_terms(terms).model
@@ -60,8 +60,8 @@ def train_round(
     --model global.safetensors --ledger private/north/ledger.sqlite --update update.safetensors --claim claim.json
     examples/*.safetensors
     """
-    from fedcall.federation.study import read_study
     from fedcall.progress import progress
+    from fedcall.study.terms import read_study
     from fedcall.training import rounds
 
     signed = read_study(study)

@@ -39,15 +39,15 @@ def utility(
         raise FedcallError(f"--epsilon {epsilon:g}: must be positive; 'inf' trains without noise")
 
     from fedcall.experiments.cohort import open_cohort
-    from fedcall.federation.study import read_study_terms
+    from fedcall.study.terms import read_study_terms
 
     terms, cohort = read_study_terms(study), open_cohort(samples, reference, results)
 
     from fedcall.experiments.sweep import utility_point
-    from fedcall.federation.aggregation import quiet_flower
+    from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.files import write_text
-    from fedcall.reporting.utility import point_table
-    from fedcall.training.model import load_model
+    from fedcall.model.caller import load_model
+    from fedcall.reporting.utility.report import point_table
 
     quiet_flower()
     point = utility_point(terms, epsilon, cohort, load_model(initial), seed)

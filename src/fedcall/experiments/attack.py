@@ -18,19 +18,19 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.configuration import SimulatedCohort
 from fedcall.experiments.documents import AttackReport, Interval, MembershipReport
 from fedcall.experiments.federation import federate, with_sites
-from fedcall.federation.study import ModelTerms, Study, TrainingTerms
 from fedcall.genomics.examples import Examples
-from fedcall.genomics.pileup import extract_examples
-from fedcall.genomics.simulate import simulate_cohort
-from fedcall.privacy.accounting import study_epsilon
-from fedcall.privacy.noise import derive_key
+from fedcall.genomics.pileup.extraction import extract_examples
+from fedcall.model.caller import build_model, model_from_weights, posteriors, weights_of
+from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.accounting.membership import membership
+from fedcall.privacy.mechanism.noise import derive_key
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.reporting.membership import membership
-from fedcall.training.model import build_model, model_from_weights, posteriors, weights_of
+from fedcall.simulation.cohort import simulate_cohort
+from fedcall.study.terms import ModelTerms, Study, TrainingTerms
 from fedcall.weights import Weights
+from fedcall.workflow.configuration import SimulatedCohort
 
 Attacked = Literal["without privacy", "as in the study"]
 ATTACKED: tuple[Attacked, ...] = ("without privacy", "as in the study")

@@ -21,8 +21,8 @@ from fedcall.experiments.one_run import (
     scene_terms,
     scenes_of,
 )
-from fedcall.federation.aggregation import quiet_flower
-from fedcall.federation.study import Study
+from fedcall.federation.aggregator.aggregation import quiet_flower
+from fedcall.study.terms import Study
 
 
 def audit(

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import binom
 
-from fedcall.privacy.accounting import compose, round_event
+from fedcall.privacy.accounting.epsilon import compose, round_event
 from fedcall.privacy.terms import PrivacyTerms
 
 SHARES = (0.1, 0.3)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fedcall.genomics.encoding import encode
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
-from fedcall.training.model import VariantCaller
+from fedcall.model.caller import VariantCaller
+from fedcall.model.encoding import encode
 
 SURE = 8.0
 """Nats by which a canary's reads speak for a genotype that is not its label: the gradient is long, clipping bites."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcall.configuration import Patient, read_samples
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.genomics.allele_counts import Allele, count_alleles
 from fedcall.genomics.examples import Examples, open_examples
+from fedcall.genomics.truth.allele_counts import Allele, count_alleles
+from fedcall.workflow.configuration import Patient, read_samples
 
 RARE_SHARE = 0.02
 """A variant is rare if at most this share of the cohort's chromosomes carry it, or a single one does."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcall.federation.aggregation import Contribution, next_global
-from fedcall.federation.study import Site, Study
+from fedcall.federation.aggregator.aggregation import Contribution, next_global
 from fedcall.genomics.examples import Examples
-from fedcall.privacy.adaptive_clipping import clip_norms
+from fedcall.model.caller import model_from_weights
+from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
+from fedcall.study.terms import Site, Study
 from fedcall.training.dp_sgd import train_privately
-from fedcall.training.model import model_from_weights
 from fedcall.weights import Weights, write_weights
 
 _NO_KEY = "A" * 43 + "="

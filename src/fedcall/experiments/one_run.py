@@ -25,14 +25,14 @@ from fedcall.experiments.bounds import Guesses, claimed_curve, contradicts, epsi
 from fedcall.experiments.canaries import directions, make_canary, spread
 from fedcall.experiments.federation import with_sites
 from fedcall.experiments.measurement import Measurement, measure
-from fedcall.federation.study import Study
 from fedcall.genomics.examples import Examples
-from fedcall.privacy.accounting import study_epsilon
-from fedcall.privacy.adaptive_clipping import sum_multiplier
-from fedcall.privacy.clipping import norm_of, row_norms
+from fedcall.model.caller import build_model
+from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
+from fedcall.privacy.mechanism.clipping import norm_of, row_norms
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.terms import Study
 from fedcall.training import dp_sgd
-from fedcall.training.model import build_model
 
 SceneName = Literal["crowd", "sampled", "alone", "study"]
 DELTA = 1e-5

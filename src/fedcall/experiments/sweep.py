@@ -12,14 +12,14 @@ from fedcall.errors import FedcallError
 from fedcall.experiments.cohort import Cohort, HeldOut
 from fedcall.experiments.federation import federate, with_sites
 from fedcall.experiments.utility_documents import Counts, PersonScore, UtilityPoint
-from fedcall.federation.study import Study
-from fedcall.genomics.allele_counts import write_allele_counts
-from fedcall.genomics.calls import Provenance, write_calls
-from fedcall.genomics.concordance import Concordance, compare
-from fedcall.genomics.concordance_figures import Tally
-from fedcall.privacy.accounting import noise_multiplier_for, study_epsilon
+from fedcall.genomics.calling.calls import Provenance, write_calls
+from fedcall.genomics.concordance.comparison import Concordance, compare
+from fedcall.genomics.concordance.figures import Tally
+from fedcall.genomics.truth.allele_counts import write_allele_counts
+from fedcall.model.caller import VariantCaller, build_model, model_from_weights, posteriors, weights_of
+from fedcall.privacy.accounting.epsilon import noise_multiplier_for, study_epsilon
 from fedcall.progress import progress
-from fedcall.training.model import VariantCaller, build_model, model_from_weights, posteriors, weights_of
+from fedcall.study.terms import Study
 from fedcall.weights import Weights
 
 

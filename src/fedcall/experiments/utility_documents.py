@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedcall.documents import Document
-from fedcall.federation.study import Digest, Name
 from fedcall.privacy.terms import Clipping, Mechanism, Unit
+from fedcall.study.terms import Digest, Name
 
 Counts = tuple[int, int, int, int]
 """Variants in the truth, found among them, called, right among the called (by genotype)."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.bgzip import write_vcf
 from fedcall.genomics.examples import open_examples, write_joined
-from fedcall.genomics.reads import read_regions, reference_contigs
+from fedcall.genomics.reference import reference_contigs
+from fedcall.genomics.regions import read_regions
+from fedcall.genomics.vcf.bgzip import write_vcf
 
 HEADER = "##fedcall_shard="
 Span = tuple[str, int, int]

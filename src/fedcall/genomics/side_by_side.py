@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
-from fedcall.genomics.workspace import Workspace
+from fedcall.genomics.reads.workspace import Workspace
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

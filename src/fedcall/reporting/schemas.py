@@ -4,10 +4,10 @@ from typing import Any
 
 from fedcall.documents import Document
 from fedcall.experiments.documents import AuditReport
-from fedcall.reporting.dashboard import Dashboard
-from fedcall.reporting.evaluation_documents import EvaluationReport
-from fedcall.reporting.privacy_documents import PrivacyReport, StudyPrivacyReport
-from fedcall.reporting.utility_documents import UtilityReport
+from fedcall.reporting.evaluation.documents import EvaluationReport
+from fedcall.reporting.privacy.dashboard import Dashboard
+from fedcall.reporting.privacy.documents import PrivacyReport, StudyPrivacyReport
+from fedcall.reporting.utility.documents import UtilityReport
 
 REPORTS: dict[str, type[Document]] = {
     "privacy": PrivacyReport,

@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.reporting.evaluation_documents import EvaluationReport, caller_name
-from fedcall.reporting.pages import power_of_ten, round_up
-from fedcall.reporting.privacy_documents import StudyPrivacyReport
+from fedcall.reporting.base.pages import power_of_ten, round_up
+from fedcall.reporting.evaluation.documents import EvaluationReport, caller_name
+from fedcall.reporting.privacy.documents import StudyPrivacyReport
 
 Report = TypeVar("Report", bound=Document)
 

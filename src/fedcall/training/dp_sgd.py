@@ -13,24 +13,24 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcall.federation.study import Study
-from fedcall.genomics.encoding import INPUT_CHANNELS, encode
 from fedcall.genomics.examples import SCALARS, WINDOW, Examples
-from fedcall.privacy.adaptive_clipping import (
+from fedcall.model.caller import VariantCaller, freeze, single_threaded
+from fedcall.model.encoding import INPUT_CHANNELS, encode
+from fedcall.model.grad_samplers import UnitGradSampleModule
+from fedcall.model.unit_gradients import CallerGradSampleModule
+from fedcall.privacy.mechanism.adaptive_clipping import (
     ClipTrace,
     count_multiplier,
     next_clip_norm,
     noisy_share,
     sum_multiplier,
 )
-from fedcall.privacy.clipping import GRID, from_grid, grid_sum, norm_of, row_norms
-from fedcall.privacy.noise import StepContext, noisy_sum
-from fedcall.privacy.sampling import sample_examples, sample_patients
+from fedcall.privacy.mechanism.clipping import GRID, from_grid, grid_sum, norm_of, row_norms
+from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
+from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.training.bags import Rows, draw_bag, label_weights, stratify
-from fedcall.training.grad_samplers import UnitGradSampleModule
-from fedcall.training.model import VariantCaller, freeze, single_threaded
-from fedcall.training.unit_gradients import CallerGradSampleModule
+from fedcall.study.terms import Study
+from fedcall.training.row_sampling import Rows, draw_bag, label_weights, stratify
 
 BATCH_ROWS = 256
 """Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""

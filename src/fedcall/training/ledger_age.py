@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.federation.claims import Receipt
-from fedcall.federation.study import Study
 from fedcall.files import write_text
-from fedcall.privacy.ledger import Ledger
+from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.study.claims import Receipt
+from fedcall.study.terms import Study
 
 MEMORY = "ledger.head"  # in the key folder, which is not backed up and restored with the ledger
 

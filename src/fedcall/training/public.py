@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedcall.federation.study import ModelTerms
-from fedcall.genomics.encoding import encode
 from fedcall.genomics.examples import Examples, concatenate, open_examples
-from fedcall.training.bags import HARD_SHARE, label_weights, stratify
-from fedcall.training.model import VariantCaller, build_model, save_model, single_threaded
+from fedcall.model.caller import VariantCaller, build_model, save_model, single_threaded
+from fedcall.model.encoding import encode
+from fedcall.study.terms import ModelTerms
+from fedcall.training.row_sampling import HARD_SHARE, label_weights, stratify
 
 BATCH_ROWS = 128
 STEPS = (100, 800)
@@ -98,7 +98,7 @@ def train_publicly(
 
 
 def _draw(generator: np.random.Generator, hard: np.ndarray, easy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a batch, mostly of hard rows, and weights that make it stand for all rows (as `bags.draw_bag` does)."""
+    """Draw a batch, mostly of hard rows, and weights that make it stand for all rows (as `row_sampling.draw_bag` does)."""
     hard_count = round(HARD_SHARE * BATCH_ROWS)
     easy_count = BATCH_ROWS - hard_count if len(easy) else 0
     rows = [generator.choice(hard, hard_count)]

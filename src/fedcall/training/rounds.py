@@ -12,17 +12,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedcall import __version__
 from fedcall.documents import sign
 from fedcall.errors import FedcallError
-from fedcall.federation.claims import Claim
-from fedcall.federation.study import Study
 from fedcall.files import sha256_file, write_bytes
 from fedcall.genomics.examples import Examples, open_examples
 from fedcall.keys import read_identity, read_secret, read_signing_key
-from fedcall.privacy.accounting import round_event, study_epsilon
-from fedcall.privacy.adaptive_clipping import ClipTrace, clip_norms
-from fedcall.privacy.ledger import Ledger, ReleaseRequest
-from fedcall.privacy.noise import keyed_digest
+from fedcall.model.caller import model_from_weights
+from fedcall.privacy.accounting.epsilon import round_event, study_epsilon
+from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
+from fedcall.privacy.mechanism.noise import keyed_digest
+from fedcall.study.claims import Claim
+from fedcall.study.terms import Study
 from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
-from fedcall.training.model import model_from_weights
 from fedcall.weights import STAND_DOWN, Weights, read_weights, weights_bytes, weights_digest
 
 _LENGTH_BYTES = 8

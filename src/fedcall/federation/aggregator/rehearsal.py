@@ -1,0 +1,80 @@
+"""A rehearsal's aggregator: started by whoever needs it first, in a session of its own, gone when it is idle."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.service import Endpoint, is_held, read_endpoint
+
+IDLE_MINUTES = 5.0
+_START_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What it takes to start the embedded aggregator."""
+
+    study: Path
+    state: Path
+    coordinator_keys: Path
+    initial: Path
+
+
+def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
+    """Return the endpoint of the living aggregator of this rehearsal; start it if there is none.
+
+    Two jobs may call this at once; a file lock lets one of them start it and the other wait.
+
+    Raises
+    ------
+    FedcallError
+        If it does not come up; the message quotes the end of its log.
+    """
+    state = Path(rehearsal.state)
+    state.mkdir(parents=True, exist_ok=True)
+    with open(state / "start.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        child = None if is_held(state) else _start(rehearsal)
+        end = time.monotonic() + _START_SECONDS
+        while time.monotonic() < end:
+            endpoint = read_endpoint(state)
+            if endpoint is not None and _is_current(endpoint, child) and is_held(state):
+                return endpoint
+            if child is None and not is_held(state):
+                child = _start(rehearsal)  # the one we waited for ended just now
+            elif child is not None and child.poll() is not None:
+                break
+            time.sleep(0.1)
+    log = state / "aggregator.log"
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    raise FedcallError(f"the rehearsal's aggregator did not start: {lines[-1] if lines else 'no output'} (see {log})")
+
+
+def _is_current(endpoint: Endpoint, child: subprocess.Popen[bytes] | None) -> bool:
+    """Say whether an endpoint is that of a living process, and of the one we started if we did."""
+    if child is not None:
+        return endpoint.pid == child.pid
+    try:
+        os.kill(endpoint.pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _start(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
+    state = Path(rehearsal.state).resolve()
+    command = [
+        *(sys.executable, "-m", "fedcall", "aggregator", "serve"),
+        *("--study", str(Path(rehearsal.study).resolve()), "--state", str(state), "--listen", "127.0.0.1:0"),
+        *("--keys", str(Path(rehearsal.coordinator_keys).resolve())),
+        *("--initial", str(Path(rehearsal.initial).resolve()), "--idle-minutes", str(IDLE_MINUTES)),
+    ]
+    with open(state / "aggregator.log", "ab") as log:
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )

@@ -1,0 +1,75 @@
+"""What closing a round makes of its admitted updates: who is an outlier, who is averaged, the next global model.
+
+It only reads; the same files and log give the same closing, whenever it is done and however often.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedcall.documents import read_unverified
+from fedcall.federation.aggregator.aggregation import Contribution, Moments, NextGlobal, next_global, read_moments
+from fedcall.federation.aggregator.outliers import Screened, find_outliers
+from fedcall.federation.aggregator.state_files import StudyFiles
+from fedcall.federation.aggregator.study_log import StudyLog
+from fedcall.federation.aggregator.update_checks import claimed_noise_std
+from fedcall.study.admission_log import PutOut
+from fedcall.study.claims import Claim
+from fedcall.study.terms import Study
+
+
+@dataclass(frozen=True)
+class Closing:
+    """The end of a round: sites whose updates were averaged, sites put out as outliers, and the model that follows."""
+
+    accepted: tuple[str, ...]
+    outliers: tuple[PutOut, ...]
+    made: NextGlobal
+
+
+def admitted_sites(study: Study, log: StudyLog) -> list[str]:
+    """Return the sites whose update to the open round was accepted when it arrived."""
+    answers = {site.name: log.site(site.name).settled.get(log.open_round) for site in study.sites}
+    return [name for name, answer in answers.items() if answer is not None and answer.entry.status == "accepted"]
+
+
+def close_round(study: Study, files: StudyFiles, log: StudyLog, base: Mapping[str, np.ndarray]) -> Closing:
+    """Compare the admitted updates of the open round with each other and average those that stand."""
+    number, terms = log.open_round, study.aggregation
+    admitted = admitted_sites(study, log)
+    outliers = _outliers(study, files, log, admitted)
+    put_out = {outlier.site for outlier in outliers}
+    accepted = tuple(name for name in admitted if name not in put_out)
+    if len(accepted) < terms.minimum_sites:
+        accepted = ()  # too few to average: the model stays as it is
+    contributions = [Contribution(name, files.update(number, name), study.site(name).patients) for name in accepted]
+    return Closing(accepted, outliers, next_global(base, contributions, terms, _moments(files, log)))
+
+
+def _outliers(study: Study, files: StudyFiles, log: StudyLog, admitted: Sequence[str]) -> tuple[PutOut, ...]:
+    number, terms = log.open_round, study.admission
+    if terms.outlier_z is None:
+        return ()
+    updates = [
+        Screened(
+            name,
+            files.update(number, name),
+            claimed_noise_std(study, read_unverified(files.claim(number, name).read_bytes(), Claim)[0]),
+        )
+        for name in admitted
+    ]
+    found = find_outliers(updates, terms.outlier_z, terms.outlier_ratio, study.privacy.mechanism)
+    return tuple(
+        PutOut(
+            site=outlier.site,
+            sentence=f"round {number}: not averaged, {outlier.sentence}",
+            quarantines=log.site(outlier.site).refusals_in_a_row + 1 >= terms.max_refusals,
+        )
+        for outlier in found
+    )
+
+
+def _moments(files: StudyFiles, log: StudyLog) -> Moments | None:
+    digest = log.openings[log.open_round].moments
+    return None if digest is None else read_moments(files.moments(log.open_round), digest)

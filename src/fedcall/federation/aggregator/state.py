@@ -1,0 +1,281 @@
+"""The aggregator's state on disk: the log decides, everything else is files (`state_files`) that the log names.
+
+An update is accepted on its own when it arrives, so that a site leaves with a receipt and nobody waits for anybody; it
+is compared with the round's other updates when the round closes. One line of the log closes a round: it names the
+updates put out as outliers and those averaged, and opens the next. From then on the receipt of an outlier says so, and
+the opening of the next round, which every site fetches, names it.
+
+An update is stored before the log says it was accepted, a model before the log says that its round is open; openings
+and receipts are signed with Ed25519, whose signatures depend on nothing but key and content, so they can be made again.
+"""
+
+import hashlib
+import time
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fedcall.documents import public_text, sign
+from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, OpenRound, judge, prepare
+from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
+from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
+from fedcall.federation.aggregator.round_closing import admitted_sites, close_round
+from fedcall.federation.aggregator.state_files import StudyFiles
+from fedcall.federation.aggregator.study_log import Decision, StudyLog
+from fedcall.files import write_bytes
+from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, PutOut, extract
+from fedcall.study.opening import RoundOpening
+from fedcall.study.terms import Study
+from fedcall.weights import read_weights, write_weights
+
+_KEPT_REFUSALS = 100  # refused uploads whose files are kept, for each site; the log has them all
+
+
+class StudyState:
+    """One study at its aggregator: opens rounds, answers uploads, closes rounds. One process may hold it."""
+
+    def __init__(self, folder: Path, study: Study, key: Ed25519PrivateKey, initial: Path) -> None:
+        """Take up the state in `folder`, or begin with round 1 from the model in `initial`.
+
+        Raises
+        ------
+        FedcallError
+            If the key is not the coordinator's, the model not the study's, or the folder holds another study.
+        """
+        self.files, self.study = StudyFiles(Path(folder)), study
+        self._key = key
+        if public_text(key.public_key()) != study.coordinator:
+            raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
+        self._claim_folder()
+        self.log = StudyLog(AdmissionLog(self.files.log))
+        if self.log.open_round == 0:
+            weights = read_weights(initial)
+            if weights.digest != study.model.initial_weights:
+                raise FedcallError(
+                    f"{initial}: has digest {weights.digest}, the study's initial weights are"
+                    f" {study.model.initial_weights}"
+                )
+            self._open(1, NextGlobal(weights.tensors), weights.metadata, (), ())
+        self._base = read_weights(self.model_path(self.log.open_round))
+        self._mend()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the final model is ready."""
+        return self.log.open_round > self.study.rounds
+
+    @property
+    def progress(self) -> str:
+        """What the sites can do now, for the log."""
+        return "the final model is ready" if self.is_done else f"round {self.log.open_round} is open"
+
+    @property
+    def all_fetched(self) -> bool:
+        """Whether every site was given the final model."""
+        return self.log.fetched >= {site.name for site in self.study.sites}
+
+    def model_path(self, number: int) -> Path:
+        """Return where the model going into a round lies."""
+        return self.files.model(number)
+
+    def opening(self, number: int) -> bytes | None:
+        """Return the signed opening of a round, or None if it is not open yet."""
+        opened = self.log.openings.get(number)
+        if opened is None:
+            return None
+        outliers = tuple(put_out.site for put_out in opened.outliers)
+        head = self.log.heads[number]
+        return sign(
+            RoundOpening(
+                study=self.study.digest,
+                round=number,
+                base=opened.base,
+                accepted=opened.accepted,
+                outliers=outliers,
+                log_head=head,
+            ),
+            self._key,
+        )
+
+    def stand_down(self, site: str, number: int) -> str:
+        """Return why a site should not train a round, which would spend its patients' budget for nothing; or ""."""
+        history = self.log.site(site)
+        if number > self.study.rounds or number in history.settled:
+            return ""
+        if history.is_quarantined:
+            return f"site '{site}' is quarantined; ask the coordinator to release it"
+        if number < self.log.open_round:
+            return f"round {number} is closed; {self.progress}"
+        return ""
+
+    def extract(self, site: str) -> bytes:
+        """Return the log as a site may see it."""
+        self.log.catch_up()
+        return extract(self.log.log.lines, site)
+
+    def waiting_for(self) -> list[str]:
+        """Return the sites that the open round waits for."""
+        if self.is_done:
+            return []
+        return [
+            site.name
+            for site in self.study.sites
+            if self.log.open_round not in self.log.site(site.name).settled
+            and not self.log.site(site.name).is_quarantined
+        ]
+
+    def answer(self, site: str, requested: int, claim: bytes, update: bytes) -> bytes:
+        """Return the signed receipt of an upload.
+
+        The same upload gets the same receipt, ever after; but if the update turns out an outlier when the round closes,
+        its receipt says so from then on.
+        """
+        self.log.catch_up()
+        history = self.log.site(site)
+        digests = _sha256(claim), _sha256(update) if update else None
+        known = history.answers.get(digests)
+        if known is not None:
+            return signed_receipt(self.study, known, self._key)
+        number = self.log.open_round
+        shapes = {name: tensor.shape for name, tensor in self._base.tensors.items()}
+        names = self.study.model.trainable_names(shapes)
+        decision = judge(
+            self.study,
+            site,
+            History(
+                history.accepted_rounds,
+                history.releases,
+                history.clip_norm,
+                number in history.settled,
+                history.is_quarantined,
+            ),
+            OpenRound(number, self.log.openings[number].base, {name: shapes[name] for name in names}),
+            requested,
+            claim,
+            update,
+        )
+        settles = (
+            requested == number
+            and number not in history.settled
+            and not self.is_done
+            and decision.reason != "site-quarantined"  # once released, the site may answer
+        )
+        entry = log_entry(self.study, history, site, requested, digests, decision, settles)
+        self._store(entry, claim, update)
+        self.log.append(entry)
+        decided = history.answers[digests]
+        self._store_receipt(decided)
+        return signed_receipt(self.study, decided, self._key)
+
+    def prepare(self) -> None:
+        """Compute ahead what answering the open round takes, so that no site waits for it."""
+        if not self.is_done:
+            for site in self.study.sites:
+                prepare(self.study, History(releases=self.log.site(site.name).releases))
+
+    def close_round_if_due(self) -> bool:
+        """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed."""
+        self.log.catch_up()
+        if self.is_done or not self._is_due():
+            return False
+        number = self.log.open_round
+        closing = close_round(self.study, self.files, self.log, self._base.tensors)
+        for outlier in closing.outliers:
+            self._store_outlier(number, outlier.site)
+        self._open(number + 1, closing.made, self._base.metadata, closing.accepted, closing.outliers)
+        for outlier in closing.outliers:
+            self._store_receipt(self.log.site(outlier.site).settled[number])
+        self._base = read_weights(self.model_path(number + 1))
+        self.prepare()
+        return True
+
+    def mark_fetched(self, site: str) -> None:
+        """Remember that a site was given the final model."""
+        if site not in self.log.fetched:
+            self.log.append(Fetched(site=site))
+
+    def _claim_folder(self) -> None:
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        path = self.files.study
+        signed = sign(self.study, self._key)
+        if not path.exists():
+            write_bytes(path, signed)
+        elif path.read_bytes() != signed:
+            raise FedcallError(f"{self.files.folder}: holds the state of another study; choose another folder")
+
+    def _is_due(self) -> bool:
+        number = self.log.open_round
+        histories = [self.log.site(site.name) for site in self.study.sites]
+        everybody = all(number in history.settled for history in histories)
+        active = [history for history in histories if not history.is_quarantined]
+        if everybody or (active and all(number in history.settled for history in active)):
+            return True
+        accepted = len(admitted_sites(self.study, self.log))
+        late = time.time() > self.log.opened_at + 60 * self.study.aggregation.deadline_minutes
+        return late and accepted >= self.study.aggregation.minimum_sites
+
+    def _open(
+        self,
+        number: int,
+        made: NextGlobal,
+        metadata: dict[str, str],
+        accepted: tuple[str, ...],
+        outliers: tuple[PutOut, ...],
+    ) -> None:
+        path = self.model_path(number)
+        write_weights(path, made.tensors, {**metadata, "study": self.study.digest, "round": str(number)})
+        moments = None if made.moments is None else write_moments(self.files.moments(number), made.moments)
+        self.log.append(
+            Opened(
+                round=number,
+                base=read_weights(path).digest,
+                accepted=accepted,
+                outliers=outliers,
+                moments=moments,
+            )
+        )
+        write_bytes(self.files.opening(number), self.opening(number) or b"")
+
+    def _store(self, entry: Decided, claim: bytes, update: bytes) -> None:
+        """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
+        if entry.status in ("accepted", "withheld"):
+            if update:
+                write_bytes(self.files.update(entry.round, entry.site), update)
+            write_bytes(self.files.claim(entry.round, entry.site), claim)
+            return
+        if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
+            return
+        place = self.files.quarantine(Decision(entry, 0, "").identifier)
+        write_bytes(place / "claim.json", claim[:MAX_CLAIM_BYTES])
+        if update:
+            write_bytes(place / "update.safetensors", update)
+
+    def _store_outlier(self, number: int, site: str) -> None:
+        place = self.files.quarantine(self.log.site(site).settled[number].identifier)
+        write_bytes(place / "claim.json", self.files.claim(number, site).read_bytes())
+        write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
+
+    def _store_receipt(self, decision: Decision) -> None:
+        receipt = signed_receipt(self.study, decision, self._key)
+        place = self.files.quarantine(decision.identifier)
+        if decision.is_refused and place.exists():
+            write_bytes(place / "receipt.json", receipt)
+        if decision.entry.settles:
+            write_bytes(self.files.receipt(decision.entry.round, decision.entry.site), receipt)
+
+    def _mend(self) -> None:
+        """Make again the files that a kill kept from following the log."""
+        for number in self.log.openings:
+            path = self.files.opening(number)
+            if not path.exists():
+                write_bytes(path, self.opening(number) or b"")
+        for decision in self.log.decisions:
+            if decision.put_out is not None or (
+                decision.entry.settles and not self.files.receipt(decision.entry.round, decision.entry.site).exists()
+            ):
+                self._store_receipt(decision)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

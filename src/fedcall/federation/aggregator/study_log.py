@@ -1,0 +1,153 @@
+"""What the aggregator's log adds up to: which round is open, and what is known of each site."""
+
+import time
+from dataclasses import dataclass, field
+
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.admission_log import (
+    AdmissionLog,
+    Decided,
+    Entry,
+    Fetched,
+    Hidden,
+    Line,
+    Opened,
+    PutOut,
+    Released,
+    SetAside,
+)
+
+# Refusals that say nothing about the honesty of a site do not count towards its quarantine.
+BLAMELESS = ("ok", "withheld", "late", "site-quarantined")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A decision in its place in the log; `put_out` if the update was an outlier when its round closed.
+
+    `seconds` and `head` are those of the last word on it.
+    """
+
+    entry: Decided
+    seconds: int
+    head: str
+    put_out: PutOut | None = None
+
+    @property
+    def identifier(self) -> str:
+        """Name of the upload, and of its folder in quarantine."""
+        return f"{self.entry.site}-{self.entry.round}-{self.entry.claim[:12]}"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the update was refused, at its arrival or when its round closed."""
+        return self.put_out is not None or self.entry.status in ("rejected", "quarantined")
+
+
+@dataclass
+class SiteHistory:
+    """What the log says about one site."""
+
+    accepted_rounds: int = 0
+    refusals_in_a_row: int = 0  # since an update of the site last stood when its round closed
+    is_quarantined: bool = False
+    releases: dict[str, PrivacyTerms] = field(default_factory=dict)
+    clip_norm: float | None = None  # where adaptive clipping stands
+    answers: dict[tuple[str, str | None], Decision] = field(default_factory=dict)
+    settled: dict[int, Decision] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> int:
+        """Number of uploads refused so far."""
+        return sum(decision.is_refused for decision in self.answers.values())
+
+
+class StudyLog:
+    """The log of a study, summed up; follows what this and other processes append."""
+
+    def __init__(self, log: AdmissionLog) -> None:
+        self.log = log
+        self.openings: dict[int, Opened] = {}
+        self.heads: dict[int, str] = {}  # of the log, when a round opened
+        self.opened_at = 0
+        self.fetched: set[str] = set()
+        self.interventions: list[tuple[int, SetAside | Released]] = []
+        self._sites: dict[str, SiteHistory] = {}
+        self._taken = 0
+        self.catch_up()
+
+    @property
+    def open_round(self) -> int:
+        """Number of the round that is open, `rounds + 1` once the study is done; 0 before the first."""
+        return max(self.openings, default=0)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """All decisions, by the time of the last word on each."""
+        decisions = [decision for site in self._sites.values() for decision in site.answers.values()]
+        return sorted(decisions, key=lambda decision: decision.seconds)
+
+    def site(self, name: str) -> SiteHistory:
+        """Return the history of a site; an empty one if the log does not know it."""
+        return self._sites.setdefault(name, SiteHistory())
+
+    def catch_up(self) -> None:
+        """Take in what was appended."""
+        self.log.catch_up()
+        for line in self.log.lines[self._taken :]:
+            self._take(line)
+        self._taken = len(self.log.lines)
+
+    def append(self, entry: Entry) -> Line:
+        """Append to the log and take it in."""
+        line = self.log.append(entry, int(time.time()))
+        self.catch_up()
+        return line
+
+    def _take(self, line: Line) -> None:
+        entry = line.entry
+        if isinstance(entry, Opened):
+            self._take_opening(entry, line)
+        elif isinstance(entry, Fetched):
+            self.fetched.add(entry.site)
+        elif isinstance(entry, SetAside):
+            self.site(entry.site).is_quarantined = True
+            self.interventions.append((line.seconds, entry))
+        elif isinstance(entry, Released):
+            site = self.site(entry.site)
+            site.is_quarantined, site.refusals_in_a_row = False, 0
+            self.interventions.append((line.seconds, entry))
+        elif not isinstance(entry, Hidden):
+            self._take_decision(Decision(entry, line.seconds, line.head))
+
+    def _take_opening(self, entry: Opened, line: Line) -> None:
+        self.openings[entry.round], self.heads[entry.round] = entry, line.head
+        self.opened_at = line.seconds
+        put_out_sites = {put_out.site for put_out in entry.outliers}
+        for name, site in self._sites.items():
+            settled = site.settled.get(entry.round - 1)
+            if settled is not None and settled.entry.status == "accepted" and name not in put_out_sites:
+                site.refusals_in_a_row = 0
+        for put_out in entry.outliers:
+            site = self.site(put_out.site)
+            decided = site.settled[entry.round - 1].entry
+            decision = Decision(decided, line.seconds, line.head, put_out)
+            site.settled[decided.round] = site.answers[decided.claim, decided.update] = decision
+            site.accepted_rounds -= 1
+            site.refusals_in_a_row += 1
+            site.is_quarantined = site.is_quarantined or put_out.quarantines
+
+    def _take_decision(self, decision: Decision) -> None:
+        entry = decision.entry
+        site = self.site(entry.site)
+        site.answers[entry.claim, entry.update] = decision
+        if entry.settles:
+            site.settled[entry.round] = decision
+        if entry.content is not None and entry.released is not None:
+            site.releases.setdefault(entry.content, entry.released)
+            site.clip_norm = site.clip_norm if entry.clip_norm is None else entry.clip_norm
+        if entry.status == "accepted":
+            site.accepted_rounds += 1
+        elif entry.reason not in BLAMELESS:
+            site.refusals_in_a_row += 1
+        site.is_quarantined = site.is_quarantined or entry.status == "quarantined"

@@ -1,0 +1,177 @@
+"""Checks of an update itself: its file, its tensors, and whether it carries the noise that was agreed."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedcall.privacy.mechanism.adaptive_clipping import step_clip_norms
+from fedcall.privacy.mechanism.update_noise import norm_bounds, update_noise_std
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.claims import Claim, ReasonCode
+from fedcall.study.terms import Study
+from fedcall.weights import weights_digest
+
+HEADER_BYTES = 64 * 1024  # names, shapes and metadata of an update file
+
+
+class Refused(Exception):  # noqa: N818  (an outcome, not an error)
+    """An update or claim is refused: a reason code, and a sentence for the site."""
+
+    def __init__(self, reason: ReasonCode, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason: ReasonCode = reason
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """The round that collects updates: its number, its base and the shapes an update must have."""
+
+    number: int
+    base: str
+    shapes: Mapping[str, tuple[int, ...]]  # of the trainable tensors
+
+    @property
+    def max_update_bytes(self) -> int:
+        """Size that no update file of this model passes."""
+        return sum(4 * math.prod(shape) for shape in self.shapes.values()) + HEADER_BYTES
+
+
+def read_update(claim: Claim, open_round: OpenRound, update: bytes) -> dict[str, np.ndarray]:
+    """Return the tensors of an update that is whole, is the one claimed, and fits the model; else raise Refused."""
+    check_size(open_round, update)
+    tensors = _load(update)
+    digest = weights_digest(tensors)
+    if digest != claim.update:
+        raise Refused("malformed", f"the update has digest {digest}, the claim says {claim.update}")
+    check_names(tensors, open_round)
+    for name, shape in sorted(open_round.shapes.items()):
+        check_tensor(name, tensors[name], shape)
+    return tensors
+
+
+def check_size(open_round: OpenRound, update: bytes) -> None:
+    """Refuse a file larger than the model allows, before anything in it is looked at."""
+    if len(update) > open_round.max_update_bytes:
+        raise Refused(
+            "too-large",
+            f"an update of this model has at most {open_round.max_update_bytes} bytes, found {len(update)}",
+        )
+
+
+def check_names(tensors: Mapping[str, np.ndarray], open_round: OpenRound) -> None:
+    """Refuse missing, extra and renamed tensors."""
+    if set(tensors) != set(open_round.shapes):
+        odd = sorted(set(tensors) ^ set(open_round.shapes))[0]
+        verb = "is not trainable here" if odd in tensors else "is missing"
+        raise Refused("tensor-names", f"tensor '{odd[:80]}' {verb}; exactly the trainable tensors are expected")
+
+
+def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Refuse another shape, dtype, or values that are not finite."""
+    if tensor.shape != shape:
+        raise Refused("tensor-shape", f"tensor '{name}' has shape {tensor.shape}, {shape} is expected")
+    if tensor.dtype != np.float32:
+        raise Refused("tensor-dtype", f"tensor '{name}' is {tensor.dtype}, float32 is expected")
+    if not np.isfinite(tensor).all():
+        raise Refused("not-finite", f"tensor '{name}' has values that are not finite")
+
+
+def check_noise_floor(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse an update too short to carry the agreed noise."""
+    norm, (floor, _) = _norm(tensors), _bounds_of(study, claim, tensors)
+    if norm < floor:
+        raise Refused(
+            "noise-floor", f"the update's norm {norm:.4g} is below {floor:.4g}: it cannot carry the agreed noise"
+        )
+
+
+def check_norm_ceiling(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse an update longer than noise and clipped gradients can make it, or than the study allows."""
+    norm, (_, ceiling) = _norm(tensors), _bounds_of(study, claim, tensors)
+    agreed = study.admission.max_update_norm
+    ceiling = ceiling if agreed is None else min(agreed, ceiling)
+    if norm > ceiling:
+        raise Refused("norm-ceiling", f"the update's norm {norm:.4g} is above {ceiling:.4g}")
+
+
+def claimed_noise_std(study: Study, claim: Claim) -> float:
+    """Return the standard deviation of the noise in each coordinate of an update that was admitted with this claim."""
+    terms = study.training
+    return update_noise_std(
+        study.privacy,
+        terms.learning_rate,
+        terms.iterate_averaging,
+        study.units(claim.site),
+        step_clip_norms(study.privacy, claim.clipping),
+    )
+
+
+def noise_floor_share(study: Study, site: str, parameters: int) -> float:
+    """Return the share of the agreed noise below which every update of a site is refused.
+
+    It is below 1 by the chance of the noise itself, and by what clipped gradients could undo of earlier steps' noise;
+    small models, small noise and many steps make it small. 1 without noise agreed.
+    """
+    terms, units = study.training, study.units(site)
+    arguments = (study.privacy, terms.learning_rate, terms.iterate_averaging, units)
+    noise = update_noise_std(*arguments) * math.sqrt(parameters)
+    return norm_bounds(*arguments, parameters).floor / noise if noise > 0 else 1.0
+
+
+def _load(update: bytes) -> dict[str, np.ndarray]:
+    try:
+        tensors = load(update)
+        exact = _is_exact(update, tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise Refused("malformed", f"the update is not a complete safetensors file ({error})") from None
+    if not exact:
+        raise Refused("malformed", "the update is not written as safetensors writes it: one content, one file")
+    return tensors
+
+
+def _is_exact(update: bytes, tensors: Mapping[str, np.ndarray]) -> bool:
+    """Say whether these are the bytes that safetensors writes for the tensors, with at most one entry of metadata.
+
+    A header can say the same in many ways (spaces, order, a name twice, of which readers take either), and hold more.
+    """
+    header = json.loads(update[8 : 8 + int.from_bytes(update[:8], "little")])
+    metadata = header.get("__metadata__")
+    if metadata is not None and len(metadata) > 1:
+        return False
+    return bool(save(dict(tensors), metadata=metadata) == update)
+
+
+def _norm(tensors: Mapping[str, np.ndarray]) -> float:
+    return math.sqrt(sum(float(np.square(tensor, dtype=np.float64).sum()) for tensor in tensors.values()))
+
+
+def _bounds_of(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> tuple[float, float]:
+    terms = study.training
+    return _bounds(
+        study.privacy,
+        terms.learning_rate,
+        terms.iterate_averaging,
+        study.units(claim.site),
+        sum(tensor.size for tensor in tensors.values()),
+        tuple(step_clip_norms(study.privacy, claim.clipping)),
+    )
+
+
+@lru_cache(maxsize=256)
+def _bounds(
+    terms: PrivacyTerms,
+    learning_rate: float,
+    averaging: float,
+    units: int,
+    parameters: int,
+    clip_norms: tuple[float, ...],
+) -> tuple[float, float]:
+    bounds = norm_bounds(terms, learning_rate, averaging, units, parameters, clip_norms)
+    return bounds.floor, bounds.ceiling

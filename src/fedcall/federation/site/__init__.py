@@ -1,0 +1,1 @@
+"""A site's exchanges with the aggregator."""

@@ -1,0 +1,1 @@
+"""From beliefs about candidates to calls."""

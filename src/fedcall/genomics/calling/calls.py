@@ -1,0 +1,206 @@
+"""Write what a model believes about candidates as a VCF that other tools read."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from fedcall import __version__
+from fedcall.errors import FedcallError
+from fedcall.genomics.calling.diplotypes import Candidate, Site, sites
+from fedcall.genomics.examples import Examples
+from fedcall.genomics.reads.opening import open_alignments
+from fedcall.genomics.reference import reference_contigs
+from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
+from fedcall.genomics.vcf.bgzip import write_vcf
+
+MAX_GQ = 99
+_FLOOR = 1e-30
+
+_HEADER = (
+    '##FILTER=<ID=PASS,Description="All filters passed">',
+    '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
+    '##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="Phred-scaled probability that the genotype is wrong">',
+    '##FORMAT=<ID=PL,Number=G,Type=Integer,Description="Phred-scaled posterior probabilities of the genotypes,'
+    ' less the smallest">',
+    '##FORMAT=<ID=DP,Number=1,Type=Integer,Description="Reads over the position">',
+    '##FORMAT=<ID=AD,Number=R,Type=Integer,Description="Reads that show each allele">',
+)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a file of calls says about where it comes from: names and digests, no path, no time."""
+
+    model_digest: str
+    study_digest: str | None = None
+    panel_digest: str | None = None
+
+
+def panel_digest(calls: Path) -> str | None:
+    """Return the digest of the panel that calls were made with, from their header; None without one."""
+    with pysam.VariantFile(str(calls)) as handle:
+        return next((record.value for record in handle.header.records if record.key == "fedcall_panel"), None)
+
+
+def write_calls(
+    output: Path,
+    examples: Examples,
+    posteriors: np.ndarray,
+    reference: Path,
+    sample: str,
+    provenance: Provenance,
+    shard: Shard = WHOLE,
+    spans: Sequence[Span] | None = None,
+    haploid: Sequence[Span] = (),
+) -> int:
+    """Write candidates whose best genotype is not 0/0 as a bgzipped VCF 4.3 with a tabix index beside it.
+
+    Parameters
+    ----------
+    output : path ending in `.vcf.gz`
+    examples : candidates of one patient, n rows in any order
+    posteriors : float32, shape (n, 3)
+        Probabilities of 0, 1 and 2 copies of each candidate's alternative allele.
+    reference : indexed FASTA the candidates were found on
+    sample : name of the genotype column
+    provenance : digests for the header
+    shard, spans : write only records that begin in these spans, those of the shard; the header names it
+    haploid : where the patient has one copy of the genome: genotypes that begin there are 0 or 1
+
+    Returns
+    -------
+    int
+        Number of records written.
+
+    Raises
+    ------
+    FedcallError
+        If a candidate's contig is not in the reference, or a posterior is not a probability.
+    """
+    if posteriors.shape != (len(examples), 3):
+        raise ValueError(f"Posteriors must have shape ({len(examples)}, 3). Found {posteriors.shape}.")
+    if not (np.isfinite(posteriors).all() and (posteriors >= 0).all()):
+        raise FedcallError("the model's output holds values that are no probabilities; train or fetch the model again")
+    contigs = reference_contigs(reference)
+    unknown = [name for name in examples.contigs if name not in contigs]
+    if unknown:
+        raise FedcallError(f"{reference}: no contig '{unknown[0]}', on which there are candidates")
+    header = name_shard(list(_header(contigs, Path(reference), sample, provenance)), shard)
+    posteriors = _without_heterozygotes(examples, posteriors, haploid)
+    records = list(_records(examples, posteriors, list(contigs), spans, haploid))
+    write_vcf(output, [*header, *records])
+    return len(records)
+
+
+def rows_within(examples: Examples, spans: Sequence[Span]) -> np.ndarray:
+    """Return which candidates lie in spans: bool, shape (n,)."""
+    rows = np.zeros(len(examples), bool)
+    for name, start, end in spans:
+        if name in examples.contigs:
+            here = examples.contig == examples.contigs.index(name)
+            rows |= here & (examples.position >= start) & (examples.position < end)
+    return rows
+
+
+def sample_name(alignments: Path, reference: Path) -> str:
+    """Return the sample that the read groups of BAM or CRAM name, or the file's stem if they name none.
+
+    Raises
+    ------
+    FedcallError
+        If the read groups name several samples.
+    """
+    with open_alignments(alignments, reference) as file:
+        groups = file.header.to_dict().get("RG", [])
+    names = sorted({group["SM"] for group in groups if group.get("SM")})
+    if len(names) > 1:
+        raise FedcallError(f"{alignments}: reads of several samples ({', '.join(names[:4])}); one patient a file")
+    return names[0] if names else Path(alignments).stem
+
+
+def _header(contigs: dict[str, int], reference: Path, sample: str, provenance: Provenance) -> Iterator[str]:
+    yield "##fileformat=VCFv4.3"
+    yield f"##source=fedcall {__version__}"
+    yield f"##fedcall_model={provenance.model_digest}"
+    if provenance.study_digest is not None:
+        yield f"##fedcall_study={provenance.study_digest}"
+    if provenance.panel_digest is not None:
+        yield f"##fedcall_panel={provenance.panel_digest}"
+    yield f"##reference={reference.name}"
+    yield from _HEADER
+    for name, length in contigs.items():
+        yield f"##contig=<ID={name},length={length}>"
+    yield "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", sample])
+
+
+def _records(
+    examples: Examples,
+    posteriors: np.ndarray,
+    order: list[str],
+    spans: Sequence[Span] | None,
+    haploid: Sequence[Span],
+) -> Iterator[str]:
+    names = examples.contigs
+    rank = np.array([order.index(name) for name in names] or [0])
+    called = np.flatnonzero(posteriors.argmax(axis=1) > 0)
+    ranks = rank[examples.contig[called]]
+    ordered = called[np.lexsort((examples.position[called], ranks))]
+    for contig, rows in groupby(ordered.tolist(), key=lambda row: names[examples.contig[row]]):
+        for site in sites([_candidate(examples, posteriors, row) for row in rows]):
+            if spans is None or _within(contig, site.start, spans):
+                yield _record(contig, _haploid(site) if _within(contig, site.start, haploid) else site)
+
+
+def _within(contig: str, position: int, spans: Sequence[Span]) -> bool:
+    return any(name == contig and start <= position < end for name, start, end in spans)
+
+
+def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: Sequence[Span]) -> np.ndarray:
+    """Return the posteriors given that no genotype in the haploid spans has two different alleles."""
+    rows = rows_within(examples, haploid)
+    possible = posteriors.astype(np.float64)
+    possible[rows, 1] = 0.0
+    possible[rows, 0] = np.maximum(possible[rows, 0], _FLOOR)
+    return possible / possible.sum(1, keepdims=True) if rows.any() else posteriors
+
+
+def _haploid(site: Site) -> Site:
+    """Return a site of two equal alleles as one allele, with a probability for each."""
+    homozygous = [_index(allele, allele) for allele in range(len(site.alleles))]
+    probabilities = site.probabilities[homozygous]
+    return replace(site, genotype=site.genotype[1:], probabilities=probabilities / probabilities.sum())
+
+
+def _candidate(examples: Examples, posteriors: np.ndarray, row: int) -> Candidate:
+    ref, alt = examples.alleles(row)
+    zero, one, two = (float(value) for value in posteriors[row])
+    ref_depth, alt_depth = (int(depth) for depth in examples.allele_depths[row])
+    position, depth = int(examples.position[row]), int(examples.depth[row])
+    return Candidate(position, ref, alt, (zero, one, two), depth, ref_depth, alt_depth)
+
+
+def _index(first: int, second: int) -> int:
+    """Return the place of a genotype with first ≤ second among all (VCF 4.3, section 1.6.2)."""
+    return second * (second + 1) // 2 + first
+
+
+def _record(contig: str, site: Site) -> str:
+    phred = -10 * np.log10(np.maximum(site.probabilities, _FLOOR))
+    best = site.genotype[0] if len(site.genotype) == 1 else _index(*site.genotype)
+    # Summing the others keeps the digits that 1 - P(best) loses.
+    wrong = float(np.delete(site.probabilities, best).sum())
+    quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, _FLOOR))))
+    values = [
+        "/".join(str(allele) for allele in site.genotype),
+        str(max(0, quality)),
+        ",".join(str(round(value)) for value in phred - phred.min()),
+        str(site.depth),
+        ",".join(str(depth) for depth in site.allele_depths),
+    ]
+    alternatives = ",".join(site.alleles[1:])
+    fixed = [contig, str(site.start + 1), ".", site.alleles[0], alternatives, f"{phred[0]:.2f}", "PASS", "."]
+    return "\t".join([*fixed, "GT:GQ:PL:DP:AD", ":".join(values)])

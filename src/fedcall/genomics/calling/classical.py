@@ -1,0 +1,58 @@
+"""The baseline everyone knows: bcftools mpileup and call, through pysam."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from fedcall.genomics.htslib import run_bcftools
+from fedcall.genomics.reads.opening import check_alignments
+from fedcall.genomics.regions import read_regions
+from fedcall.genomics.vcf.bgzip import write_vcf
+
+
+def call_classical(
+    alignments: Path, reference: Path, output: Path, regions: Path | None = None, sample: str | None = None
+) -> None:
+    """Call variants as `bcftools mpileup -q1 | bcftools call -mv` does, and write a bgzipped, indexed VCF.
+
+    FORMAT has AD, DP and GQ besides GT and PL. Equal inputs give equal bytes: the header names no path and no command.
+
+    Parameters
+    ----------
+    alignments : sorted, indexed BAM or CRAM
+    reference : indexed FASTA
+    output : VCF to write, with a tabix index beside it
+    regions : BED to restrict calling to; the whole genome if None
+    sample : name of the genotype column; the alignments' own sample if None
+
+    Raises
+    ------
+    FedcallError
+        If a file is missing or damaged, or alignments, regions and reference do not fit together.
+    """
+    alignments, reference = Path(alignments), Path(reference)
+    intervals = read_regions(Path(regions), reference) if regions is not None else []
+    check_alignments(alignments, reference, {contig for contig, _, _ in intervals} or None)
+    with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
+        likelihoods, calls = str(Path(folder) / "likelihoods.bcf"), str(Path(folder) / "calls.vcf")
+        within: list[str] = []
+        if intervals:
+            bed = Path(folder) / "regions.bed"
+            bed.write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in intervals))
+            within = ["-R", str(bed)]
+        common = ["--no-version", "-o"]
+        pileup = ["-q1", "-a", "FORMAT/AD,FORMAT/DP", "-f", str(reference), *within, "-Ob", *common, likelihoods]
+        run_bcftools(alignments, "mpileup", [*pileup, str(alignments)])
+        run_bcftools(alignments, "call", ["-mv", "-a", "GQ", "-Ov", *common, calls, likelihoods])
+        write_vcf(output, _portable(Path(calls), reference, sample))
+
+
+def _portable(calls: Path, reference: Path, sample: str | None) -> Iterator[str]:
+    with open(calls) as handle:
+        for line in handle:
+            line = line.rstrip("\n")
+            if line.startswith("##reference="):
+                line = f"##reference={reference.name}"
+            elif line.startswith("#CHROM") and sample is not None:
+                line = "\t".join([*line.split("\t")[:9], sample])
+            yield line

@@ -1,0 +1,133 @@
+"""List what every fragment says about every candidate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from fedcall.genomics.pileup import observation_kernels as kernels
+from fedcall.genomics.pileup.candidates import Candidates
+from fedcall.genomics.pileup.evidence_kernels import judge_bases, one_per_fragment
+from fedcall.genomics.pileup.realignment import Fits
+from fedcall.genomics.reads.alignment_records import Records
+
+REF, ALT, OTHER, NEITHER = range(4)
+"""What a fragment shows: the reference, the candidate, the best supported further allele, or something else."""
+_EXPECTED_DEPTH = 64
+_HIGHEST_QUALITY = 40
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One row per candidate and fragment that covers it, sorted by candidate; all of shape (m,).
+
+    Attributes
+    ----------
+    candidate : int64
+    shown : int8, REF, ALT, OTHER or NEITHER
+    base_quality : int64; of the base, or the mean of the bases beside an indel
+    mapping_quality : int64
+    reverse : bool
+    orientation : int8, +1 F1R2, -1 F2R1, 0 unpaired
+    end_distance : int64, bases to the nearer end of the aligned part of the read
+    departures : int64, the read's further mismatches (1 each), indels (2) and clips (1) nearby
+    """
+
+    candidate: np.ndarray
+    shown: np.ndarray
+    base_quality: np.ndarray
+    mapping_quality: np.ndarray
+    reverse: np.ndarray
+    orientation: np.ndarray
+    end_distance: np.ndarray
+    departures: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "Evidence":
+        """Return some of the rows; `rows` increases."""
+        return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def collect_evidence(
+    records: Records, candidates: Candidates, fits: Fits, reference: np.ndarray, start: int
+) -> Evidence:
+    """Look at every read that covers a candidate; of overlapping mates the better one speaks.
+
+    Parameters
+    ----------
+    fits : reads that show an indel candidate without being aligned so
+    reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
+    """
+    snps, indels = np.flatnonzero(~candidates.is_indel), np.flatnonzero(candidates.is_indel)
+    parts = [
+        _snp_evidence(records, candidates, snps, fits, reference, start),
+        _indel_evidence(records, candidates, indels, fits, reference, start),
+    ]
+    rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(rows, kind="stable")
+    record = seen[order, 1]
+    return Evidence(
+        rows[order],
+        shown[order].astype(np.int8),
+        seen[order, 3].astype(np.int64),
+        records.mapping_quality(record),
+        records.reverse(record),
+        records.orientation(record),
+        seen[order, 4].astype(np.int64),
+        seen[order, 5].astype(np.int64),
+    )
+
+
+def _snp_evidence(
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    positions, place = np.unique(candidates.position[rows], return_inverse=True)
+    seen = _observe(kernels.observe_positions, records, reference, start, positions.astype(np.int64))
+    seen = seen[~fits.hides(seen[:, 1], positions[seen[:, 0]])]
+    kept, begins = one_per_fragment(seen, records.mates, len(positions), 3)
+    seen = seen[kept]
+    refs, alts = candidates.bases[rows].T.astype(np.int64)
+    # Every candidate of a position gets that position's observations.
+    count = int((begins[place + 1] - begins[place]).sum())
+    candidate, shown, row = (np.empty(count, np.int64) for _ in range(3))
+    judge_bases(seen, begins, place, refs, alts, candidate, shown, row)
+    return rows[candidate], shown, seen[row]
+
+
+def _indel_evidence(
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    lefts = candidates.position[rows]
+    lengths = np.maximum(1 - candidates.gained[rows], 1)
+    rights = lefts + candidates.shift[rows] + lengths
+    seen = _observe(kernels.observe_spans, records, reference, start, lefts, rights)
+    keys = rows[seen[:, 0]] * max(len(records), 1) + seen[:, 1]
+    carriers = candidates.support[:, 0] * max(len(records), 1) + candidates.support[:, 1]
+    seen[:, 2] = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))
+    fitting = fits.candidate * max(len(records), 1) + fits.record
+    seen = np.concatenate([seen[~np.isin(keys, fitting)], _fitting(fits, rows)])
+    seen = seen[np.argsort(seen[:, 1], kind="stable")]
+    kept, _ = one_per_fragment(seen, records.mates, len(rows), 4)
+    seen = seen[kept]
+    return rows[seen[:, 0]], seen[:, 2].astype(np.int64), seen
+
+
+def _fitting(fits: Fits, rows: np.ndarray) -> np.ndarray:
+    """Return what `observe_spans` would have, of reads that only fit an indel of `rows`; column 2 is what they show."""
+    own = np.flatnonzero(fits.candidate >= 0)
+    seen = np.zeros((len(own), 6), np.int32)
+    seen[:, 0] = np.searchsorted(rows, fits.candidate[own])
+    seen[:, 1] = fits.record[own]
+    seen[:, 2] = np.where(fits.gain[own] > 0, ALT, OTHER)
+    seen[:, 3] = np.minimum(fits.gain[own], _HIGHEST_QUALITY)
+    seen[:, 4] = fits.bases[own]
+    return seen
+
+
+def _observe(kernel: Callable[..., int], records: Records, *places: Any) -> np.ndarray:
+    seen = np.empty((_EXPECTED_DEPTH * len(places[-1]), 6), np.int32)
+    count = kernel(records.buffer, records.table, *places, seen)
+    if count > len(seen):
+        seen = np.empty((count, 6), np.int32)
+        kernel(records.buffer, records.table, *places, seen)
+    return seen[:count]

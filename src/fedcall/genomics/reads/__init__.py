@@ -1,0 +1,1 @@
+"""Alignments: brought into one form, opened, and read as raw records."""

@@ -1,0 +1,228 @@
+"""Fetch the usable reads of a region as raw BAM records; nothing is parsed in Python.
+
+A BAM file is inflated from the place its index names. CRAM, other indexes and thinned reads go through samtools, into
+anonymous memory: decompressed reads never get a name in a file system, and vanish with the process.
+"""
+
+import mmap
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.reads import record_fields as fields
+from fedcall.genomics.reads import record_kernels as kernels
+from fedcall.genomics.reads.bam_index import bai_of, first_offset
+from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
+from fedcall.genomics.reads.workspace import Room, Workspace
+
+DROPPED_FLAGS = 0x904 | 0x400 | 0x200
+"""Unmapped, secondary, supplementary; duplicate; failed quality control."""
+MIN_MAPPING_QUALITY = 5
+_LONGEST_PAIRED_SPAN = 100_000
+_SHORTEST_RECORD = 36
+_BATCH_BYTES = 1 << 18
+"""Inflated at once: little enough to be in the processor's cache when its records are looked at."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Reads that overlap a region, in the order of the file.
+
+    Attributes
+    ----------
+    buffer : uint8
+        The raw records.
+    table : int64, shape (n, fields.RECORD_COLUMNS)
+        Checked fields and offsets; the columns are named in `record_fields`.
+    mates : int64, shape (n,)
+        The fragment's other read, where both may overlap; else -1.
+    indels : int
+        Insertions and deletions in all CIGARs.
+    settled : bool, shape (n,)
+        Reads laid along an assembled haplotype (`reassembly`).
+    room : Room
+        Where the buffer lies.
+    """
+
+    buffer: np.ndarray
+    table: np.ndarray
+    mates: np.ndarray
+    indels: int
+    settled: np.ndarray
+    room: Room
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def extended(self, added: np.ndarray) -> np.ndarray:
+        """Return the buffer with further bytes (uint8) behind it, without a copy where there is room."""
+        size = len(self.buffer) + len(added)
+        buffer = self.room.take(size, kept=len(self.buffer))[:size]
+        buffer[len(self.buffer) :] = added
+        return buffer
+
+    @cached_property
+    def fragment(self) -> np.ndarray:
+        """The smaller row of each read and its mate: equal for both reads of an overlapping fragment."""
+        rows = np.arange(len(self.table))
+        return np.where(self.mates >= 0, np.minimum(rows, self.mates), rows)
+
+    def orientation(self, rows: np.ndarray) -> np.ndarray:
+        """+1 for reads of F1R2 fragments, -1 for F2R1, 0 for unpaired reads (int8)."""
+        flag = self.table[rows, fields.FLAG]
+        first, reverse = (flag & 0x40) > 0, (flag & 0x10) > 0
+        known = ((flag & 1) > 0) & (first != ((flag & 0x80) > 0))
+        return np.where(known, np.where(first != reverse, 1, -1), 0).astype(np.int8)
+
+    def reverse(self, rows: np.ndarray) -> np.ndarray:
+        """Whether reads lie on the reverse strand (bool)."""
+        return (self.table[rows, fields.FLAG] & 0x10) > 0
+
+    def mapping_quality(self, rows: np.ndarray) -> np.ndarray:
+        """Mapping quality; 255 ("unknown") counts as 30 (int64)."""
+        quality = self.table[rows, fields.MAPPING_QUALITY]
+        return np.where(quality == 255, 30, quality)
+
+
+def fetch_records(
+    alignments: Path,
+    reference: Path,
+    contig: str,
+    contig_index: int,
+    start: int,
+    end: int,
+    keep: float = 1.0,
+    workspace: Workspace | None = None,
+) -> Records:
+    """Return the reads that overlap [start, end) of a contig, with mates paired.
+
+    Parameters
+    ----------
+    contig_index : place of the contig in the alignments' header
+    keep : share of the fragments to return, drawn by name: all reads of a fragment, in every region, or none
+    workspace : where the reads may lie; its next use ends the life of the records returned
+
+    Raises
+    ------
+    FedcallError
+        If a record is damaged; names the file and the region.
+    """
+    where = f"{alignments}: {contig}:{start + 1}-{end}"
+    span = (contig_index, start, end)
+    workspace = workspace or Workspace()
+    with open(alignments, "rb") as handle:
+        is_bgzf = handle.read(2) == b"\x1f\x8b"
+    index = bai_of(alignments) if is_bgzf and keep == 1 else None
+    if index is not None:
+        with open(alignments, "rb") as handle:
+            try:
+                offset = first_offset(index, contig_index, start)
+            except ValueError:
+                raise FedcallError(f"{index}: damaged; make it again with: samtools index {alignments}") from None
+            if offset is None:
+                return _paired(workspace, 0, workspace.table.take(0)[:0], 0)
+            with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+                return _read(view, offset, span, workspace, where)
+    with _view(alignments, reference, contig, start, end, keep, where) as content, memoryview(content) as view:
+        return _read(view, 0, span, workspace, where)
+
+
+def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace: Workspace, where: str) -> Records:
+    """Inflate from a virtual offset (0: the header) to the first record behind the span (contig, start, end)."""
+    contig, start, end = span
+    in_header = place == 0
+    size = behind = rows = indels = 0
+    blocks = inflate(content, place)
+    table = workspace.table.take(0)
+    finished = False
+    while not finished:
+        before = size
+        try:
+            while size - before < _BATCH_BYTES and (block := next(blocks, None)) is not None:
+                workspace.inflated.take(size + len(block), size).data[size : size + len(block)] = block
+                size += len(block)
+        except DamagedBlockError as error:
+            raise FedcallError(f"{where}: {error}; the file or its index is damaged, make them again") from None
+        finished = size == before
+        buffer = workspace.inflated.take(size, size)[:size]
+        if in_header:
+            behind = kernels.skip_header(buffer)
+            if behind < 0:
+                if finished:
+                    raise FedcallError(f"{where}: damaged BAM header; make the file again")
+                continue
+            in_header = False
+        first = behind
+        table = workspace.table.take(rows + (size - behind) // _SHORTEST_RECORD + 1, rows)
+        rows, more, behind, stopped, fault = kernels.index_records(
+            buffer, behind, contig, start, end, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table, rows
+        )
+        _refuse(fault, where)
+        indels += more
+        if place and stopped and behind == first == 0 and int.from_bytes(buffer[4:8], "little") != contig:
+            raise FedcallError(f"{where}: the index leads to another contig; make it again with: samtools index")
+        finished |= stopped
+        if finished and not stopped and behind < size:
+            _refuse(kernels.TRUNCATED, where)
+    return _paired(workspace, size, table[:rows], indels)
+
+
+def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int) -> Records:
+    buffer = workspace.inflated.take(size, size)[:size]
+    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool), workspace.inflated)
+
+
+def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:
+    rows, hashes = np.empty(len(table), np.int64), np.empty(len(table), np.uint64)
+    count = kernels.may_overlap(buffer, table, _LONGEST_PAIRED_SPAN, rows, hashes)
+    mates = np.full(len(table), -1, np.int64)
+    order = np.argsort(hashes[:count], kind="stable")
+    kernels.pair_mates(buffer, table, rows, hashes, order, mates)
+    return mates
+
+
+def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, keep: float, where: str) -> mmap.mmap:
+    region = f"{{{contig}}}:{start + 1}-{end}"
+    with _anonymous_file() as handle:
+        options = [
+            "--uncompressed",
+            "--no-PG",
+            "--excl-flags",
+            hex(DROPPED_FLAGS),
+            "--min-MQ",
+            str(MIN_MAPPING_QUALITY),
+            *(("--subsample", str(keep), "--subsample-seed", "1") if keep < 1 else ()),
+        ]
+        try:
+            pysam.view(
+                *options,
+                *("--reference", str(reference)),
+                *("-o", f"/proc/self/fd/{handle.fileno()}"),
+                str(alignments),
+                region,
+                catch_stdout=False,
+            )
+        except pysam.SamtoolsError as error:
+            reason = str(error).strip().splitlines()
+            raise FedcallError(f"{where}: samtools cannot read it: {reason[-1] if reason else 'no reason'}") from None
+        size = os.fstat(handle.fileno()).st_size
+        if size == 0:
+            raise FedcallError(f"{where}: samtools wrote nothing; check the file with `samtools quickcheck`")
+        return mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
+
+
+def _anonymous_file():
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("fedcall-reads"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _refuse(error: int, where: str) -> None:
+    if error != kernels.OK:
+        raise FedcallError(f"{where}: {kernels.ERRORS[error]}; the file is damaged, make it again")

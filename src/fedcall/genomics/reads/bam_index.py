@@ -1,0 +1,56 @@
+"""Where in a BAM file the reads of a region begin: the linear part of its `.bai` (SAM specification v1, §5.2)."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from fedcall.genomics.reads.bam_index_kernels import find_contig
+
+_WINDOW = 14
+"""One entry of the linear index for every 2^14 bases."""
+
+
+def bai_of(alignments: Path) -> Path | None:
+    """Return the `.bai` beside a BAM file, or nothing where it has none (its index may be a `.csi`)."""
+    for path in (Path(f"{alignments}.bai"), Path(alignments).with_suffix(".bai")):
+        if path.is_file():
+            return path
+    return None
+
+
+def first_offset(index: Path, contig: int, start: int) -> int | None:
+    """Return a virtual offset at or before the first read that overlaps `start` or lies behind it.
+
+    Parameters
+    ----------
+    index : a `.bai`
+    contig : the contig's place in the BAM file's header
+    start : 0-based position
+
+    Returns
+    -------
+    The offset, or nothing where no read of the contig reaches so far.
+
+    Raises
+    ------
+    ValueError
+        If the index is damaged.
+    """
+    stamp = index.stat()
+    content = _read(index, stamp.st_mtime_ns, stamp.st_size)
+    first_chunk, entries, count = (int(value) for value in find_contig(content, contig))
+    if count < 0:
+        raise ValueError("the index is damaged")
+    window = start >> _WINDOW
+    if window >= count:
+        return None
+    entry = entries + 8 * window
+    offset = int.from_bytes(content[entry : entry + 8].tobytes(), "little")
+    # Windows before the contig's first read have no offset of their own.
+    return max(offset, first_chunk)
+
+
+@lru_cache(maxsize=4)
+def _read(index: Path, modified: int, size: int) -> np.ndarray:
+    return np.frombuffer(index.read_bytes(), np.uint8)

@@ -1,0 +1,81 @@
+"""Open alignments, after checking that they belong to the reference."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pysam
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.reference import reference_contigs, shared_contigs
+
+# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
+pysam.set_verbosity(0)
+
+INDEX_SUFFIXES = (".bai", ".csi", ".crai")
+
+
+def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None = None) -> None:
+    """Refuse alignments that cannot be read at random or do not belong to the reference.
+
+    Parameters
+    ----------
+    path : Path
+        BAM or CRAM, sorted by coordinate and indexed.
+    reference : Path
+        FASTA, plain or bgzipped, with its `.fai`.
+    contigs : iterable of str, optional
+        Contigs that will be used: each must stand in both files with one length. Without it, the contigs that
+        stand in both files are meant, and there must be one. Others do not matter, because nobody reads them.
+
+    Raises
+    ------
+    FedcallError
+        One line naming the file, the contig where there is one, and what to do.
+    """
+    with open_alignments(path, reference) as alignments:
+        if not alignments.has_index():
+            raise FedcallError(_no_index(Path(path), alignments))
+        shared_contigs(path, header_contigs(alignments), reference, contigs)
+
+
+def open_alignments(path: Path, reference: Path) -> pysam.AlignmentFile:
+    """Open BAM or CRAM for reading; SAM, truncated and unreadable files are refused.
+
+    The caller closes it. Whether there is an index, and which contigs there are, is left to `check_alignments`.
+    """
+    path = Path(path)
+    reference_contigs(reference)
+    if not path.is_file():
+        raise FedcallError(f"{path}: no such alignment file")
+    try:
+        alignments = pysam.AlignmentFile(str(path), reference_filename=str(reference))
+    except (OSError, ValueError) as error:
+        if "truncated" in str(error) or "EOF" in str(error):
+            raise FedcallError(
+                f"{path}: truncated, the end-of-file block is missing; copy or make the file again"
+            ) from None
+        raise FedcallError(f"{path}: not a readable BAM or CRAM file ({error})") from None
+    if not (alignments.is_bam or alignments.is_cram):
+        alignments.close()
+        raise FedcallError(f"{path}: neither BAM nor CRAM; convert it, for example: samtools sort --write-index")
+    return alignments
+
+
+def is_sorted(alignments: pysam.AlignmentFile) -> bool:
+    """Say whether reads come in the order of their coordinates: the header says so, or an index proves it."""
+    return alignments.has_index() or alignments.header.to_dict().get("HD", {}).get("SO") == "coordinate"
+
+
+def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:
+    """Return the contigs of the header with their lengths in bases, in the header's order."""
+    return dict(zip(alignments.references, alignments.lengths, strict=True))
+
+
+def _no_index(path: Path, alignments: pysam.AlignmentFile) -> str:
+    for suffix in INDEX_SUFFIXES:
+        for file in (Path(f"{path}{suffix}"), path.with_suffix(suffix)):
+            if file.is_file():
+                return f"{path}: index {file.name} cannot be read; make it again with: samtools index {path}"
+    if not is_sorted(alignments):
+        return f"{path}: no index, and not known to be sorted by coordinate; sort it with: fedcall normalise-alignments"
+    return f"{path}: index is missing; make it with: samtools index {path}"

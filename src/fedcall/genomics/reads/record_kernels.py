@@ -1,0 +1,210 @@
+"""Walk over raw BAM records: check them, keep the usable ones, pair mates.
+
+Nothing here trusts the bytes: `index_records` checks every length of every record against the buffer before another
+kernel follows it, and stops with an error code instead of reading outside.
+"""
+
+import numpy as np
+
+from fedcall.compiled import kernel
+from fedcall.genomics.reads.record_fields import (
+    CIGAR,
+    CIGAR_OPS,
+    END,
+    FLAG,
+    HEAD,
+    LENGTH,
+    MAPPING_QUALITY,
+    MATE_POSITION,
+    NAME,
+    POSITION,
+    QUALITIES,
+    SEQUENCE,
+    TAIL,
+    i32,
+    u16,
+    u32,
+)
+
+OK, TRUNCATED, BAD_FIELD, BAD_CIGAR, NO_POSITION = range(5)
+ERRORS = (
+    "no error",
+    "a record is cut off",
+    "a record's fields exceed its length",
+    "a CIGAR does not fit its sequence",
+    "a record has no position",
+)
+_SHORTEST = 32
+_COPIES = 8
+
+
+@kernel
+def skip_header(buffer):
+    """Return the offset of the first record, or -1 if the header is damaged or cut off."""
+    size = buffer.size
+    if size < 12 or buffer[0] != 66 or buffer[1] != 65 or buffer[2] != 77 or buffer[3] != 1:
+        return -1
+    length = i32(buffer, 4)
+    if length < 0 or 12 + length > size:
+        return -1
+    at = 8 + length
+    contigs = i32(buffer, at)
+    at += 4
+    for _ in range(contigs):
+        if at + 4 > size:
+            return -1
+        length = i32(buffer, at)
+        at += 8 + length
+        if length < 0 or at > size:
+            return -1
+    return at
+
+
+@kernel
+def index_records(buffer, offset, contig, start, end, dropped, lowest, table, row):
+    """Check records as far as whole ones go, and note where the parts of the usable ones lie.
+
+    Parameters
+    ----------
+    buffer : uint8
+    offset : where the first record begins
+    contig : index of the contig the records must lie on
+    start : records that end before it are not kept
+    end : the first record that begins here or behind, or lies on another contig, is the last that is looked at
+    dropped : records with any of these flags are not kept
+    lowest : records of lower mapping quality are not kept
+    table : int64, shape (n, RECORD_COLUMNS), written from `row` on; must have a row for every 36 bytes
+
+    Returns
+    -------
+    (rows written in all, insertions and deletions in the CIGARs of the new ones, offset of the first record not looked
+    at, whether that is the last, error code)
+    """
+    indels = 0
+    while offset + 36 <= buffer.size:
+        length = i32(buffer, offset)
+        if length < _SHORTEST:
+            return row, indels, offset, False, BAD_FIELD
+        p = offset + 4
+        position = i32(buffer, p + 4)
+        if i32(buffer, p) != contig or position >= end:
+            return row, indels, offset, True, OK
+        if p + length > buffer.size:
+            break
+        offset = p + length
+        flag = u16(buffer, p + 14)
+        if flag & dropped or buffer[p + 9] < lowest:
+            continue
+        name_length = np.int64(buffer[p + 8])
+        operations = u16(buffer, p + 12)
+        bases = i32(buffer, p + 16)
+        cigar = p + 32 + name_length
+        sequence = cigar + 4 * operations
+        if bases < 0 or name_length < 1 or sequence + (bases + 1) // 2 + bases > offset or buffer[cigar - 1] != 0:
+            return row, indels, offset, False, BAD_FIELD
+        if position < 0:
+            return row, indels, offset, False, NO_POSITION
+        reference_end, query, head, tail, found, aligned = position, 0, 0, 0, 0, False
+        for k in range(operations):
+            value = u32(buffer, cigar + 4 * k)
+            operation, size = value & 15, value >> 4
+            if operation > 8:
+                return row, indels, offset, False, BAD_CIGAR
+            if operation == 0 or operation == 7 or operation == 8:
+                reference_end += size
+                query += size
+                aligned = True
+                tail = 0
+            elif operation == 1 or operation == 4:
+                query += size
+                found += operation == 1
+                if aligned:
+                    tail += size
+                else:
+                    head += size
+            elif operation == 2 or operation == 3:
+                reference_end += size
+                found += operation == 2
+        if bases > 0 and query != bases:
+            return row, indels, offset, False, BAD_CIGAR
+        if max(reference_end, position + 1) <= start:
+            continue
+        indels += found
+        table[row, POSITION] = position
+        table[row, END] = reference_end
+        table[row, FLAG] = flag
+        table[row, MAPPING_QUALITY] = buffer[p + 9]
+        table[row, CIGAR] = cigar
+        # A read stored without its sequence ("*") covers nothing we can count.
+        table[row, CIGAR_OPS] = operations if bases > 0 else 0
+        table[row, SEQUENCE] = sequence
+        table[row, QUALITIES] = sequence + (bases + 1) // 2
+        table[row, LENGTH] = bases
+        paired_here = flag & 1 and not flag & 8 and i32(buffer, p + 20) == contig
+        table[row, MATE_POSITION] = i32(buffer, p + 24) if paired_here else -1
+        table[row, HEAD] = head
+        table[row, TAIL] = tail
+        table[row, NAME] = p + 32
+        row += 1
+    return row, indels, offset, False, OK
+
+
+@kernel
+def may_overlap(buffer, table, longest_span, rows, hashes):
+    """List the reads whose mate may overlap them, with a hash of the fragment's name (FNV-1a).
+
+    Parameters
+    ----------
+    longest_span : reads over more bases of the reference are not paired
+    rows : int64, shape (n,), written
+    hashes : uint64, shape (n,), written
+
+    Returns
+    -------
+    number of rows written
+    """
+    longest, found = 0, 0
+    for row in range(len(table)):
+        longest = max(longest, min(table[row, END] - table[row, POSITION], longest_span))
+    for row in range(len(table)):
+        position, end, mate = table[row, POSITION], table[row, END], table[row, MATE_POSITION]
+        if mate < 0 or end - position > longest_span or mate >= end or position >= mate + longest:
+            continue
+        key = np.uint64(14695981039346656037)
+        at = table[row, NAME]
+        while buffer[at] != 0:
+            key = (key ^ np.uint64(buffer[at])) * np.uint64(1099511628211)
+            at += 1
+        rows[found], hashes[found] = row, key
+        found += 1
+    return found
+
+
+@kernel
+def pair_mates(buffer, table, rows, hashes, order, mates):
+    """Write into `mates` (int64, all -1) the other record of each fragment whose two reads may overlap.
+
+    `order` sorts `rows` by hash, ties by row. Names must be equal byte by byte. A read that the file holds twice is no
+    mate of its copy: the mate comes behind both. Beyond a few copies nobody is looked for, so that no file of equal
+    names takes for ever.
+    """
+    for k in range(len(order)):
+        first = rows[order[k]]
+        for other in range(k + 1, min(k + 1 + _COPIES, len(order))):
+            second = rows[order[other]]
+            if hashes[order[k]] != hashes[order[other]] or table[second, POSITION] >= table[first, END]:
+                break
+            if mates[first] < 0 and mates[second] < 0 and _are_mates(buffer, table[first], table[second]):
+                mates[first], mates[second] = second, first
+
+
+@kernel
+def _are_mates(buffer, first, second):
+    """Say whether two records have one name and do not both call themselves the first read, or the last, of it."""
+    if first[FLAG] & second[FLAG] & 0xC0:
+        return False
+    a, b = first[NAME], second[NAME]
+    while buffer[a] == buffer[b] and buffer[a] != 0:
+        a += 1
+        b += 1
+    return buffer[a] == buffer[b]

@@ -1,0 +1,102 @@
+"""Open an indexed reference, and find the contigs that another file shares with it."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import pysam
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import reference_indexes
+
+
+def reference_contigs(reference: Path) -> dict[str, int]:
+    """Return the contigs of an indexed FASTA with their lengths in bases, in the file's order.
+
+    Raises
+    ------
+    FedcallError
+        If the file or one of its indexes (`.fai`; `.gzi` of a bgzipped file) is missing or not readable.
+    """
+    reference = Path(reference)
+    if not reference.is_file():
+        raise FedcallError(f"{reference}: no such reference")
+    needed = reference_indexes(reference)
+    index = needed[0]
+    for file in needed:
+        if not file.is_file():
+            raise FedcallError(f"{reference}: index {file.name} is missing; make it with: samtools faidx {reference}")
+    try:
+        rows = [line.split("\t") for line in index.read_text().splitlines() if line]
+        contigs = {name: int(length) for name, length, *_ in rows}
+    except (ValueError, UnicodeDecodeError):
+        raise FedcallError(f"{index}: not a FASTA index; make it again with: samtools faidx {reference}") from None
+    if not contigs:
+        raise FedcallError(f"{index}: the index names no contig; make it again with: samtools faidx {reference}")
+    return contigs
+
+
+def open_reference(reference: Path) -> pysam.FastaFile:
+    """Open an indexed FASTA, plain or bgzipped; the caller closes it."""
+    reference_contigs(reference)
+    try:
+        return pysam.FastaFile(str(reference))
+    except (OSError, ValueError) as error:
+        raise FedcallError(
+            f"{reference}: not a readable FASTA ({error}); plain or bgzipped (not gzipped) is needed"
+        ) from None
+
+
+def shared_contigs(
+    path: Path, contigs: Mapping[str, int | None], reference: Path, wanted: Iterable[str] | None = None
+) -> list[str]:
+    """Return the contigs that `path` and the reference share, in the reference's order, after comparing lengths.
+
+    Parameters
+    ----------
+    path : Path
+        File the contigs were read from, for messages.
+    contigs : mapping of str to int or None
+        Its contigs with their lengths in bases, None where the file does not say.
+    reference : Path
+        Indexed FASTA.
+    wanted : iterable of str, optional
+        Only these matter, and each must be there.
+
+    Raises
+    ------
+    FedcallError
+        If a wanted contig is missing on one side, a length differs, or nothing is shared.
+    """
+    path = Path(path)
+    known = reference_contigs(reference)
+    if wanted is None:
+        names = [name for name in known if name in contigs]
+        if not names:
+            raise FedcallError(
+                f"{path}: no contig in common with {reference}"
+                f" (found {some_of(contigs)}; reference has {some_of(known)})"
+            )
+    else:
+        chosen = set(wanted)
+        for name in sorted(chosen):
+            if name not in known:
+                raise FedcallError(f"{reference}: no contig '{name}' (found {some_of(known)})")
+            if name not in contigs:
+                raise FedcallError(
+                    f"{path}: no contig '{name}' (found {some_of(contigs)}); use the reference it was aligned to"
+                )
+        names = [name for name in known if name in chosen]
+    for name in names:
+        length = contigs[name]
+        if length is not None and length != known[name]:
+            raise FedcallError(
+                f"{path}: contig '{name}' has {length} bases, but {known[name]} in {reference};"
+                " use the reference it was aligned to"
+            )
+    return names
+
+
+def some_of(names: Iterable[str]) -> str:
+    """Return a few names of many, for an error message."""
+    listed = list(names)
+    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "") if listed else "none"

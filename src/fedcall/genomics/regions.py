@@ -1,0 +1,92 @@
+"""Regions of the genome: read from BED, merged, widened."""
+
+import gzip
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.reference import reference_contigs, some_of
+
+
+def read_regions(bed: Path, reference: Path) -> list[tuple[str, int, int]]:
+    """Return the regions of a BED file, merged, in the order of the reference.
+
+    Parameters
+    ----------
+    bed : Path
+        BED, plain or gzipped: contig, start (0-based), end (exclusive); further columns are not read.
+    reference : Path
+        Indexed FASTA that names the contigs and their lengths.
+
+    Returns
+    -------
+    list of (contig, start, end)
+        0-based, half-open; neither overlapping nor touching.
+
+    Raises
+    ------
+    FedcallError
+        Naming file, line and contig, if a line is not a region of the reference, or there is none.
+    """
+    bed = Path(bed)
+    lengths = reference_contigs(reference)
+    by_contig: dict[str, list[tuple[int, int]]] = {name: [] for name in lengths}
+    for number, line in enumerate(_lines(bed), start=1):
+        if not line.strip() or line.startswith(("#", "track", "browser")):
+            continue
+        contig, start, end = _region(bed, number, line)
+        if contig not in lengths:
+            raise FedcallError(
+                f"{bed}:{number}: contig '{contig}' is not in {reference} (which has {some_of(lengths)})"
+            )
+        if not 0 <= start < end <= lengths[contig]:
+            raise FedcallError(
+                f"{bed}:{number}: {contig}:{start}-{end} is not a region of a contig of {lengths[contig]} bases"
+                " (needed: 0 <= start < end <= length)"
+            )
+        by_contig[contig].append((start, end))
+    regions = [(contig, start, end) for contig, spans in by_contig.items() for start, end in merge_spans(spans)]
+    if not regions:
+        raise FedcallError(f"{bed}: no regions")
+    return regions
+
+
+def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return half-open spans of one contig sorted, with overlapping and touching ones joined."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def widen_regions(
+    regions: Iterable[tuple[str, int, int]], margin: int, lengths: Mapping[str, int]
+) -> list[tuple[str, int, int]]:
+    """Return regions with `margin` bases more on both sides, kept within their contigs and merged again."""
+    by_contig: dict[str, list[tuple[int, int]]] = {}
+    for contig, start, end in regions:
+        by_contig.setdefault(contig, []).append((max(0, start - margin), min(lengths[contig], end + margin)))
+    return [(contig, start, end) for contig, spans in by_contig.items() for start, end in merge_spans(spans)]
+
+
+def _lines(bed: Path) -> list[str]:
+    if not bed.is_file():
+        raise FedcallError(f"{bed}: no such BED file")
+    try:
+        content = bed.read_bytes()
+        return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
+    except (OSError, EOFError, UnicodeDecodeError):
+        raise FedcallError(f"{bed}: not a BED file (text, plain or gzipped)") from None
+
+
+def _region(bed: Path, number: int, line: str) -> tuple[str, int, int]:
+    fields = line.split("\t") if "\t" in line else line.split()
+    try:
+        return fields[0], int(fields[1]), int(fields[2])
+    except (IndexError, ValueError):
+        raise FedcallError(
+            f"{bed}:{number}: found '{line.strip()[:60]}'; needed: contig, start, end, tab-separated"
+        ) from None

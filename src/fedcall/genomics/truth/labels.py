@@ -1,0 +1,178 @@
+"""Give candidates their labels: how many copies of the allele the patient truly carries, or that nobody can say."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pysam
+
+from fedcall.genomics.alleles import Allele, normalise, right_shift
+from fedcall.genomics.vcf.files import check_ref, check_vcf, known_contigs, open_vcf
+from fedcall.genomics.vcf.sample import choose_sample
+
+LABEL_TYPES_HEADER = "fedcall_label_types"
+"""Header line of a truth VCF: `##fedcall_label_types=snps` says that it knows nothing about indels."""
+_RECORDS_TO_JUDGE = 100
+DOUBT = 10
+"""Bases around a true indel that no candidate matches: a false one there may be the same variant in other words."""
+UNKNOWN = -1
+_LONGEST_TRUTH = 1_000
+_WHAT = "truth VCF"
+
+
+@dataclass
+class TrueAlleles:
+    """What the truth says about a stretch of a contig.
+
+    Attributes
+    ----------
+    dosage : copies per normalised allele, 1 or 2
+    unclear : (start, end) of records without a usable genotype or with alleles that are no sequences
+    """
+
+    dosage: dict[Allele, int] = field(default_factory=dict)
+    unclear: list[tuple[int, int]] = field(default_factory=list)
+
+
+def label_types(truth: Path) -> Literal["all", "snps"]:
+    """Say whether a truth VCF knows indels.
+
+    Its header line `##fedcall_label_types` decides. Without it, at least 100 records and no indel in any of them
+    (for any sample) mean that it holds SNPs only.
+    """
+    with open_vcf(truth, _WHAT) as variants:
+        for line in variants.header.records:
+            if line.key == LABEL_TYPES_HEADER:
+                return "snps" if line.value == "snps" else "all"
+        count = 0
+        for record in variants:
+            spelled = [alt for alt in record.alts or () if alt[0] not in "<*"]
+            count += bool(spelled)  # a gVCF's blocks say nothing about what it knows
+            if spelled and (len(record.ref) > 1 or any(len(alt) > 1 for alt in spelled)):
+                return "all"
+    return "snps" if count >= _RECORDS_TO_JUDGE else "all"
+
+
+def check_truth(truth: Path, reference: Path) -> None:
+    """Refuse a truth VCF without index, or whose contigs are not the reference's: it would label everything 0.
+
+    Raises
+    ------
+    FedcallError
+        Naming the file, the contig where there is one, and what to do.
+    """
+    check_vcf(truth, reference, _WHAT)
+
+
+def truth_sample(truth: Path, sample: str | None) -> str:
+    """Return the patient's column of a truth VCF; errors as of `choose_sample`."""
+    with open_vcf(truth, _WHAT) as variants:
+        return choose_sample(truth, list(variants.header.samples), sample)
+
+
+def read_truth(
+    truth: Path, sample: str, contig: str, start: int, end: int, sequence: str, sequence_start: int
+) -> TrueAlleles:
+    """Read the patient's alleles that begin in [start, end), normalised.
+
+    Parameters
+    ----------
+    sequence : upper-case reference from `sequence_start` on; holds [start - MAX_SHIFT, end + 1000) as far as the contig
+        goes
+
+    Raises
+    ------
+    FedcallError
+        If a REF differs from the reference.
+    """
+    found = TrueAlleles()
+    with open_vcf(truth, _WHAT) as variants:
+        if contig not in known_contigs(variants):
+            return found
+        for record in variants.fetch(contig, max(0, start), end):
+            if start <= record.start < end:
+                _add(found, record, sample, sequence, sequence_start, truth)
+    return found
+
+
+def count_true_alleles(truth: Path, sample: str, spans: Iterable[tuple[str, int, int]]) -> int:
+    """Return how many alternative alleles the truth knows in [start, end) of contigs, whether or not a read shows them.
+
+    Only candidates get labels; this number says how much of the truth they are.
+    """
+    count = 0
+    with open_vcf(truth, _WHAT) as variants:
+        known = known_contigs(variants)
+        for contig, start, end in spans:
+            for record in variants.fetch(contig, start, end) if contig in known else ():
+                carried = {index for index in record.samples[sample].allele_indices or () if index}
+                alleles = [record.alts[index - 1] for index in carried] if record.alts else []
+                count += sum(allele.isalpha() for allele in alleles) if start <= record.start < end else 0
+    return count
+
+
+def label_candidates(
+    candidates: Sequence[Allele],
+    truth: TrueAlleles,
+    regions: Sequence[tuple[int, int]],
+    types: Literal["all", "snps"],
+    sequence: str,
+    sequence_start: int,
+) -> np.ndarray:
+    """Label candidates of one contig.
+
+    Parameters
+    ----------
+    candidates : alleles in normal form, all that were found around the truth's stretch
+    truth : from `read_truth`
+    regions : sorted, disjoint [start, end) the truth is confident in
+    types : from `label_types`
+
+    Returns
+    -------
+    int8, shape (n,)
+        Copies in the truth, 0, 1 or 2; -1 if REF is not wholly inside one region, if the truth knows no such kind, or
+        if the truth has something near that is not among the candidates in the same form.
+    """
+    names = set(candidates)
+    doubtful = [(start - DOUBT, end + DOUBT) for start, end in truth.unclear]
+    for allele in truth.dosage:
+        if not allele.is_snp and allele not in names:
+            reach = right_shift(allele, sequence, sequence_start) if allele.is_indel else 0
+            doubtful.append((allele.position - DOUBT, allele.end + reach + DOUBT))
+    labels = np.zeros(len(candidates), np.int8)
+    starts = np.array([start for start, _ in regions], np.int64)
+    for row, allele in enumerate(candidates):
+        region = int(np.searchsorted(starts, allele.position, side="right")) - 1
+        if region < 0 or allele.end > regions[region][1] or (types == "snps" and not allele.is_snp):
+            labels[row] = UNKNOWN
+        elif allele in truth.dosage:
+            labels[row] = truth.dosage[allele]
+        elif any(start < allele.end and allele.position < end for start, end in doubtful):
+            labels[row] = UNKNOWN
+    return labels
+
+
+def _add(
+    found: TrueAlleles, record: pysam.VariantRecord, sample: str, sequence: str, sequence_start: int, truth: Path
+) -> None:
+    ref = record.ref.upper()
+    check_ref(truth, "truth", record, sequence, sequence_start)
+    genotype = record.samples[sample].get("GT") or (None,)
+    filters = list(record.filter.keys())
+    if None in genotype or (filters and filters != ["PASS"]):
+        if any(genotype) or None in genotype:
+            found.unclear.append((record.start, record.start + len(ref)))
+        return
+    copies = 2 if len(genotype) == 1 else 1
+    for index in sorted({index for index in genotype if index}):
+        alt = record.alleles[index].upper()
+        if not set(ref + alt) <= set("ACGT") or len(ref) > _LONGEST_TRUTH:
+            if alt != "*":
+                found.unclear.append((record.start, record.start + len(ref)))
+            continue
+        for allele in normalise(Allele(record.start, ref, alt), sequence, sequence_start):
+            dosage = found.dosage.get(allele, 0) + copies * genotype.count(index)
+            found.dosage[allele] = min(2, dosage)

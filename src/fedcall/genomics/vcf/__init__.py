@@ -1,0 +1,1 @@
+"""VCF files: opened after checks, and written whole."""

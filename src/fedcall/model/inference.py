@@ -1,0 +1,130 @@
+"""The caller's network in numpy: what a command that only calls needs of it, without the seconds torch takes to import.
+
+`training.model.VariantCaller` is the same network with gradients; a test holds the two equal.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
+from fedcall.model.encoding import INPUT_CHANNELS, encode
+from fedcall.progress import progress
+from fedcall.weights import Weights
+
+ARCHITECTURE = "pileup_residual"
+CLASSES = 3
+"""Genotypes 0/0, 0/1 and 1/1: copies of the alternative allele."""
+WIDTH = 40
+GROUPS = 8
+HIDDEN = 64
+EVIDENCE_SCALE = 4.0
+"""Nats of log odds at which the head's view of the likelihood begins to saturate."""
+HEAD_INPUTS: int = 2 * (HIDDEN + len(SCALARS) + CLASSES - 1)
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "stem.weight": (WIDTH, INPUT_CHANNELS, 3),
+    **{f"conv{layer}.weight": (WIDTH, WIDTH, 3) for layer in (1, 2)},
+    **{f"{layer}.bias": (WIDTH,) for layer in ("stem", "conv1", "conv2")},
+    **{f"norm{layer}.{name}": (WIDTH,) for layer in range(3) for name in ("weight", "bias")},
+    "hidden.weight": (HIDDEN, 3 * WIDTH + len(SCALARS)),
+    "hidden.bias": (HIDDEN,),
+    "head.weight": (CLASSES, HEAD_INPUTS),
+    "head.bias": (CLASSES,),
+}
+"""Tensors of a whole model, all float32."""
+
+_NORM_EPSILON = 1e-5
+_BATCH_ROWS = 128
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def checked_tensors(weights: Weights, source: str) -> dict[str, np.ndarray]:
+    """Return the tensors of a whole model; errors name `source`.
+
+    Raises
+    ------
+    FedcallError
+        If they are not those of the architecture, or not finite.
+    """
+    found = weights.metadata.get("architecture", ARCHITECTURE)
+    if found != ARCHITECTURE:
+        raise FedcallError(f"{source}: architecture '{found}', this version of fedcall runs '{ARCHITECTURE}'")
+    for name in sorted(SHAPES.keys() | weights.tensors.keys()):
+        if name not in weights.tensors:
+            raise FedcallError(f"{source}: tensor '{name}' is missing; this is no whole '{ARCHITECTURE}' model")
+        if name not in SHAPES:
+            raise FedcallError(f"{source}: tensor '{name}' does not belong to a '{ARCHITECTURE}' model")
+        tensor = weights.tensors[name]
+        if tensor.shape != SHAPES[name] or tensor.dtype != np.float32:
+            raise FedcallError(
+                f"{source}: tensor '{name}' is {tensor.dtype} {tensor.shape}, float32 {SHAPES[name]} expected"
+            )
+        if not np.isfinite(tensor).all():
+            raise FedcallError(f"{source}: tensor '{name}' holds values that are not finite")
+    return dict(weights.tensors)
+
+
+def posteriors(tensors: Tensors, examples: Examples) -> np.ndarray:
+    """Return genotype probabilities of every candidate; a row's do not depend on what other rows there are.
+
+    Parameters
+    ----------
+    tensors : as `checked_tensors` returns them
+    examples : Examples
+        n rows.
+
+    Returns
+    -------
+    float32, shape (n, 3)
+        P(0/0), P(0/1), P(1/1); rows sum to 1.
+    """
+    result = np.empty((len(examples), CLASSES), np.float32)
+    with progress("calling", len(examples), "candidates") as done:
+        for start in range(0, len(examples), _BATCH_ROWS):
+            rows = np.arange(start, min(start + _BATCH_ROWS, len(examples)))
+            values = logits(tensors, *encode(examples, rows))
+            odds = np.exp(values - values.max(1, keepdims=True))
+            result[rows] = odds / odds.sum(1, keepdims=True)
+            done.advance(len(rows))
+    return result
+
+
+def logits(tensors: Tensors, windows: np.ndarray, scalars: np.ndarray, log_posteriors: np.ndarray) -> np.ndarray:
+    """Return logits of the genotypes, float32, shape (b, 3); inputs as `encoding.encode` makes them.
+
+    Each row is a product of its own to BLAS, with the same shape in any batch: equal rows give equal bytes.
+    """
+    x = _relu(_group_norm(tensors, "norm0", _convolve(tensors, "stem", windows)))
+    for layer in "12":
+        x = x + _relu(_group_norm(tensors, f"norm{layer}", _convolve(tensors, f"conv{layer}", x)))
+    squashed = np.tanh(scalars)
+    pooled = np.concatenate([x[:, :, CENTRE], x.mean(2), x.max(2), squashed], 1)
+    learned = np.tanh(_linear(tensors, "hidden", pooled))
+    odds = np.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / np.float32(EVIDENCE_SCALE))
+    seen = np.concatenate([learned, squashed, odds], 1)
+    is_indel = (scalars[:, IS_INDEL, None] > 0).astype(np.float32)
+    return log_posteriors + _linear(tensors, "head", np.concatenate([seen * (1 - is_indel), seen * is_indel], 1))
+
+
+def _convolve(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
+    weight = tensors[f"{layer}.weight"]
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
+    taps = np.concatenate([padded[:, :, tap : tap + x.shape[2]] for tap in range(3)], 1)
+    return weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps + tensors[f"{layer}.bias"][:, None]
+
+
+def _group_norm(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
+    groups = x.reshape(len(x), GROUPS, -1)
+    scaled = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + _NORM_EPSILON)
+    return scaled.reshape(x.shape) * tensors[f"{layer}.weight"][:, None] + tensors[f"{layer}.bias"][:, None]
+
+
+def _linear(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
+    return (tensors[f"{layer}.weight"] @ x[:, :, None])[:, :, 0] + tensors[f"{layer}.bias"]
+
+
+def _relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)

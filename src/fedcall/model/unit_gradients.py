@@ -1,0 +1,166 @@
+"""The caller's trunk forward and backward by hand, with gradients per unit: what a private step on a CPU computes.
+
+With channels last and the three taps of a convolution written side by side ("unfolded"), a convolution is one matrix
+product, and the gradient of its weight for a unit is another one with the same unfolded input, over the rows and
+positions of that unit. So inputs are laid out once for both, and what lies between products is one pass over a row
+(`trunk_kernels`). Every product has the shape of one unit, whatever the batch: a unit's gradient depends neither on its
+place nor on its neighbours.
+
+The network itself is `model.VariantCaller`; a test holds both equal.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedcall.genomics.examples import CENTRE, WINDOW
+from fedcall.model import trunk_kernels
+from fedcall.model.caller import VariantCaller
+from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradSampleModule
+
+
+class CallerGradSampleModule(UnitGradSampleModule):
+    """UnitGradSampleModule of a VariantCaller, its trunk by hand where all of that is trainable and on a CPU.
+
+    A batch's buffers are used again by the next: call `backward` before the next forward pass.
+    """
+
+    _trunk: "Trunk | None" = None
+
+    def forward(self, *inputs: Tensor, **options: Any) -> Tensor:
+        """Return logits, as the module does."""
+        if options or not self._computes_trunk(inputs[0]):
+            return super().forward(*inputs, **options)
+        windows, scalars, log_posteriors = inputs
+        if self._trunk is None or self._trunk.rows != len(windows):
+            self._trunk = Trunk(self._module, len(windows), self.rows_per_unit)
+        pooled = self._trunk.pooled_features(windows).requires_grad_()
+        self._calls.append((self._trunk, windows, pooled))
+        return self._module.correct(pooled, scalars, log_posteriors)
+
+    def _computes_trunk(self, windows: Tensor) -> bool:
+        model = self._module
+        return (
+            isinstance(model, VariantCaller)
+            and windows.device.type == "cpu"
+            and windows.dtype == model.stem.weight.dtype == torch.float32
+            and len(windows) % self.rows_per_unit == 0
+            and self.hooks_enabled
+            and model.training
+            and torch.is_grad_enabled()
+            and all(p.requires_grad for layers in blocks_of(model) for layer in layers for p in layer.parameters())
+        )
+
+
+def blocks_of(model: VariantCaller) -> list[tuple[nn.Conv1d, nn.GroupNorm]]:
+    """Return convolution and norm of each block; all blocks but the first are residual."""
+    return [(model.stem, model.norm0), (model.conv1, model.norm1), (model.conv2, model.norm2)]
+
+
+class Trunk:
+    """From windows to pooled features of `rows` rows: a layer with `Trunk.gradients` for a sampler."""
+
+    def __init__(self, model: VariantCaller, rows: int, rows_per_unit: int) -> None:
+        width = model.stem.out_channels
+        self.rows, self.units = rows, rows // rows_per_unit
+        before = _buffer(rows, WINDOW, width)
+        self.blocks = [_Block(layers, self.units, rows_per_unit, before) for layers in blocks_of(model)]
+        self.x = _buffer(rows, WINDOW, width)
+        self.pooled = _buffer(rows, 3, width)
+
+    def pooled_features(self, windows: Tensor) -> Tensor:
+        """Return centre, mean and largest of the last block's channels, float32, shape (rows, 3 · channels)."""
+        trunk_kernels.unfold_windows(windows.numpy(), self.blocks[0].unfolded)
+        self.x.fill(0)
+        for number, block in enumerate(self.blocks):
+            if number:
+                trunk_kernels.unfold(self.x, block.unfolded)
+            block.add_to(self.x)
+        trunk_kernels.pool(self.x, CENTRE, self.pooled)
+        return torch.from_numpy(self.pooled.reshape(self.rows, -1).copy())
+
+    def gradients(self, backprops: Tensor) -> dict:
+        """Return gradients per unit of all parameters of the trunk: {parameter: (units, *shape)}; once a pass.
+
+        Its buffers become those of gradients.
+        """
+        trunk_kernels.pool_backward(self.x, CENTRE, self.pooled, backprops.reshape(self.pooled.shape).numpy())
+        samples = {}
+        for block in reversed(self.blocks):
+            samples.update(block.gradients(self.x))
+            if block is not self.blocks[0]:
+                block.add_input_gradient(self.x)
+        return samples
+
+
+class _Block:
+    """A convolution, its norm and a rectifier on (units · rows, positions, channels)."""
+
+    def __init__(self, layers: tuple[nn.Conv1d, nn.GroupNorm], units: int, rows: int, before: np.ndarray) -> None:
+        """Make the block's own buffers; the gradients before the norms of all blocks take turns in `before`."""
+        self.convolution, self.norm = layers
+        self.before = before
+        width, channels, kernel = self.convolution.weight.shape
+        total = units * rows
+        self.unfolded = _buffer(total, WINDOW, kernel, channels)
+        self.scale = _buffer(total, width)
+        self.normalised = _buffer(total, WINDOW, width)
+        # The same memory as matrices, one per unit.
+        self._inputs, self._outputs, self._output_gradient = (
+            torch.from_numpy(array).view(units, rows * WINDOW, -1)
+            for array in (self.unfolded, self.normalised, self.before)
+        )
+        self._units = units
+
+    def add_to(self, x: np.ndarray) -> None:
+        """Add the block's output, computed from `unfolded`, to x."""
+        torch.bmm(self._inputs, self._weight().transpose(1, 2), out=self._outputs)
+        bias, weight, shift = self._vectors()
+        trunk_kernels.norm_relu(
+            self.normalised, bias, weight, shift, self.norm.num_groups, self.norm.eps, self.scale, x
+        )
+
+    def gradients(self, gradient: np.ndarray) -> dict:
+        """Return gradients per unit of the block's parameters from that of its output."""
+        _, weight, shift = self._vectors()
+        width, channels, kernel = self.convolution.weight.shape
+        vectors = np.empty((self._units, 3, width), np.float32)
+        trunk_kernels.norm_relu_backward(
+            gradient, self.normalised, self.scale, weight, shift, self.norm.num_groups, self.before, vectors
+        )
+        taps = torch.bmm(self._output_gradient.transpose(1, 2), self._inputs)
+        weights = np.empty((self._units, width, channels, kernel), np.float32)
+        trunk_kernels.taps_last(taps.view(self._units, width, kernel, channels).numpy(), weights)
+        parameters = [self.norm.weight, self.norm.bias, self.convolution.bias, self.convolution.weight]
+        samples = [*torch.from_numpy(vectors).unbind(1), torch.from_numpy(weights)]
+        return dict(zip(parameters, samples, strict=True))
+
+    def add_input_gradient(self, gradient: np.ndarray) -> None:
+        """Add the gradient of the block's input, which `gradients` prepared, to that of its output."""
+        torch.bmm(self._output_gradient, self._weight(), out=self._inputs)  # nobody needs the inputs any more
+        trunk_kernels.fold(self.unfolded, gradient)
+
+    def _weight(self) -> Tensor:
+        """Return the weight as matrices in the order of unfolded inputs, the same for each unit."""
+        return self.convolution.weight.detach().transpose(1, 2).flatten(1).expand(self._units, -1, -1)
+
+    def _vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        assert self.convolution.bias is not None
+        bias, weight, shift = (
+            parameter.detach().numpy() for parameter in (self.convolution.bias, self.norm.weight, self.norm.bias)
+        )
+        return bias, weight, shift
+
+
+def _buffer(*shape: int) -> np.ndarray:
+    return torch.empty(shape).numpy()  # on the boundaries that matrix products like
+
+
+def trunk_gradients(_rows: int, trunk: Trunk, _windows: Tensor, backprops: Tensor) -> dict:
+    """Return gradients per unit of a trunk's last forward pass."""
+    return trunk.gradients(backprops)
+
+
+UNIT_SAMPLERS[Trunk] = trunk_gradients

@@ -1,0 +1,1 @@
+"""What makes a sum private: sampling, clipping, noise."""

@@ -1,0 +1,1 @@
+"""The evaluation of calls, and which model to use."""

@@ -1,0 +1,152 @@
+"""The evaluation report as data: every number its page shows."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedcall.documents import Document
+from fedcall.genomics.concordance.worst_errors import CallError
+from fedcall.reporting.privacy.documents import Statement, StudyFacts, Text
+from fedcall.study.terms import Name
+
+Caller = Literal["final", "initial", "likelihood", "bcftools"]
+Share = Annotated[float, Field(ge=0, le=1)] | None
+Type = Literal["snps", "indels", "all"]
+CALLERS: tuple[Caller, ...] = ("final", "initial", "likelihood", "bcftools")
+
+
+class Measure(Document):
+    """A pooled figure with its 95 % bootstrap interval; None where nothing can be said."""
+
+    value: Share
+    low: Share
+    high: Share
+
+
+class CallerFigures(Document):
+    """One caller's accuracy for one type of variant, by genotype."""
+
+    caller: Caller
+    type: Type
+    precision: Measure
+    recall: Measure
+    f1: Measure
+    truth: int = Field(description="Variants in the truth.")
+    calls: int
+    genotype_errors: int = Field(description="Calls of a true allele with the wrong number of copies.")
+
+
+class Scope(Document):
+    """Figures of one site's held-out patients, or of all."""
+
+    site: Name | None = Field(description="null: all sites together; 'public': held-out people whose data is public.")
+    patients: int
+    figures: tuple[CallerFigures, ...]
+
+
+class StratumCell(Document):
+    """One caller in one stratum."""
+
+    caller: Caller
+    precision: Share
+    recall: Share
+    f1: Share
+
+
+class StratumRow(Document):
+    """One group of variants, and which figure can be told: groups that only calls have (depth, quality) have precision,
+    groups that only true variants have (allele count) recall.
+    """
+
+    type: Literal["snps", "indels"]
+    stratum: str
+    value: str
+    truth: int | None = Field(description="True variants in the group; null where only calls belong to it.")
+    calls: int | None = Field(
+        None, description="Calls of the final model in the group; null where only true variants belong to it."
+    )
+    figure: Literal["f1", "precision", "recall"]
+    cells: tuple[StratumCell, ...]
+
+
+class CalibrationPoint(Document):
+    """Calls of one caller with a stated genotype quality in [low, high)."""
+
+    caller: Caller
+    low: int
+    high: int
+    calls: int
+    errors: int
+    measured: float = Field(description="Phred of the measured error, (errors + 1/2) / (calls + 1).")
+    measured_low: float = Field(description="Lower end of its 95 % interval, Phred (Clopper and Pearson 1934).")
+    measured_high: float | None = Field(description="Upper end, Phred; null without an error, when there is none.")
+
+
+class Difference(Document):
+    """How much better one caller is than another on the same patients, with its paired 95 % interval."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+class Gate(Document):
+    """Whether the jointly trained model may ship, judged on public people who trained no model."""
+
+    passes: bool | None = Field(description="null: no held-out public people with a truth, so it cannot be judged.")
+    recommended: Caller | None
+    model: Literal["final.safetensors", "initial.safetensors"] | None = Field(description="File to use.")
+    people: int = Field(description="Public people it was judged on.")
+    rule: Text
+    verdict: Text
+    final_f1: Share
+    initial_f1: Share
+    difference: Difference = Field(description="F1 of the final less that of the initial model, on the same patients.")
+
+
+class PatientError(Document):
+    """One error of the final model's calls, with the reads around it."""
+
+    site: Name
+    patient: Name
+    error: CallError
+
+
+class EvaluationReport(Document):
+    """Calls of held-out patients against truth, caller by caller."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    format: Literal[1] = 1
+    study: StudyFacts
+    sentence: Text = Field(description="The verdict, then the figures on patients.")
+    on_patients: str = Field("", description="The figures on held-out patients alone.")
+    gate: Gate
+    initial_is_fresh: bool = Field(
+        description="The initial model calls as the likelihood does: nothing public trained."
+    )
+    noise_multiplier: float
+    patients: int
+    label_types: Literal["all", "snps"]
+    callers: tuple[Caller, ...]
+    panel: str | None = Field(
+        None, description="SHA-256 of the panel of public allele frequencies all but bcftools called with; null: none."
+    )
+    scopes: tuple[Scope, ...] = Field(description="All sites first, then site by site.")
+    strata: tuple[StratumRow, ...]
+    calibration: tuple[CalibrationPoint, ...]
+    errors_in_all: int | None = Field(description="Wrong alleles in the final model's calls; null: not looked for.")
+    errors: tuple[PatientError, ...] = Field(description="The worst of them over all patients, worst first.")
+    notes: tuple[Statement, ...]
+    software: tuple[Statement, ...]
+    inputs: str | None = Field(None, description="Digest of the concordances it was made from, keyed; null: no key.")
+
+
+def caller_name(caller: Caller, fresh: bool) -> str:
+    """Return a caller's name as people read it; `fresh`: the initial model was not trained on public data."""
+    initial = "initial (untrained)" if fresh else "public-only"
+    return {"final": "jointly trained", "initial": initial, "likelihood": "likelihood", "bcftools": "bcftools"}[caller]

@@ -1,0 +1,1 @@
+"""The privacy report of a site and of a study, the audit, the dashboard."""

@@ -1,0 +1,175 @@
+"""What an honest privacy report states: fourteen points, the trust it rests on, and what it does not cover.
+
+The points follow Ponomareva et al. 2023 ("How to DP-fy ML") and NIST SP 800-226 (2025).
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from fedcall import __version__
+from fedcall.reporting.privacy.clipping import clipping_statement
+from fedcall.reporting.privacy.documents import ChecklistItem, Statement
+from fedcall.study.terms import Study
+
+PACKAGES = ("dp-accounting", "opacus", "torch", "flwr", "numpy", "cryptography")
+
+
+def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[ChecklistItem, ...]:
+    """Return the fourteen points for a study.
+
+    Parameters
+    ----------
+    study : Study
+        Complete, as signed.
+    spent : str
+        The sentence on what has been spent, point 6.
+    ledger : str
+        The sentence on the cumulative spend over the ledger, point 11.
+    audit : str
+        The sentence on the audit's lower bound, point 12.
+    """
+    terms = study.privacy
+    unit = terms.unit
+    norm = "L2" if terms.mechanism == "gaussian" else "L1"
+    adaptive = terms.clipping == "adaptive"
+    size = f"norm of {terms.clip_norm:g}" + (" (at the start; it adapts)" if adaptive else "")
+    bound = (
+        f"All rows of a patient together are clipped to one {norm} {size} per step, however many candidates the"
+        " patient has, so one patient moves the sum of a step by at most that."
+        if unit == "patient"
+        else f"Each example (one candidate site of one patient) is clipped to an {norm} {size} per step."
+        " This is an example's guarantee, not a patient's: a patient has many examples, and with k examples the"
+        " bound grows to k times epsilon at a larger delta, and nothing bounds k."
+    )
+    spread = "noise standard deviation" if terms.mechanism == "gaussian" else "Laplace scale"
+    is_noisy = terms.noise_multiplier > 0
+    adds = " and adds the noise itself" if is_noisy else "; this study adds no noise"
+    noise = (
+        "Noise comes from ChaCha20 keyed by the site's secret and bound to the sum it hides, so a rerun repeats a"
+        " release and other inputs get independent noise. Sums are exact on an integer grid and the noise is rounded to"
+        " it, against floating-point attacks. The secret never leaves the site; whoever holds it can remove the noise."
+        if is_noisy
+        else "This study adds no noise, so no key or generator protects anybody."
+    )
+    texts = {
+        "Setting, trust and the adversary's view": f"Each hospital is the trusted curator of its own patients{adds}"
+        " before anything is sent. The adversary is taken to see every update of every round, not only the last model."
+        " Who is trusted with what is listed under 'Whom this rests on'.",
+        "Unit, contribution bound, overlap": f"The unit is one {unit}. {bound} A patient treated at two sites is"
+        " counted at each of them and loses the sum; relatives are not covered.",
+        "Adjacency": f"Add or remove one {unit}; the declared number of {unit}s is public and does not change with it.",
+        "Everything released": "Signed updates (local minus global weights) and claims"
+        f"{f', which tell the noisy share of the {unit}s shorter than the clip norm in each step' if adaptive else ''}."
+        " No loss, metric, count of"
+        " candidates, batch size or plain digest of data leaves the site; training stops after the agreed rounds, never"
+        " early on private data. Calls and the evaluation report stay at the site.",
+        "Data touched without privacy": "Normalisation of alignments and labels, pileups and likelihoods are computed"
+        " per patient and stay at the site. Learning rate, clip norm and noise are agreed in the study before training;"
+        " choosing them on private data would not be covered. Public data train the initial model without privacy; a"
+        " patient who is also in the public data has no protection there.",
+        "Epsilon and delta": f"{spent} Delta is below one over the declared {unit}s of every site. The guarantee at"
+        " other deltas stands in the table 'The same guarantee at other deltas'.",
+        "Accountant": f"dp-accounting {_version('dp-accounting')}: privacy loss distributions (PLD, pessimistic"
+        " rounding) give the number that counts; Rényi accounting (RDP) is the cross-check beside it.",
+        "Sampler": f"Poisson: each {unit} joins a step with chance {terms.sampling_rate:g}, drawn from a keyed stream"
+        " of the site. The accountant assumes the same sampler.",
+        "Mechanism and its numbers": f"{terms.mechanism.capitalize()} noise on the clipped sum; {spread} / clip norm"
+        f" = {terms.noise_multiplier:g}, clip norm {terms.clip_norm:g} ({norm}), sampling rate {terms.sampling_rate:g},"
+        f" {terms.steps_per_round} steps per round, {study.rounds} rounds planned; {clipping_statement(study)}."
+        " Declared:"
+        f" {', '.join(f'{study.units(site.name)} {unit}s at {site.name}' for site in study.sites)}.",
+        "Noise source, floating point, keys": noise,
+        "Cumulative spend": ledger,
+        "Audit": audit,
+        "Utility": "Stated in the evaluation report, per site and variant type, against the public-only model, the"
+        " likelihood alone and bcftools. A private model that does not beat the public-only model must not ship.",
+        "Code and configuration": f"fedcall {__version__}; study {study.digest}, signed by the coordinator; initial"
+        f" weights {study.model.initial_weights}. Versions are listed at the end.",
+    }
+    return tuple(
+        ChecklistItem(number=number, point=point, statement=text)
+        for number, (point, text) in enumerate(texts.items(), start=1)
+    )
+
+
+def trust(study: Study) -> tuple[Statement, ...]:
+    """Return who is trusted with what in the mode used."""
+    aggregator = (
+        "receives updates over TLS and sees every site's noisy update. It need not be trusted for this bound: the noise"
+        f" of each update protects every {study.privacy.unit} of that site from the aggregator too. It is trusted to"
+        " average honestly."
+        if study.privacy.noise_multiplier > 0
+        else "receives updates over TLS and sees every site's exact update. Without noise everything rests on it."
+    )
+    return (
+        Statement(
+            topic="The site",
+            statement="is trusted with its patients' data, its secret key, its ledger and the number of patients it"
+            " declares.",
+        ),
+        Statement(topic="The aggregator", statement=aggregator),
+        Statement(
+            topic="The other sites",
+            statement="see each round's global model, never another site's update. Nothing they do weakens this bound.",
+        ),
+    )
+
+
+def not_covered(study: Study) -> tuple[Statement, ...]:
+    """Return what the numbers of a privacy report say nothing about."""
+    lines = (
+        Statement(
+            topic="Relatives",
+            statement="share variants; what a family's members contribute together is not bounded by one member's"
+            " epsilon.",
+        ),
+        Statement(
+            topic="Patients at two sites",
+            statement="lose the sum of both sites' epsilons. Sites do not compare patient lists, so nobody notices.",
+        ),
+        Statement(
+            topic="Data touched without privacy",
+            statement="alignment, normalisation, the choice of terms and regions, and public data (including private"
+            " patients who are also in it) are outside this bound.",
+        ),
+        Statement(
+            topic="Trust in the aggregator",
+            statement="updates travel by plain TLS: the aggregator sees each site's update, one by one. Only the site's"
+            " own noise hides what is in it.",
+        ),
+        Statement(
+            topic="Timing and side channels",
+            statement="when a site answers, how long it computes, that it withholds a round, and anyone who can read"
+            " the site's disks or memory.",
+        ),
+        Statement(
+            topic="What is not released by training",
+            statement="variant calls, evaluation figures and logs are computed from patients' data without noise. They"
+            " stay at the site; sharing them is another decision.",
+        ),
+        Statement(
+            topic="Facts about groups",
+            statement="what a model learns about everybody (an artefact, a frequency) may say something about a patient"
+            " who never took part.",
+        ),
+    )
+    if study.privacy.unit == "patient":
+        return lines
+    patient = Statement(
+        topic="Patients",
+        statement="the unit is one example. A patient's guarantee is weaker than every epsilon here; k examples of one"
+        " patient lose up to k times as much, at a larger delta.",
+    )
+    return (patient, *lines)
+
+
+def software() -> tuple[Statement, ...]:
+    """Return the versions the guarantee depends on."""
+    found = [Statement(topic="fedcall", statement=__version__)]
+    return (*found, *(Statement(topic=name, statement=_version(name)) for name in PACKAGES))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

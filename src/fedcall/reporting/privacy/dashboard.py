@@ -1,0 +1,152 @@
+"""The coordinator's dashboard: how a study is doing, who is awaited or refused, and what each round changed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedcall.documents import Document
+from fedcall.federation.aggregator.model_change import model_change
+from fedcall.federation.aggregator.operation import interventions, open_state, refusals, study_status
+from fedcall.federation.aggregator.study_log import StudyLog
+from fedcall.reporting.base import figures
+from fedcall.reporting.privacy.documents import Statement, StudyFacts, Text
+from fedcall.reporting.privacy.site_report import study_facts
+from fedcall.study.terms import Name
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class SiteRow(Document):
+    """One site, as the aggregator sees it."""
+
+    site: Name
+    patients: Count = Field(description="Declared; a public number.")
+    answer: str | None = Field(description="Its answer in the open round; null while it is awaited.")
+    accepted_rounds: Count
+    refusals: Count
+    quarantined: bool
+
+
+class RoundRow(Document):
+    """One round."""
+
+    round: int
+    accepted: Count
+    refused: Count
+    withheld: Count
+    change: float | None = Field(description="L2 norm of what the round changed in the model; null while it is open.")
+    relative_change: float | None = Field(description="That, divided by the norm of the model going into the round.")
+
+
+class RefusalRow(Document):
+    """One refused update."""
+
+    id: str
+    time: str
+    site: Name
+    round: int
+    status: str
+    reason: str
+    sentence: str
+
+
+class InterventionRow(Document):
+    """What an operator did to a site."""
+
+    time: str
+    site: Name
+    action: str
+    operator: str
+    reason: str
+
+
+class Dashboard(Document):
+    """A study as its coordinator sees it; nothing in it depends on a patient but through admitted updates."""
+
+    kind: Literal["dashboard"] = "dashboard"
+    format: Literal[1] = 1
+    study: StudyFacts
+    sentence: Text
+    done: bool
+    open_round: int
+    alive: bool
+    log_head: str
+    sites: tuple[SiteRow, ...]
+    rounds: tuple[RoundRow, ...]
+    refusals: tuple[RefusalRow, ...] = Field(description="Oldest first.")
+    interventions: tuple[InterventionRow, ...] = Field(description="Sites set aside or released, oldest first.")
+    commands: tuple[Statement, ...]
+
+
+def dashboard(state: Path) -> Dashboard:
+    """Read an aggregator's state folder, running or not.
+
+    Raises
+    ------
+    FedcallError
+        If no aggregator has kept its state there, or the state is damaged.
+    """
+    study, log = open_state(state)
+    status = study_status(state)
+    sites = tuple(
+        SiteRow(patients=study.site(row["site"]).patients, **{key: row[key] for key in _SITE_KEYS})
+        for row in status["sites"]
+    )
+    return Dashboard(
+        study=study_facts(study),
+        sentence=_sentence(study.rounds, log, sites),
+        done=status["done"],
+        open_round=log.open_round,
+        alive=status["alive"],
+        log_head=status["log_head"],
+        sites=sites,
+        rounds=_rounds(Path(state), study.rounds, log, [site.site for site in sites]),
+        refusals=tuple(RefusalRow(**row) for row in refusals(state)),
+        interventions=tuple(InterventionRow(**row) for row in interventions(state)),
+        commands=(
+            Statement(topic="The log is unbroken", statement=f"fedcall aggregator log verify --state {state}"),
+            Statement(topic="Refused updates", statement=f"fedcall quarantine list --state {state}"),
+        ),
+    )
+
+
+def dashboard_figures(report: Dashboard) -> dict[str, str]:
+    """Draw how much each round changed the model."""
+    closed = [row for row in report.rounds if row.relative_change is not None]
+    if not closed:
+        return {}
+    return {"changes": figures.changes([row.round for row in closed], [row.relative_change or 0.0 for row in closed])}
+
+
+_SITE_KEYS = ("site", "answer", "accepted_rounds", "refusals", "quarantined")
+
+
+def _sentence(rounds: int, log: StudyLog, sites: Sequence[SiteRow]) -> str:
+    refused = sum(site.refusals for site in sites)
+    told = f"{refused} update{'' if refused == 1 else 's'} refused so far" if refused else "No update was refused"
+    if log.open_round > rounds:
+        return f"The study is done: {rounds} of {rounds} rounds. {told}."
+    waiting = [site.site for site in sites if site.answer is None and not site.quarantined]
+    answered = sum(site.answer is not None for site in sites)
+    text = f"Round {log.open_round} of {rounds} is open: {answered} of {len(sites)} sites have answered"
+    return f"{text}{', waiting for ' + ', '.join(waiting) if waiting else ''}. {told}."
+
+
+def _rounds(state: Path, planned: int, log: StudyLog, sites: Sequence[str]) -> tuple[RoundRow, ...]:
+    rows = []
+    for number in range(1, min(log.open_round, planned) + 1):
+        change = model_change(state, number) if number < log.open_round else None
+        settled = [decision for site in sites if (decision := log.site(site).settled.get(number)) is not None]
+        rows.append(
+            RoundRow(
+                round=number,
+                accepted=sum(one.entry.status == "accepted" and not one.is_refused for one in settled),
+                refused=sum(one.is_refused and one.entry.round == number for one in log.decisions),
+                withheld=sum(one.entry.status == "withheld" for one in settled),
+                change=change.norm if change else None,
+                relative_change=change.relative if change else None,
+            )
+        )
+    return tuple(rows)

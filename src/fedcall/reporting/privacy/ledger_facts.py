@@ -1,0 +1,84 @@
+"""Read from a site's ledger what its privacy report needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcall.privacy.events import Event
+from fedcall.privacy.ledger.chain import Row
+from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.study.terms import Study
+
+History = Sequence[tuple[Event, int]]
+
+
+@dataclass(frozen=True)
+class StudyCharges:
+    """The rounds of one study in a ledger.
+
+    Attributes
+    ----------
+    events : the event of every charged round
+    released, withheld : numbers of rounds
+    last : time of the study's last row
+    """
+
+    study: str
+    events: tuple[Event, ...]
+    released: int
+    withheld: int
+    last: str
+
+
+@dataclass(frozen=True)
+class LedgerFacts:
+    """What the report needs from a site's ledger.
+
+    Attributes
+    ----------
+    charged : rounds of this study that are charged, ascending
+    histories : per group of patients with equal charges, its events over all studies with their numbers of rounds;
+        only groups that a further round of this study would charge, or all if none is charged yet
+    studies : what is charged, study by study, in the order of their first rows
+    head : hash of the last row
+    problem : why the chain of rows does not verify, or None
+    """
+
+    charged: tuple[int, ...]
+    histories: tuple[History, ...]
+    studies: tuple[StudyCharges, ...]
+    head: str
+    problem: str | None = None
+
+
+def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFacts:
+    """Return the charges of a study and the histories of its patients; a broken chain is reported, not raised.
+
+    Raises
+    ------
+    FedcallError
+        If there is no ledger at `path`; the report never makes one.
+    """
+    with Ledger.open_to_read(path, secret) as ledger:
+        fault = ledger.verify()
+        rows = list(ledger.rows())
+        mine = {row.round for row in rows if (row.kind, row.study, row.site) == ("reserve", study.digest, site)}
+        return LedgerFacts(
+            charged=tuple(sorted(mine)),
+            histories=tuple(ledger.histories(study.digest)),
+            studies=tuple(_charges(digest, rows) for digest in dict.fromkeys(row.study for row in rows)),
+            head=ledger.head,
+            problem=fault.sentence if fault else None,
+        )
+
+
+def _charges(study: str, rows: Sequence[Row]) -> StudyCharges:
+    own = [row for row in rows if row.study == study]
+    kinds = [row.kind for row in own]
+    return StudyCharges(
+        study=study,
+        events=tuple(Event.from_json(row.event) for row in own if row.kind == "reserve"),
+        released=kinds.count("release"),
+        withheld=kinds.count("withhold"),
+        last=own[-1].time,
+    )

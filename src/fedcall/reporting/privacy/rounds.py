@@ -1,0 +1,90 @@
+"""Read a site's claims and receipts, each checked against the key the study names for its author."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcall.documents import read_signed
+from fedcall.errors import FedcallError
+from fedcall.study.admission_log import Opened
+from fedcall.study.claims import Claim, Receipt
+from fedcall.study.log_reading import check_receipts, read_log
+from fedcall.study.terms import Study
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What was said about one round.
+
+    Attributes
+    ----------
+    receipt : Receipt or None
+        None while the aggregator's answer is out.
+    put_out : str or None
+        Why the update was not averaged although its receipt says "accepted": an outlier, found when the round closed.
+    """
+
+    round: int
+    claim: Claim
+    receipt: Receipt | None
+    put_out: str | None = None
+
+
+def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) -> tuple[RoundRecord, ...]:
+    """Return the rounds that have a claim, in order.
+
+    Parameters
+    ----------
+    log : Path, optional
+        The aggregator's admission log, as the site fetched it; only it knows what happened after a receipt.
+
+    Raises
+    ------
+    FedcallError
+        If the folder is missing, a signature is not by the site (claims) or the coordinator (receipts), a document
+        speaks of another study, site, round or claim, or a receipt does not stand in the log; the message names the
+        file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FedcallError(f"{folder}: no such folder of rounds; give results/STUDY/SITE/rounds")
+    public_key = study.site(site).public_key
+    assert study.coordinator is not None  # read_study returns complete studies only
+    put_out = _put_out(study, site, folder, log) if log else {}
+    records = []
+    for number in range(1, study.rounds + 1):
+        claim_path, receipt_path = folder / str(number) / "claim.json", folder / str(number) / "receipt.json"
+        if not claim_path.exists():
+            if receipt_path.exists():
+                raise FedcallError(f"{receipt_path}: a receipt without the claim it answers ({claim_path} is missing)")
+            continue
+        claim = read_signed(claim_path, Claim, public_key)
+        _check(claim_path, claim, study, site, number)
+        receipt = None
+        if receipt_path.exists():
+            receipt = read_signed(receipt_path, Receipt, study.coordinator)
+            _check(receipt_path, receipt, study, site, number)
+            if receipt.claim != claim.digest:
+                raise FedcallError(f"{receipt_path}: answers claim {receipt.claim[:12]}…, not {claim_path}")
+        records.append(RoundRecord(number, claim, receipt, put_out.get(number)))
+    return tuple(records)
+
+
+def _put_out(study: Study, site: str, folder: Path, log: Path) -> dict[int, str]:
+    """Return why updates of the site were left out when their rounds closed, by round."""
+    lines = read_log(log)
+    check_receipts(lines, study, site, folder)
+    openings = [line.entry for line in lines if isinstance(line.entry, Opened)]
+    return {
+        opening.round - 1: outlier.sentence
+        for opening in openings
+        for outlier in opening.outliers
+        if outlier.site == site
+    }
+
+
+def _check(path: Path, document: Claim | Receipt, study: Study, site: str, number: int) -> None:
+    found = (document.study, document.site, document.round)
+    expected = (study.digest, site, number)
+    for name, value, wanted in zip(("study", "site", "round"), found, expected, strict=True):
+        if value != wanted:
+            raise FedcallError(f"{path}: speaks of {name} {value}, but {wanted} is expected here")

@@ -1,0 +1,210 @@
+"""What has been spent, computed from a ledger's events: so far, per round, over all studies, and what still fits."""
+
+import math
+from collections.abc import Sequence
+
+from fedcall.privacy.accounting.epsilon import Epsilon as Bounds
+from fedcall.privacy.accounting.epsilon import compose, study_epsilon
+from fedcall.privacy.accounting.membership import membership
+from fedcall.privacy.accounting.solving import most_rounds
+from fedcall.privacy.events import round_event
+from fedcall.reporting.base.pages import power_of_ten, round_up
+from fedcall.reporting.privacy.documents import (
+    CurvePoint,
+    LedgerSpend,
+    PlannedSpend,
+    RoundSpend,
+    Spent,
+    StudySpend,
+)
+from fedcall.reporting.privacy.ledger_facts import History, LedgerFacts, StudyCharges
+from fedcall.reporting.privacy.rounds import RoundRecord
+from fedcall.study.terms import Study
+
+CURVE_DELTAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+PLANNED_POINTS = 12
+MOST_ROUNDS = 10_000  # more further rounds than this are not searched for
+
+
+def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpend], only: LedgerSpend | None) -> Spent:
+    """Return what one unit has lost in the study; with `only`, the headline is the loss over the whole ledger."""
+    terms, releases = study.privacy, len(ledger.charged)
+    now, one, planned = (study_epsilon(terms, count) for count in (releases, 1, study.rounds))
+    histories = ledger.histories if only else study_history(study, releases)
+    fits = rounds_that_fit(study, histories)
+    left = study.rounds - len(rounds)
+    epsilon = finite(now.pld)
+    sentence = spend_sentence(terms.unit, epsilon, terms.delta, terms.max_epsilon)
+    if only and only.studies > 1 and epsilon is not None:
+        here = f"ε = {round_up(epsilon)} of it in this study"
+        total = spend_sentence(terms.unit, only.epsilon_pld, terms.delta, terms.max_epsilon)
+        sentence = f"{total} ({here}, over all {only.studies} studies of the ledger for the most exposed {terms.unit})"
+    if epsilon is not None and fits is not None:
+        sentence += f"; {_rounds_word(fits)} {'fits' if fits == 1 else 'fit'}"
+    return Spent(
+        sentence=sentence + "." + example_warning(terms.unit),
+        unit=terms.unit,
+        releases=releases,
+        epsilon_pld=epsilon,
+        epsilon_rdp=finite(now.rdp),
+        delta=terms.delta,
+        max_epsilon=terms.max_epsilon,
+        rounds_that_fit=fits,
+        rounds_left_in_plan=left,
+        planned_epsilon_pld=finite(planned.pld),
+        planned_epsilon_rdp=finite(planned.rdp),
+        round_epsilon_pld=finite(one.pld),
+        round_epsilon_rdp=finite(one.rdp),
+        membership=membership(only.epsilon_pld if only else epsilon, terms.delta),
+    )
+
+
+def round_spends(study: Study, records: Sequence[RoundRecord], charged: Sequence[int]) -> tuple[RoundSpend, ...]:
+    """Return every round that was claimed or charged, with what it cost and how it was answered."""
+    terms = study.privacy
+    by_round = {record.round: record for record in records}
+    rows = []
+    for number in sorted({*by_round, *charged}):
+        spent = study_epsilon(terms, sum(1 for other in charged if other <= number))
+        record = by_round.get(number)
+        receipt = record.receipt if record else None
+        status, reason, sentence = _answer(record)
+        rows.append(
+            RoundSpend(
+                round=number,
+                outcome=record.claim.outcome if record else "charged without a claim",
+                charged=number in charged,
+                epsilon_pld=finite(spent.pld),
+                epsilon_rdp=finite(spent.rdp),
+                planned_epsilon_pld=finite(study_epsilon(terms, number).pld),
+                claimed_epsilon=record.claim.epsilon if record else None,
+                aggregator_epsilon=receipt.epsilon if receipt else None,
+                status=status,
+                reason=reason,
+                sentence=sentence,
+            )
+        )
+    return tuple(rows)
+
+
+def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
+    """Return the last word on an update: status, reason, sentence."""
+    if record is None or record.receipt is None:
+        return "waiting", "waiting", "No answer of the aggregator yet."
+    if record.put_out is not None:
+        return "quarantined", "outlier", record.put_out
+    return record.receipt.status, record.receipt.reason, record.receipt.sentence
+
+
+def planned_spends(study: Study) -> tuple[PlannedSpend, ...]:
+    """Return the spend that was planned, at the first and the last round and evenly between them."""
+    steps = min(study.rounds, PLANNED_POINTS) - 1
+    rounds = [1 + round(step * (study.rounds - 1) / steps) for step in range(steps + 1)] if steps else [1]
+    spends = ((number, study_epsilon(study.privacy, number)) for number in rounds)
+    return tuple(
+        PlannedSpend(round=number, epsilon_pld=finite(spent.pld), epsilon_rdp=finite(spent.rdp))
+        for number, spent in spends
+    )
+
+
+def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
+    """Return the guarantee of the study's releases at other deltas."""
+    points = []
+    for delta in sorted({*CURVE_DELTAS, study.privacy.delta}, reverse=True):
+        bound = compose([(round_event(study.privacy), releases)], delta)
+        points.append(CurvePoint(delta=delta, epsilon_pld=finite(bound.pld), epsilon_rdp=finite(bound.rdp)))
+    return tuple(points)
+
+
+def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
+    """Return what the most exposed unit has lost over every study of the ledger."""
+    terms = study.privacy
+    bounds = [compose(history, terms.delta, terms.unit) for history in ledger.histories] or [Bounds(0.0, 0.0)]
+    worst = max(bounds, key=lambda bound: bound.pld)
+    return LedgerSpend(
+        studies=sum(1 for one in ledger.studies if one.events),
+        charges=sum(len(one.events) for one in ledger.studies),
+        epsilon_pld=finite(worst.pld),
+        epsilon_rdp=finite(max(bound.rdp for bound in bounds)),
+        delta=terms.delta,
+        unit=terms.unit,
+        head=ledger.head,
+        by_study=tuple(_study_spend(study, one) for one in ledger.studies),
+    )
+
+
+def _study_spend(study: Study, charges: StudyCharges) -> StudySpend:
+    terms = study.privacy
+    bound = compose([(event, 1) for event in charges.events], terms.delta, terms.unit)
+    return StudySpend(
+        study=charges.study,
+        is_this=charges.study == study.digest,
+        charged=len(charges.events),
+        unreleased=len(charges.events) - charges.released,
+        withheld=charges.withheld,
+        epsilon_pld=finite(bound.pld),
+        epsilon_rdp=finite(bound.rdp),
+        last=charges.last,
+    )
+
+
+def ledger_sentence(only: LedgerSpend | None, cap: float | None) -> str:
+    """Return the cumulative spend in words, or why this copy does not tell it."""
+    if only is None:
+        return (
+            "This copy was made to be shared. The spend over all studies depends on which patients took part in which"
+            " and stands in the copy that stays at the site; the ledger holds every round to the cap over all studies."
+        )
+    total = f"ε = {round_up(only.epsilon_pld)}" if only.epsilon_pld is not None else "not bounded"
+    allowed = f", of {cap:g} allowed" if cap is not None else ""
+    return (
+        f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged rounds in"
+        f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}"
+        f"{allowed}. A rerun of the same release is charged once; a round that crashed stays charged."
+    )
+
+
+def study_history(study: Study, releases: int) -> tuple[History, ...]:
+    """Return the history of patients who were in no other study."""
+    return (((round_event(study.privacy), releases),),)
+
+
+def rounds_that_fit(study: Study, histories: Sequence[History]) -> int | None:
+    """Return how many further rounds of these terms the most exposed group of patients can afford."""
+    terms = study.privacy
+    if terms.max_epsilon is None:
+        return None
+    event = round_event(terms)
+
+    def fit(count: int) -> bool:
+        bounds = (compose([*past, (event, count)], terms.delta, terms.unit) for past in histories or ((),))
+        return not any(bound.exceeds(terms.max_epsilon) for bound in bounds)
+
+    return most_rounds(fit, MOST_ROUNDS)
+
+
+def spend_sentence(unit: str, epsilon: float | None, delta: float, cap: float | None) -> str:
+    """Return the start of the headline: whose loss, how much, of how much."""
+    if epsilon is None:
+        return f"Nothing bounds the privacy loss of any {unit}: training added no noise"
+    allowed = f"of {cap:g} allowed" if cap is not None else "with no cap agreed"
+    whose = f"Each {unit}'s total privacy loss so far is"
+    return f"{whose} ε = {round_up(epsilon)} at δ = {power_of_ten(delta)}, {allowed}"
+
+
+def example_warning(unit: str) -> str:
+    """Return what must stand beside an example's epsilon (design §6, invariant 9)."""
+    if unit == "patient":
+        return ""
+    return " This is the loss of one example (one candidate site), not of a patient: a patient's guarantee is weaker."
+
+
+def finite(value: float) -> float | None:
+    """Return a bound, or None if it bounds nothing."""
+    return value if math.isfinite(value) else None
+
+
+def _rounds_word(fits: int) -> str:
+    if fits >= MOST_ROUNDS:
+        return f"more than {MOST_ROUNDS} further rounds"
+    return f"{fits or 'no'} more round{'' if fits == 1 else 's'}"

@@ -1,0 +1,221 @@
+"""The study: everything that must be equal at every site, named by the SHA-256 of its canonical form."""
+
+import math
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedcall.documents import Document, read_unverified, verify
+from fedcall.errors import FedcallError
+from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.yaml_files import read_yaml
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Site(Document):
+    """A hospital of the study; its number of patients is declared and public."""
+
+    name: Name
+    public_key: PublicKey = Field(description="Ed25519 key that signs the site's claims, base64.")
+    node_key: str = Field(description="ECDSA P-384 key of the site's Flower node, OpenSSH form.")
+    patients: Annotated[int, Field(ge=1)] = Field(description="Training patients, declared.")
+
+
+class ModelTerms(Document):
+    """The model every site trains."""
+
+    architecture: Literal["pileup_residual"] = "pileup_residual"
+    initial_weights: Digest | None = Field(None, description="Content digest of the first global model.")
+    trainable: Literal["all", "norm_and_head", "head"] = Field("all", description="Which tensors training may change.")
+
+    def is_trainable(self, tensor: str) -> bool:
+        """Say whether training may change the tensor of this name."""
+        is_head = tensor.startswith("head.")
+        is_norm = re.search(r"(^|\.)norm\d*\.", tensor) is not None
+        return self.trainable == "all" or is_head or (self.trainable == "norm_and_head" and is_norm)
+
+    def trainable_names(self, names: Iterable[str]) -> list[str]:
+        """Return the sorted names of the tensors that training may change."""
+        return sorted(name for name in names if self.is_trainable(name))
+
+
+class TrainingTerms(Document):
+    """The local optimiser: plain SGD on noisy sums, so that an update is a known linear map of its noise."""
+
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.1
+    iterate_averaging: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Decay of the moving average of iterates that is released; 0 releases the last iterate.",
+    )
+
+
+class KrumTerms(Document):
+    """Krum and Multi-Krum keep the updates closest to their neighbours (Blanchard et al. 2017)."""
+
+    malicious_sites: Annotated[int, Field(ge=0)] = Field(
+        1, description="Sites f that may lie; the promise holds from 2 f + 3 sites on."
+    )
+    selected_sites: Annotated[int, Field(ge=1)] = Field(2, description="Updates that multikrum averages.")
+
+
+class AdamTerms(Document):
+    """FedAdam's server optimiser (Reddi et al. 2021); the defaults are Flower's."""
+
+    eta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        0.1, description="Server learning rate: about the size of every weight's step, whatever the update's size."
+    )
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="Decay of the first moment.")
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="Decay of the second moment.")
+    tau: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1e-3, description="Added to the root of the second moment; larger adapts less."
+    )
+
+
+class AggregationTerms(Document):
+    """How the aggregator turns admitted updates into the next global model."""
+
+    strategy: Literal["fedavg", "fedmedian", "fedtrimmedavg", "krum", "multikrum", "fedadam"] = Field(
+        "fedavg", description="fedavg, multikrum and fedadam weigh sites by declared patients; the others do not weigh."
+    )
+    server_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="Share of the average that is added to the model; with fedadam it is adam.eta instead."
+    )
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.2, description="With fedtrimmedavg: share of the sites cut at each end, in every coordinate, rounded down."
+    )
+    krum: KrumTerms = KrumTerms()
+    adam: AdamTerms = AdamTerms()
+    minimum_sites: Annotated[int, Field(ge=1)] = Field(
+        1, description="Updates that make an average; with fewer a round changes nothing."
+    )
+    deadline_minutes: Annotated[float, Field(gt=0)] = Field(
+        10080.0, description="A round closes this long after it opened if minimum_sites have answered."
+    )
+
+    @model_validator(mode="after")
+    def _protects(self) -> Self:
+        """Refuse terms under which a robust strategy would not be robust."""
+        least = 1
+        if self.strategy in ("krum", "multikrum"):
+            least = 2 * self.krum.malicious_sites + 3
+        elif self.strategy == "fedtrimmedavg":
+            least = math.ceil(1 / self.trim)
+        elif self.strategy == "fedmedian":
+            least = 3
+        if self.minimum_sites < least:
+            raise ValueError(
+                f"strategy {self.strategy} protects nobody with fewer than {least} sites"
+                f" (found minimum_sites {self.minimum_sites}); raise minimum_sites, or choose fedavg"
+            )
+        if self.strategy == "multikrum" and self.krum.selected_sites > least - self.krum.malicious_sites:
+            raise ValueError(
+                f"krum.selected_sites {self.krum.selected_sites} would take in malicious sites;"
+                f" at most {least - self.krum.malicious_sites} with malicious_sites {self.krum.malicious_sites}"
+            )
+        if self.strategy == "fedadam" and self.server_learning_rate != 1:
+            raise ValueError("server_learning_rate belongs to the other strategies; with fedadam set adam.eta")
+        return self
+
+
+class AdmissionTerms(Document):
+    """What the aggregator refuses, beyond what follows from the other terms."""
+
+    max_update_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Ceiling on the L2 norm of an update; left out, it follows from clip norm, noise and steps.",
+    )
+    max_refusals: Annotated[int, Field(ge=1)] = Field(3, description="Refusals in a row that quarantine a site.")
+    outlier_z: Annotated[float, Field(ge=4, allow_inf_nan=False)] | None = Field(
+        6.0,
+        description="Standard errors, beyond the known noise, at which an update is unlike the round's other sites"
+        " (three or more) and is put out; null: sites are not compared.",
+    )
+    outlier_ratio: Annotated[float, Field(ge=1, allow_inf_nan=False)] = Field(
+        3.0, description="How many times longer than the other sites' a site's signal may honestly be."
+    )
+
+
+class Study(Document):
+    """The agreement all sites sign; without sites and initial weights until `fedcall study new` fills it."""
+
+    name: Name
+    coordinator: PublicKey | None = Field(None, description="Ed25519 key that signs this study and all receipts.")
+    sites: tuple[Site, ...] = ()
+    model: ModelTerms = ModelTerms()
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 4
+    training: TrainingTerms = TrainingTerms()
+    privacy: PrivacyTerms = PrivacyTerms()
+    aggregation: AggregationTerms = AggregationTerms()
+    admission: AdmissionTerms = AdmissionTerms()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [site.name for site in self.sites]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"site '{name}' is listed {names.count(name)} times; a site may appear once")
+        for site in self.sites:
+            units = self.units(site.name)
+            if self.privacy.delta >= 1 / units:
+                raise ValueError(
+                    f"privacy.delta {self.privacy.delta:g} must be below 1/{units} = {1 / units:.2g},"
+                    f" one over the declared {self.privacy.unit}s of site '{site.name}'"
+                )
+            try:
+                sum_multiplier(self.privacy, units)
+            except ValueError as error:
+                raise ValueError(f"site '{site.name}': {error}") from None
+        if self.sites and self.aggregation.minimum_sites > len(self.sites):
+            raise ValueError(
+                f"aggregation.minimum_sites {self.aggregation.minimum_sites} exceeds the {len(self.sites)} sites listed"
+            )
+        return self
+
+    def site(self, name: str) -> Site:
+        """Return the named site, or raise FedcallError that lists the sites there are."""
+        for site in self.sites:
+            if site.name == name:
+                return site
+        known = ", ".join(site.name for site in self.sites) or "none"
+        raise FedcallError(f"site '{name}' is not part of study '{self.name}' (sites: {known})")
+
+    def units(self, name: str) -> int:
+        """Return the declared, public number of privacy units (patients or examples) of a site."""
+        return self.site(name).patients * (self.privacy.examples_per_patient or 1)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether sites, coordinator and initial weights are named, so that the study can be signed."""
+        return bool(self.sites and self.coordinator and self.model.initial_weights)
+
+
+def read_study_terms(path: Path) -> Study:
+    """Read the terms of a study: YAML that may still lack sites, coordinator and weights, or a signed study (.json).
+
+    Raises
+    ------
+    FedcallError
+        If the file is missing, is not YAML, or breaks a rule; the message names file, line and key.
+    """
+    return read_study(path) if Path(path).suffix == ".json" else read_yaml(path, Study)
+
+
+def read_study(path: Path) -> Study:
+    """Read a signed study and check the coordinator's signature; the study must be complete."""
+    try:
+        signed = Path(path).read_bytes()
+        study, _ = read_unverified(signed, Study)
+        if not study.is_complete or study.coordinator is None:
+            raise FedcallError("study lacks sites, coordinator or initial weights; make it with 'fedcall study new'")
+        return verify(signed, Study, study.coordinator)
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such study; the coordinator makes it with 'fedcall study sign'") from None
+    except FedcallError as error:
+        raise FedcallError(f"{path}: {error}") from None

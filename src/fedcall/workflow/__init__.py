@@ -1,0 +1,1 @@
+"""A run of the workflow: its configuration, read and checked before any job."""

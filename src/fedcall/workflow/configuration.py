@@ -1,0 +1,251 @@
+"""This run's choices: `config.yaml` and the sheet of patients."""
+
+import csv
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from fedcall.documents import Document, describe
+from fedcall.errors import FedcallError
+from fedcall.study.terms import Name
+from fedcall.yaml_files import read_yaml
+
+Split = Literal["train", "holdout", "public"]
+COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split")
+
+
+class Patient(Document):
+    """One row of `samples.tsv`. Paths are absolute after reading; an empty cell is None."""
+
+    patient: Name
+    site: Name
+    alignments: Path | None = None
+    reads1: Path | None = Field(None, description="FASTQ of first mates (or single reads), in place of alignments.")
+    reads2: Path | None = Field(None, description="FASTQ of second mates.")
+    truth: Path | None = None
+    regions: Path | None = Field(
+        None, description="BED of the confident regions, or a gVCF: then where its genotypes have GQ 20 or more."
+    )
+    split: Split
+    sample: str | None = Field(
+        None, description="Name of the patient's column in the truth VCF; the patient's name if empty."
+    )
+    reference: Path | None = Field(None, description="Reference of this row's alignments; config's reference if empty.")
+    haploid: Path | None = Field(
+        None, description="BED of what the patient has one copy of, such as a man's X and Y outside the shared parts."
+    )
+    private: Literal["yes", "no"] = Field(
+        "yes",
+        description="'no' for simulated people and those whose data is public with their consent: only with them may"
+        " experiments be made, which charge no ledger.",
+    )
+
+    @model_validator(mode="after")
+    def _has_reads(self) -> Self:
+        if (self.alignments is None) == (self.reads1 is None):
+            raise ValueError("exactly one of 'alignments' and 'reads1' is needed")
+        if self.reads2 is not None and self.reads1 is None:
+            raise ValueError("'reads2' is given without 'reads1'")
+        return self
+
+    @property
+    def has_gvcf_regions(self) -> bool:
+        """Whether the confident regions are those of a gVCF, by its name, and no BED."""
+        return str(self.regions).endswith((".vcf", ".vcf.gz", ".gvcf", ".gvcf.gz"))
+
+
+class SimulatedCohort(Document):
+    """A cohort to be made by `fedcall simulate` instead of read from a sheet (for the demo and for tests)."""
+
+    seed: Annotated[int, Field(ge=0)] = 1
+    sites: dict[Name, Annotated[int, Field(ge=1)]] = Field(description="Training patients per site.")
+    holdout: Annotated[int, Field(ge=0)] = Field(3, description="Held-out patients per site.")
+    public: Annotated[int, Field(ge=0)] = Field(
+        6, description="Public patients, sequenced without the hospitals' artefact."
+    )
+    public_holdout: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Public people held out to judge the model on, sequenced by the hospitals (reference material):"
+        " with their artefact.",
+    )
+    region_length: Annotated[int, Field(ge=1_000, le=10_000_000)] = Field(
+        20_000, description="Length of the sequenced region, bases."
+    )
+    depth: Annotated[float, Field(gt=0, le=500)] = Field(20.0, description="Mean depth, reads.")
+
+    def patients(self, folder: Path) -> list["Patient"]:
+        """Return the rows of the sheet that `fedcall simulate` writes into `folder`."""
+        return [
+            Patient(
+                patient=patient,
+                site=site,
+                alignments=folder / f"{patient}.bam",
+                truth=folder / f"{patient}.truth.vcf.gz",
+                regions=folder / "regions.bed",
+                split=split,
+                sample=None,
+                reference=None,
+                private="no",
+            )
+            for patient, site, split in self.rows
+        ]
+
+    @property
+    def rows(self) -> list[tuple[str, str, Split]]:
+        """Return (patient, site, split) of every simulated patient, in the order of the sheet."""
+        rows: list[tuple[str, str, Split]] = []
+        for site, patients in self.sites.items():
+            rows += [(f"{site}-{index:03d}", site, "train") for index in range(1, patients + 1)]
+            rows += [(f"{site}-h{index:02d}", site, "holdout") for index in range(1, self.holdout + 1)]
+        rows += [(f"public-{index:03d}", "public", "public") for index in range(1, self.public + 1)]
+        rows += [(f"public-h{index:02d}", "public", "holdout") for index in range(1, self.public_holdout + 1)]
+        return rows
+
+
+class SweepChoices(Document):
+    """What `snakemake privacy_utility_sweep` trains: accuracy against epsilon, on simulated or public people."""
+
+    studies: tuple[Path, ...] = Field(
+        (), description="Further study terms (YAML) to draw on the same axes: another unit, adaptive clipping."
+    )
+    epsilons: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] = Field(
+        (1.0, 3.0, 8.0), description="Totals to train at, besides without noise and with the study's own noise."
+    )
+    seeds: Annotated[int, Field(ge=1)] = Field(3, description="Trainings per point, with unrelated noise.")
+
+
+class Config(Document):
+    """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
+
+    study: Path = Field(description="Terms of the study (YAML) in a rehearsal; the signed study (JSON) at a site.")
+    samples: Path | None = Field(None, description="Sheet of patients; left out when the cohort is simulated.")
+    public_thinning: tuple[Annotated[int, Field(ge=1, le=99)], ...] = Field(
+        (), description="Train the first model also on public reads thinned to these percentages, for lower depths."
+    )
+    public_samples: Path | None = Field(
+        None, description="Further sheet with public people: split 'public' to train on, 'holdout' to be scored on."
+    )
+    cohort: SimulatedCohort | None = Field(None, description="Simulate the patients instead of reading a sheet.")
+    reference: Path | None = Field(None, description="Reference FASTA, indexed; left out when the cohort is simulated.")
+    panel: Path | None = Field(
+        None,
+        description="VCF of public allele frequencies, bgzipped and indexed, from which calling takes what to expect of"
+        " a candidate. Never frequencies of private patients.",
+    )
+    sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
+    shard_size: Annotated[int, Field(ge=10_000)] = Field(
+        5_000_000,
+        description="Bases a job of extract_pileup or call_variants works on at a time; larger regions are cut.",
+    )
+    shard_jobs: Annotated[int, Field(ge=2)] = Field(
+        100, description="Jobs on which a patient's shards are spread at most; a job works through its shards in turn."
+    )
+    site: Name | None = Field(
+        None, description="This hospital's name; left out, all sites are rehearsed on this machine."
+    )
+    aggregator: str | None = Field(
+        None, description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover'."
+    )
+    ca: Path | None = Field(None, description="Certificate of the authority that signed the aggregator's certificate.")
+    handover: Path | None = Field(
+        None,
+        description="Folder that this site's own Flower SuperNode carries to the aggregator, in place of 'aggregator'"
+        " and 'ca'.",
+    )
+    approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="Digest of the study this site agreed to; needed with 'site'."
+    )
+    ledger: str = Field("private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name.")
+    site_key: str = Field("private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name.")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu", description="Where train_round computes; a release is the same, bit for bit, only on the same device."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.samples is None) == (self.cohort is None):
+            raise ValueError("exactly one of 'samples' (your patients) and 'cohort' (simulated ones) is needed")
+        if self.samples is not None and self.reference is None:
+            raise ValueError("'reference' is needed beside 'samples'")
+        if self.site is not None:
+            way = ("aggregator", "ca") if self.handover is None else ("handover",)
+            missing = [key for key in (*way, "approved_study") if getattr(self, key) is None]
+            if missing:
+                raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
+        if self.handover is not None and (self.aggregator or self.ca):
+            raise ValueError("'handover' is given, so the SuperNode knows 'aggregator' and 'ca'; leave them out")
+        return self
+
+
+def read_config(path: Path, content: Mapping[str, Any] | None = None) -> Config:
+    """Read `config.yaml`, or check `content`, its values after changes from a command line.
+
+    Errors name file, line, key, the value found and what is allowed.
+    """
+    return read_yaml(path, Config, content)
+
+
+def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
+    """Read a sheet of patients (tab-separated, one header line).
+
+    Parameters
+    ----------
+    path : Path
+        The sheet; files in it are relative to it.
+    upstream : bool
+        Alignments and reads may be missing, and are named relative to the working directory: by these names rules of
+        another workflow make them.
+
+    Raises
+    ------
+    FedcallError
+        If a column is missing or unknown, a cell is not allowed, a file is missing, or a patient stands in two rows;
+        the message names file, line and column.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="") as handle:
+            table = csv.DictReader(handle, delimiter="\t", restkey="(beyond the header)", restval="")
+            header = table.fieldnames or []
+            rows = list(table)
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such sheet of patients") from None
+    missing = [column for column in COLUMNS if column not in header]
+    if missing:
+        raise FedcallError(f"{path}:1: missing column '{missing[0]}' (needed: {', '.join(COLUMNS)}; tab-separated)")
+    patients: list[Patient] = []
+    seen: dict[str, int] = {}
+    for line, row in enumerate(rows, start=2):
+        patient = _read_row(path, line, row, upstream)
+        if patient.patient in seen:
+            raise FedcallError(
+                f"{path}:{line}: patient '{patient.patient}' stands already in line {seen[patient.patient]};"
+                " a patient has one row, one site and one split"
+            )
+        seen[patient.patient] = line
+        patients.append(patient)
+    if not patients:
+        raise FedcallError(f"{path}: no patients below the header")
+    return patients
+
+
+def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool) -> Patient:
+    cells: dict[str, object] = {
+        column: value.strip() if isinstance(value, str) else value for column, value in row.items()
+    }
+    cells = {column: value for column, value in cells.items() if value != ""}
+    for column in ("alignments", "reads1", "reads2", "truth", "regions", "reference", "haploid"):
+        if column in cells:
+            file = (path.parent / str(cells[column])).resolve()
+            if upstream and column in ("alignments", "reads1", "reads2"):
+                file = Path(os.path.relpath(file))
+            elif not file.exists():
+                raise FedcallError(f"{path}:{line}: {column}: no such file: {file}")
+            cells[column] = file
+    try:
+        return Patient.model_validate(cells)
+    except ValidationError as error:
+        raise FedcallError(f"{path}:{line}: {describe(error)}") from None

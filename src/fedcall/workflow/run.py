@@ -1,0 +1,334 @@
+"""One run of the workflow: configuration, patients and study, read and checked together before any job starts."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.keys import read_identity, require_private_keys
+from fedcall.study.terms import Study, read_study, read_study_terms
+from fedcall.workflow.configuration import Config, Patient, read_config, read_samples
+from fedcall.yaml_files import place
+
+COHORT_FOLDER = Path("resources/cohort")
+PUBLIC = "public"
+# Folders beside those of the sites, under results/{study} and private.
+RESERVED_NAMES = (PUBLIC, "aggregator", "coordinator")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the workflow is asked to do.
+
+    Attributes
+    ----------
+    config : Config
+    study : Study
+        The terms in a rehearsal (without sites and initial weights), the signed study at a site.
+    sites : tuple of str
+        Sites whose jobs run here: all of them in a rehearsal, one at a hospital.
+    patients : tuple of Patient
+        Patients of these sites and public people.
+    """
+
+    config: Config
+    study: Study
+    sites: tuple[str, ...]
+    patients: tuple[Patient, ...]
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the whole federation runs here, with an aggregator of its own."""
+        return self.config.site is None
+
+    @cached_property
+    def by_name(self) -> dict[str, Patient]:
+        """Patients by name."""
+        return {patient.patient: patient for patient in self.patients}
+
+    @cached_property
+    def training(self) -> dict[str, list[str]]:
+        """Names of training patients by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split in ("train", PUBLIC))
+
+    @cached_property
+    def holdout(self) -> dict[str, list[str]]:
+        """Names of held-out patients by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split == "holdout")
+
+    @cached_property
+    def scored(self) -> dict[str, list[str]]:
+        """Names of held-out patients with a truth by folder: the site, or 'public'."""
+        return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
+
+    @cached_property
+    def swept(self) -> dict[str, Path]:
+        """Files with the study terms of the target privacy_utility_sweep by the studies' names: this run's, first."""
+        found = {self.study.name: self.config.study}
+        for path in self.config.sweep.studies:
+            name = read_study_terms(path).name
+            if name in found:
+                raise FedcallError(f"{path}: study '{name}' is in the sweep already ({found[name]}); name it otherwise")
+            found[name] = path
+        return found
+
+    def _names(self, belongs) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {folder: [] for folder in (*self.sites, PUBLIC)}
+        for patient in self.patients:
+            if belongs(patient):
+                names[patient.site].append(patient.patient)
+        return names
+
+
+def jobs_per_patient(run: Run) -> dict[str, int]:
+    """Return on how many jobs each patient's shards are spread, by name; at most `shard_size` bases a shard.
+
+    Regions that the workflow has yet to make count with all of their reference.
+    """
+    from fedcall.genomics.shards import count_jobs, count_shards
+
+    size, at_most = run.config.shard_size, run.config.shard_jobs
+    if run.config.cohort is not None:
+        return dict.fromkeys(run.by_name, count_jobs(-(-run.config.cohort.region_length // size), at_most))
+    known: dict[tuple[Path | None, Path | None], int] = {}
+    jobs = {}
+    for patient in run.patients:
+        files = None if patient.has_gvcf_regions else patient.regions, patient.reference or run.config.reference
+        if files not in known:
+            known[files] = count_jobs(count_shards(*files, size), at_most)
+        jobs[patient.patient] = known[files]
+    return jobs
+
+
+def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: bool = False) -> Run:
+    """Read and check a configuration with its sheets and its study.
+
+    Parameters
+    ----------
+    path : Path
+        `config.yaml`. Paths in it are relative to the working directory.
+    content : mapping, optional
+        The configuration's values after changes from a command line; the file's own if left out.
+    upstream : bool
+        Rules of another workflow may make alignments that are not there yet.
+
+    Raises
+    ------
+    FedcallError
+        On the first mistake found, in one line: the file and line, what was found, what to do.
+    """
+    path = Path(path)
+    config = read_config(path, content)
+    study = _read_study(path, config)
+    _check_panel(path, config)
+    patients = _read_patients(path, config, upstream)
+    declared = Counter(patient.site for patient in patients if patient.split == "train")
+    if config.site is None:
+        _check_rehearsal(config, study, patients, declared)
+        _check_unchanged(config, study, declared)
+        sites = tuple(declared)
+    else:
+        _check_site(path, config, study, patients)
+        sites = (config.site,)
+    here = tuple(patient for patient in patients if patient.site in (*sites, PUBLIC))
+    return Run(config, study, sites, here)
+
+
+def _read_study(path: Path, config: Config) -> Study:
+    if not config.study.is_file():
+        raise FedcallError(f"{place(path, ['study'])}: study: no such file: {config.study}")
+    if config.site is None:
+        study = read_study_terms(config.study)
+        if study.sites or study.coordinator or study.model.initial_weights:
+            raise FedcallError(
+                f"{config.study}: a rehearsal makes its own keys and initial weights; leave out 'sites', 'coordinator'"
+                " and 'model.initial_weights', or set 'site' in the configuration to take part in a signed study"
+            )
+        return study
+    study = read_study(config.study)
+    if study.digest != config.approved_study:
+        raise FedcallError(
+            f"{place(path, ['approved_study'])}: approved_study is {config.approved_study}, but {config.study} has"
+            f" digest {study.digest}; read what changed with 'fedcall study check --study {config.study}' before"
+            " you approve it"
+        )
+    return study
+
+
+def _check_panel(path: Path, config: Config) -> None:
+    """Look for the panel and its index; what is in them is checked by the first job that calls."""
+    if config.panel is None:
+        return
+    if not config.panel.is_file():
+        raise FedcallError(f"{place(path, ['panel'])}: panel: no such file: {config.panel}")
+    if not any(Path(f"{config.panel}{suffix}").is_file() for suffix in (".tbi", ".csi")):
+        raise FedcallError(f"{config.panel}: no index beside it; make one with 'tabix -p vcf {config.panel}'")
+
+
+def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
+    if config.cohort is not None:
+        reserved = [name for name in config.cohort.sites if name in RESERVED_NAMES]
+        if reserved:
+            raise FedcallError(f"{place(path, ['cohort', 'sites', reserved[0]])}: no site may be named '{reserved[0]}'")
+        return config.cohort.patients(COHORT_FOLDER)
+    for key in ("samples", "public_samples", "reference"):
+        file = getattr(config, key)
+        if file is not None and not file.is_file():
+            raise FedcallError(f"{place(path, [key])}: {key}: no such file: {file}")
+    assert config.samples is not None
+    patients = [_in_public_folder(patient) for patient in read_samples(config.samples, upstream)]
+    for patient in patients:
+        public_holdout = patient.site == PUBLIC and patient.split == "holdout"
+        if patient.split != PUBLIC and patient.site in RESERVED_NAMES and not public_holdout:
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': no site may be named '{patient.site}'"
+                f" (reserved: {', '.join(RESERVED_NAMES)})"
+            )
+    if config.public_samples is not None:
+        patients += _read_public(config.public_samples, {patient.patient for patient in patients})
+    for patient in patients:
+        _check_files(config, patient, upstream)
+    return patients
+
+
+def _read_public(sheet: Path, taken: set[str]) -> list[Patient]:
+    people = read_samples(sheet)
+    for person in people:
+        if person.split == "train":
+            raise FedcallError(
+                f"{sheet}: '{person.patient}' has split 'train'; public people have 'public' or 'holdout'"
+            )
+        if person.patient in taken:
+            raise FedcallError(f"{sheet}: '{person.patient}' stands already in the sheet of patients")
+    return [person.model_copy(update={"site": PUBLIC}) for person in people]
+
+
+def _in_public_folder(patient: Patient) -> Patient:
+    return patient.model_copy(update={"site": PUBLIC}) if patient.split == PUBLIC else patient
+
+
+def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
+    reference = patient.reference or config.reference
+    assert reference is not None  # `samples` come with one
+    for index in reference_indexes(reference):
+        if not index.is_file():
+            raise FedcallError(
+                f"{reference}: no {index.suffix} beside it; make its index with 'samtools faidx {reference}'"
+            )
+    alignments = patient.alignments
+    to_come = alignments is not None and upstream and not alignments.exists()
+    if alignments is not None and not to_come and alignment_index(alignments) is None:
+        raise FedcallError(
+            f"{alignments}: no index beside it (patient '{patient.patient}');"
+            f" make one with 'samtools index {alignments}'"
+        )
+    if patient.split == "holdout" and patient.truth is not None and patient.regions is None:
+        raise FedcallError(
+            f"patient '{patient.patient}': held out with a truth but without 'regions', within which calls are scored"
+        )
+
+
+def _check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
+    if not declared:
+        raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
+    for patient in patients:
+        if patient.split == "holdout" and patient.site not in (*declared, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites with training patients: {', '.join(declared)})"
+            )
+    if study.aggregation.minimum_sites > len(declared):
+        raise FedcallError(
+            f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
+            f" {study.aggregation.minimum_sites} exceeds the {len(declared)} sites of the run"
+        )
+    for site, count in declared.items():
+        units = count * (study.privacy.examples_per_patient or 1)
+        if study.privacy.delta >= 1 / units:
+            raise FedcallError(
+                f"{place(config.study, ['privacy', 'delta'])}: privacy.delta {study.privacy.delta:g} must be below"
+                f" 1/{units} = {1 / units:.2g}, one over the {study.privacy.unit}s of site '{site}'"
+            )
+
+
+def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> None:
+    """Refuse to go on with rounds that were trained under other terms or other declared patients."""
+    folder = Path("results") / terms.name
+    if not (folder / "study.json").is_file() or not any(folder.glob("*/rounds/*/claim.json")):
+        return
+    begun = read_study(folder / "study.json")
+    changed = [
+        key
+        for key in ("rounds", "model", "training", "privacy", "aggregation", "admission")
+        if _agreed(begun, key) != _agreed(terms, key)
+    ]
+    if {site.name: site.patients for site in begun.sites} != declared:
+        changed.append("patients per site")
+    if changed:
+        raise FedcallError(
+            f"{config.study}: study '{terms.name}' has begun with other terms ({', '.join(changed)}; see"
+            f" {folder}/study.yaml); give the changed study another name, or take the old terms back"
+        )
+
+
+def _agreed(study: Study, key: str) -> object:
+    return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
+
+
+def _check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:
+    assert config.site is not None
+    known = [site.name for site in study.sites]
+    if config.site not in known:
+        raise FedcallError(
+            f"{place(path, ['site'])}: site '{config.site}' is not part of study '{study.name}'"
+            f" (sites: {', '.join(known)})"
+        )
+    for patient in patients:
+        if patient.site not in (*known, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites of study '{study.name}': {', '.join(known)})"
+            )
+    training = sum(patient.site == config.site and patient.split == "train" for patient in patients)
+    if not training:
+        raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
+    declared = study.site(config.site).patients
+    if training > declared:
+        sheet = config.samples or place(path, ["cohort"])
+        raise FedcallError(
+            f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
+            f" '{study.name}'; list the declared number or fewer, or agree on a new study"
+        )
+    if config.handover is None:
+        _check_way(path, config)
+    keys = Path(config.site_key.format(site=config.site))
+    if not (keys / "site.json").is_file():
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: no keys in {keys};"
+            f" make them with 'fedcall site keygen --name {config.site} --output …'"
+        )
+    require_private_keys(keys)
+    if read_identity(keys).public_key != study.site(config.site).public_key:
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: {keys} holds other keys than study '{study.name}' registers for site"
+            f" '{config.site}'; name the folder whose site.json the coordinator has"
+        )
+
+
+def _check_way(path: Path, config: Config) -> None:
+    """Look for what the exchanges need; found before hours of pileups rather than after."""
+    assert config.ca is not None
+    assert config.aggregator is not None
+    if not config.ca.is_file():
+        raise FedcallError(f"{place(path, ['ca'])}: ca: no such file: {config.ca}; the coordinator gives it")
+    if b"-----BEGIN CERTIFICATE-----" not in config.ca.read_bytes():
+        raise FedcallError(
+            f"{place(path, ['ca'])}: ca: {config.ca} is no certificate (PEM); ask the coordinator for ca.crt again"
+        )
+    host, _, port = config.aggregator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise FedcallError(f"{place(path, ['aggregator'])}: aggregator {config.aggregator!r}: HOST:PORT expected")

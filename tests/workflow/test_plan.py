@@ -1,0 +1,146 @@
+"""What the workflow plans, by dry runs."""
+
+import re
+
+import pytest
+import yaml
+
+from fedcall.documents import write_signed
+from fedcall.keys import create_keys, read_signing_key
+from fedcall.study.terms import ModelTerms, Site, Study
+from rehearsal_workspace import COHORT, ROOT, STUDY, Workspace
+
+
+def planned(output: str) -> dict[str, int]:
+    """Return the number of jobs per rule from the table of a dry run."""
+    table = output.split("Job stats:")[1].split("total")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+)\s+(\d+)\s*$", table, flags=re.MULTILINE)}
+
+
+def dry_run(workspace, *options: object) -> dict[str, int]:
+    result = workspace.snakemake("--dry-run", "--quiet", "rules", "reason", *options)
+    assert result.returncode == 0, result.stdout[-4000:]
+    return planned(result.stdout)
+
+
+def test_dag__rehearsal(workspace):
+    jobs = dry_run(workspace)
+    assert jobs == {
+        "all": 1,
+        "simulate_cohort": 1,
+        "create_keys": 1,
+        "normalise_alignments": 10,
+        "normalise_labels": 10,
+        "extract_pileup": 8,
+        "write_likelihood_model": 1,
+        "train_public": 1,
+        "agree_study": 1,
+        "fetch_global": 2,
+        "train_round": 4,
+        "upload_update": 2,
+        "fetch_final": 1,
+        "call_variants": 2,
+        "call_baseline": 4,
+        "call_classical": 2,
+        "count_alleles": 2,
+        "evaluate_calls": 8,
+        "list_errors": 2,
+        "evaluation_report": 1,
+        "privacy_report": 2,
+        "privacy_report_of_study": 1,
+    }
+
+
+def test_dag__without_public_people_the_likelihood_caller_is_the_first_model(tmp_path):
+    workspace = Workspace.create(tmp_path / "workspace", COHORT | {"public": 0}, STUDY)
+    jobs = dry_run(workspace)
+    # The evaluation compares the final with the first model, whoever that is.
+    assert jobs["call_baseline"] == 4
+    assert jobs["evaluate_calls"] == 8
+
+
+def test_dag__nobody_held_out(tmp_path):
+    workspace = Workspace.create(tmp_path / "workspace", COHORT | {"holdout": 0}, STUDY)
+    jobs = dry_run(workspace)
+    assert "call_variants" not in jobs
+    assert "evaluation_report" not in jobs
+    assert jobs["privacy_report_of_study"] == 1
+
+
+def test_dag__site_plans_its_own_jobs_only(workspace):
+    sites = []
+    for name, patients in COHORT["sites"].items():
+        identity = create_keys(workspace.path / "private" / name / "keys", name)
+        sites.append(Site(name=name, public_key=identity.public_key, node_key=identity.node_key, patients=patients))
+    coordinator = create_keys(workspace.path / "coordinator", "coordinator")
+    weights = ModelTerms(initial_weights="0" * 64)
+    study = Study(**STUDY, sites=tuple(sites), coordinator=coordinator.public_key, model=weights)
+    write_signed(workspace.path / "study.json", study, read_signing_key(workspace.path / "coordinator"))
+    (workspace.path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    site = {
+        "study": "study.json",
+        "cohort": COHORT,
+        "site": "north",
+        "aggregator": "aggregator.example.org:8443",
+        "ca": "ca.crt",
+        "approved_study": study.digest,
+    }
+    (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(site))
+    jobs = dry_run(workspace)
+    assert jobs["train_round"] == jobs["fetch_global"] == jobs["upload_update"] == 2
+    assert jobs["accept_study"] == jobs["keep_initial_model"] == jobs["privacy_report"] == 1
+    assert not {"create_keys", "agree_study", "train_public", "privacy_report_of_study"} & set(jobs)
+    commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
+    assert "--aggregator aggregator.example.org:8443 --ca ca.crt" in commands
+    assert "--rehearsal" not in commands
+    assert "south" not in "".join(re.findall(r"fedcall (?:fetch|upload|train-round).*", commands))
+
+    carried = {key: value for key, value in site.items() if key not in ("aggregator", "ca")} | {"handover": "carried"}
+    (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(carried))
+    commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
+    exchanges = re.findall(r"fedcall (?:fetch|upload) .*", commands)
+    assert exchanges
+    assert all("--handover carried" in exchange and "--ca" not in exchange for exchange in exchanges)
+
+
+def test_dag__one_round_waits_for_all_receipts_of_the_last(workspace):
+    target = "results/tiny/north/rounds/2/global.safetensors"
+    jobs = dry_run(workspace, "--", target)
+    assert jobs["train_round"] == 2
+    assert jobs["upload_update"] == 1
+    assert jobs["fetch_global"] == 2
+
+
+def test_dag__reports_use_the_audit_once_there_is_one(workspace):
+    def reporting() -> list[str]:
+        result = workspace.snakemake("--dry-run", "--printshellcmds", "--", "results/tiny/privacy.html")
+        assert result.returncode == 0, result.stdout[-4000:]
+        assert "rule audit_privacy:" not in result.stdout
+        return [line for line in result.stdout.splitlines() if "fedcall report privacy" in line]
+
+    assert [line.count("--audit") for line in reporting()] == [0, 0, 0]
+    audit = workspace.path / "results/tiny/audit.json"
+    audit.parent.mkdir(parents=True)
+    audit.touch()
+    assert [line.count("--audit results/tiny/audit.json ") for line in reporting()] == [1, 1, 1]
+
+
+def test_dag__configuration_of_real_people(shared_data):
+    workspace = Workspace(ROOT)
+    result = workspace.snakemake(
+        "--dry-run", "--quiet", "rules", "reason", "--nolock", "--configfile", "config/ceu.yaml", "--forceall"
+    )
+    assert result.returncode == 0, result.stdout[-4000:]
+    jobs = planned(result.stdout)
+    assert jobs["extract_pileup"] == 30
+    assert jobs["call_variants"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sites", "rounds"), [(50, 100), (3, 1000)])
+def test_dag__large_studies_plan(tmp_path, sites, rounds):
+    """Plan what grows with sites, not with their square, and a chain deeper than Python's recursion limit."""
+    cohort = COHORT | {"sites": {f"site{index}": 1 for index in range(sites)}, "holdout": 0, "public": 0}
+    workspace = Workspace.create(tmp_path / "workspace", cohort, STUDY | {"rounds": rounds})
+    result = workspace.snakemake("--dry-run", "--quiet")
+    assert result.returncode == 0, result.stdout[-4000:]
