@@ -98,7 +98,7 @@ def train_publicly(
 
 
 def _draw(generator: np.random.Generator, hard: np.ndarray, easy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a batch, mostly of hard rows, and weights that make it stand for all rows (as `row_sampling.draw_bag` does)."""
+    """Draw a batch, mostly of hard rows, and weights that make it stand for all rows (as `draw_bag` does)."""
     hard_count = round(HARD_SHARE * BATCH_ROWS)
     easy_count = BATCH_ROWS - hard_count if len(easy) else 0
     rows = [generator.choice(hard, hard_count)]

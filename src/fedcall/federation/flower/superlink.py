@@ -6,7 +6,8 @@ test guards it).
 The SuperLink is transport: a child process on loopback with TLS, node authentication, SQLite and process isolation.
 A secret that only we know keeps every other program from acquiring our run's task, so the ServerApp runs in this
 process. Flower's database is made anew at every start: everything that must survive a kill lies in fedcall's own
-files (`federation.aggregator.state`), and a fresh database knows no half-dead node that would lock a site out for a minute.
+files (`federation.aggregator.state`), and a fresh database knows no half-dead node that would lock a site out for a
+minute.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A site's exchange through a folder, which a stock SuperNode running our app (`federation/flower/app`) carries to the aggregator.
+"""A site's exchange through a folder, which a stock SuperNode running our app (`flower/app`) carries to the aggregator.
 
 request.json               what the site wants: kind, study, round, and an id that follows from what is asked
 {id}.claim, {id}.update    the files that go with it
