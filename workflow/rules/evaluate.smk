@@ -3,7 +3,7 @@
 
 rule count_alleles:
     input:
-        labels=labels_of_folder,
+        labels=labels_of_held_out,
     output:
         table="results/{study}/{site}/allele_counts.tsv",
     log:
@@ -28,7 +28,8 @@ rule evaluate_calls:
     input:
         truth="results/{study}/{site}/labels/{patient}.vcf.gz",
         calls=calls_to_score,
-        allele_counts="results/{study}/{site}/allele_counts.tsv",
+        allele_counts=allele_counts_of,
+        panel=panel_of_this_run(),
         regions=regions_of,
         reference=reference_of,
         reference_index=reference_index_of,
@@ -47,10 +48,14 @@ rule evaluate_calls:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        rarity=lambda wildcards, input: (
+            option("--panel", input.panel)
+            or option("--allele-counts", input.allele_counts)
+        ),
         version=FEDCALL_VERSION,
     shell:
         "fedcall concordance --truth {input.truth} --calls {input.calls} --regions {input.regions:q}"
-        " --reference {input.reference:q} --allele-counts {input.allele_counts} --json {output.concordance}"
+        " --reference {input.reference:q} {params.rarity} --json {output.concordance}"
         " > {log} 2>&1"
 
 

@@ -94,13 +94,22 @@ def labels_index_of(wildcards):
     return f"{labels}.tbi" if labels else []
 
 
-def labels_of_folder(wildcards):
-    """Return the normalised truth of everybody at a site: the cohort in which a variant is rare or not."""
+def labels_of_held_out(wildcards):
+    """Return the normalised truths of a site's held-out people, among whom a variant is rare or not.
+
+    Never of training patients: a figure of the evaluation would tell about them, charged to nobody.
+    """
     return [
-        f"{RESULTS}/{wildcards.site}/labels/{patient.patient}.vcf.gz"
-        for patient in RUN.patients
-        if patient.site == wildcards.site and patient.truth is not None
+        f"{RESULTS}/{wildcards.site}/labels/{patient}.vcf.gz"
+        for patient in RUN.scored[wildcards.site]
     ]
+
+
+def allele_counts_of(wildcards):
+    """Return the table that says what is rare; with a panel of public frequencies the panel says it."""
+    if CONFIG.panel:
+        return []
+    return f"{RESULTS}/{wildcards.site}/allele_counts.tsv"
 
 
 def examples_of(site):

@@ -21,6 +21,9 @@ def concordance(
     allele_counts: Path | None = typer.Option(
         None, "--allele-counts", help="Table of 'fedcall allele-counts': also report recall of rare variants."
     ),
+    panel: Path | None = typer.Option(
+        None, "--panel", help="VCF of public allele frequencies: also report recall by frequency there."
+    ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything as JSON to this file."),
 ) -> None:
     """Compare calls with truth: precision, recall and F1 of SNPs and indels, by genotype.
@@ -34,7 +37,7 @@ def concordance(
     from fedcall.files import write_text
     from fedcall.genomics.concordance.comparison import compare
 
-    result = compare(truth, calls, regions, reference, sample, allele_counts)
+    result = compare(truth, calls, regions, reference, sample, allele_counts, panel)
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 
@@ -86,9 +89,10 @@ def allele_counts(
     labels: list[Path] = typer.Argument(..., metavar="LABELS_VCF...", help="Files of 'fedcall normalise-labels'."),
     output: Path = typer.Option(..., "--output", help="Table to write; 'fedcall concordance' reads it."),
 ) -> None:
-    """Count how many copies of each allele a cohort's truth has: one copy among all patients is a rare variant.
+    """Count how many copies of each allele the truths of held-out people have: one copy among them is a rare variant.
 
-    The table holds patients' alleles: it stays where they are.
+    Never count training patients: what is rare would then depend on them, and figures of the evaluation would tell
+    about their genotypes. The table holds patients' alleles: it stays where they are.
 
     Example: fedcall allele-counts labels/*.vcf.gz --output allele_counts.tsv
     """

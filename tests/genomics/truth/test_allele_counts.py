@@ -62,3 +62,14 @@ def test_compare_variants__recall_of_rare_variants_stands_apart() -> None:
     assert strata["allele count", "5+"].recall == 1.0
     assert strata["allele fraction", "10-19 %"].precision == 0.0
     assert strata["allele fraction", "30-69 %"].precision == 1.0
+
+
+def test_compare_variants__a_panel_says_how_rare_a_variant_is() -> None:
+    truth = [Variant("chr1", 100 * number, "A", "C", 1) for number in range(1, 6)]
+    frequencies = dict(zip([one.key for one in truth], [0.0, 0.0005, 0.005, 0.3], strict=False))
+    found = compare_variants(truth, truth[1:], [("chr1", 0, 1000)], lambda *_: "A" * 61, frequencies=frequencies)
+    strata = {row.value: row.figures for row in found.strata if row.stratum == "panel frequency"}
+    assert strata["0-0.1 % (rare)"].recall == 0.5
+    assert strata["0.1-1 %"].recall == strata["5 %+"].recall == 1.0
+    # The fifth lies where the panel covers nothing.
+    assert sum(figures.tally.truth for figures in strata.values()) == 4

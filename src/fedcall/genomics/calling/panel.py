@@ -5,7 +5,7 @@ candidate lies, so no frequency is a feature of the network, stands in the examp
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -115,17 +115,45 @@ def look_up(panel: Panel, examples: Examples) -> PanelCounts:
     FedcallError
         If a REF differs from the reference, or counts are impossible; the message names the place.
     """
-    copies, chromosomes = np.zeros(len(examples)), np.zeros(len(examples))
+    return _look_up(
+        panel,
+        examples.contigs,
+        examples.contig,
+        examples.position,
+        lambda row: Allele(int(examples.position[row]), *examples.alleles(row)),
+    )
+
+
+def look_up_alleles(panel: Panel, alleles: Sequence[tuple[str, Allele]]) -> PanelCounts:
+    """Return what the panel knows of n alleles with their contigs, spelled as candidates are; see `look_up`."""
+    contigs = tuple(dict.fromkeys(contig for contig, _ in alleles))
+    return _look_up(
+        panel,
+        contigs,
+        np.array([contigs.index(contig) for contig, _ in alleles], np.int64),
+        np.array([allele.position for _, allele in alleles], np.int64),
+        lambda row: alleles[row][1],
+    )
+
+
+def _look_up(
+    panel: Panel,
+    contigs: Sequence[str],
+    contig_of: np.ndarray,
+    positions: np.ndarray,
+    allele_of: Callable[[int], Allele],
+) -> PanelCounts:
+    copies, chromosomes = np.zeros(len(positions)), np.zeros(len(positions))
     with open_vcf(panel.path, _WHAT, panel.source != "genotypes") as variants, open_reference(panel.reference) as fasta:
         known = known_contigs(variants)
-        for rows in _clusters(examples):
-            contig = examples.contigs[examples.contig[rows[0]]]
+        for rows in _clusters(contig_of, positions):
+            contig = contigs[contig_of[rows[0]]]
             if contig not in known:
                 continue
-            first, last = (int(examples.position[row]) for row in (rows[0], rows[-1]))
+            first, last = (int(positions[row]) for row in (rows[0], rows[-1]))
             start = max(0, first - GAP - 2 * MAX_SHIFT)
             sequence = fasta.fetch(contig, start, last + GAP + MAX_SHIFT + _LONGEST_REF).upper()
-            asked = [Allele(int(examples.position[row]), *examples.alleles(row)) for row in rows]
+            asked = [allele_of(int(row)) for row in rows]
             records = _fetch(variants, panel, contig, max(0, first - GAP), last + GAP + MAX_SHIFT)
             stretch = _Stretch(panel, list(records), asked, sequence, start)
             for row, allele in zip(rows, asked, strict=True):
@@ -173,11 +201,10 @@ def _knows_indels(path: Path) -> bool:
     return count < enough
 
 
-def _clusters(examples: Examples) -> Iterator[np.ndarray]:
-    """Yield rows whose candidates lie close to each other, by contig and position."""
-    order = np.lexsort((examples.position, examples.contig))
-    contigs, positions = examples.contig[order].astype(np.int64), examples.position[order]
-    apart = (np.diff(contigs) != 0) | (np.diff(positions // _JOINED) != 0)
+def _clusters(contigs: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows that lie close to each other, by contig and position."""
+    order = np.lexsort((positions, contigs))
+    apart = (np.diff(contigs[order].astype(np.int64)) != 0) | (np.diff(positions[order] // _JOINED) != 0)
     yield from (rows for rows in np.split(order, np.flatnonzero(apart) + 1) if len(rows))
 
 

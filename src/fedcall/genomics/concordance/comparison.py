@@ -89,6 +89,7 @@ def compare(
     reference: Path,
     sample: str | None = None,
     allele_counts: Path | None = None,
+    panel: Path | None = None,
 ) -> Concordance:
     """Compare the calls of one patient with the truth.
 
@@ -98,7 +99,8 @@ def compare(
     calls : VCF with one genotype column, whatever its name
     regions : BED of the confident regions; only variants inside count
     reference : indexed FASTA
-    allele_counts : table of `fedcall allele-counts`, which says what is rare in the cohort
+    allele_counts : table of `fedcall allele-counts`, which says what is rare among held-out people
+    panel : VCF of public allele frequencies, which says what is rare in public
 
     Raises
     ------
@@ -115,8 +117,11 @@ def compare(
     called_variants = read_variants(calls, reference, intervals)
     labelled = label_types(Path(truth))
     counts = None if allele_counts is None else read_allele_counts(allele_counts)
+    frequencies = None if panel is None else _frequencies(panel, reference, true_variants)
     with pysam.FastaFile(str(reference)) as bases:
-        found = compare_variants(true_variants, called_variants, intervals, _fetch(bases), labelled, counts)
+        found = compare_variants(
+            true_variants, called_variants, intervals, _fetch(bases), labelled, counts, frequencies
+        )
     return found.model_copy(update={"panel": panel_digest(calls)})
 
 
@@ -127,8 +132,9 @@ def compare_variants(
     fetch: Fetch,
     label_types: Literal["all", "snps"] = "all",
     allele_counts: Mapping[Allele, int] | None = None,
+    frequencies: Mapping[Allele, float] | None = None,
 ) -> Concordance:
-    """Compare normalised variants; see `compare`."""
+    """Compare normalised variants; see `compare` and `truth_strata`."""
     if label_types == "snps":
         truth = [variant for variant in truth if variant.is_snp]
         calls = [variant for variant in calls if variant.is_snp]
@@ -136,7 +142,8 @@ def compare_variants(
     place = _Blocks(regions)
     counts: dict[tuple[Kind, str, str], _Counts] = defaultdict(_Counts)
     for variant, verdict in zip(truth, true_verdicts, strict=True):
-        for stratum, value in ((_BLOCK, str(place(variant))), *truth_strata(variant, fetch, allele_counts)):
+        groups = truth_strata(variant, fetch, allele_counts, frequencies)
+        for stratum, value in ((_BLOCK, str(place(variant))), *groups):
             counts[variant.kind, stratum, value].add_truth(verdict)
     calibration = [[0, 0] for _ in CALIBRATION_BINS]
     for variant, verdict in zip(calls, call_verdicts, strict=True):
@@ -254,6 +261,20 @@ class _Blocks:
         intervals = self.offsets[variant.contig]
         _, shift = intervals[bisect_right(intervals, (variant.start + 1,)) - 1]
         return (variant.start + shift) * BLOCKS // self.bases
+
+
+def _frequencies(panel: Path, reference: Path, truth: Sequence[Variant]) -> dict[Allele, float]:
+    """Return the share of the panel's chromosomes that carry each true allele, where the panel covers the place."""
+    from fedcall.genomics.alleles import Allele as Spelled
+    from fedcall.genomics.calling.panel import look_up_alleles, open_panel
+
+    spelled = [(variant.contig, Spelled(variant.start, variant.ref, variant.alt)) for variant in truth]
+    counts = look_up_alleles(open_panel(panel, reference), spelled)
+    return {
+        variant.key: float(copies / chromosomes)
+        for variant, copies, chromosomes in zip(truth, counts.copies, counts.chromosomes, strict=True)
+        if chromosomes
+    }
 
 
 def _fetch(reference: pysam.FastaFile) -> Fetch:

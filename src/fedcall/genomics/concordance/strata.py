@@ -15,26 +15,38 @@ _DEPTH = ((0, 4), (5, 9), (10, 19), (20, 29), (30, 49), (50, None))
 _PERCENT = ((0, 9), (10, 19), (20, 29), (30, 69), (70, None))
 _COPIES = ((2, 4), (5, None))
 _QUALITY = ((0, 9), (10, 19), (20, 29), (30, 49), (50, None))
+_FREQUENCY = ((0.0, "0-0.1 % (rare)"), (0.001, "0.1-1 %"), (0.01, "1-5 %"), (0.05, "5 %+"))
 
 _Bins = tuple[tuple[int, int | None], ...]
 
 
 CALLS_ONLY = ("depth", "quality", "allele fraction")
 """Strata that only calls have: precision can be told there, recall cannot."""
-TRUTH_ONLY = ("allele count",)
+TRUTH_ONLY = ("allele count", "panel frequency")
 """Strata that only true variants have: recall can be told there, precision cannot."""
 
 Allele = tuple[str, int, str, str]
 
 
 def truth_strata(
-    variant: Variant, fetch: Fetch, allele_counts: Mapping[Allele, int] | None = None
+    variant: Variant,
+    fetch: Fetch,
+    allele_counts: Mapping[Allele, int] | None = None,
+    frequencies: Mapping[Allele, float] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """Yield (stratum, value) of a true variant: the shared ones, and how many copies the cohort's truth has."""
+    """Yield (stratum, value) of a true variant: the shared ones, and how rare its allele is.
+
+    Parameters
+    ----------
+    allele_counts : copies of each allele in the truths of the held-out people
+    frequencies : share of a public panel's chromosomes that carry each allele; alleles it does not cover are missing
+    """
     yield from shared_strata(variant, fetch)
     if allele_counts is not None:
         copies = max(1, allele_counts.get(variant.key, 0))
         yield "allele count", "1 (rare)" if copies == 1 else _bin(copies, _COPIES)
+    if frequencies is not None and variant.key in frequencies:
+        yield "panel frequency", next(name for least, name in reversed(_FREQUENCY) if frequencies[variant.key] >= least)
 
 
 def shared_strata(variant: Variant, fetch: Fetch) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""How often each allele is carried in a cohort's truth: what makes a variant rare there."""
+"""How often each allele is carried in the truths of held-out people: what makes a variant rare among them."""
 
 from collections import Counter
 from collections.abc import Iterable

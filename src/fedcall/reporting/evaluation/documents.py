@@ -55,7 +55,7 @@ class StratumCell(Document):
 
 class StratumRow(Document):
     """One group of variants, and which figure can be told: groups that only calls have (depth, quality) have precision,
-    groups that only true variants have (allele count) recall.
+    groups that only true variants have (allele count, panel frequency) recall.
     """
 
     type: Literal["snps", "indels"]

@@ -214,7 +214,7 @@ def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
 def _stratum_order(key: tuple[str, str, str]) -> tuple[bool, str, float, str]:
     kind, stratum, value = key
     digits = value.split("-")[0].strip("+< %")
-    return kind != "snps", stratum, float(digits) if digits.isdigit() else 0.0, value
+    return kind != "snps", stratum, float(digits) if digits[:1].isdigit() else 0.0, value
 
 
 def _calibration(pooled: dict[Caller, Concordance]) -> tuple[CalibrationPoint, ...]:
