@@ -10,19 +10,21 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numba
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def kernel(function: Callable) -> Any:
+
+def kernel(function: Function) -> Function:
     """Compile a function at its first call, or load what an earlier process compiled; it runs without the GIL."""
-    return numba.njit(function, cache=True, nogil=True)
+    return cast(Function, numba.njit(function, cache=True, nogil=True))
 
 
-def inlined(function: Callable) -> Any:
+def inlined(function: Function) -> Function:
     """Compile a small function into each kernel that calls it."""
-    return numba.njit(function, cache=True, nogil=True, inline="always")
+    return cast(Function, numba.njit(function, cache=True, nogil=True, inline="always"))
 
 
 def cache_folder() -> Path:

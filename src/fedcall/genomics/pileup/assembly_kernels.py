@@ -9,7 +9,7 @@ _ONE = np.uint64(1)
 
 
 @kernel
-def number_words(bases, good, size, words):
+def number_words(bases: np.ndarray, good: np.ndarray, size: int, words: np.ndarray) -> None:
     """Write a number for each word of `size` bases, equal ones for equal words; 0 where a base is not good.
 
     Parameters
@@ -33,7 +33,7 @@ def number_words(bases, good, size, words):
 
 
 @kernel
-def part_between(before, after, source, sink, useful):
+def part_between(before: np.ndarray, after: np.ndarray, source: int, sink: int, useful: np.ndarray) -> bool:
     """Mark the nodes on the way from source to sink, and return whether there is a cycle among them.
 
     Parameters

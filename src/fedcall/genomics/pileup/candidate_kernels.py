@@ -1,5 +1,7 @@
 """Loops that find candidates in counts and events, and cut their windows."""
 
+import numpy as np
+
 from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import MIN_BASE_QUALITY, base_at, quality_at
 
@@ -9,7 +11,15 @@ EVENT_COLUMNS = 6
 
 
 @kernel
-def find_snps(counts, reference, first, last, least_reads, least_fraction, out):
+def find_snps(
+    counts: np.ndarray,
+    reference: np.ndarray,
+    first: int,
+    last: int,
+    least_reads: int,
+    least_fraction: float,
+    out: np.ndarray,
+) -> int:
     """List the bases unlike the reference that enough reads show at rows [first, last) of `counts`.
 
     Parameters
@@ -39,7 +49,16 @@ def find_snps(counts, reference, first, last, least_reads, least_fraction, out):
 
 
 @kernel
-def normalise_events(buffer, table, events, reference, start, longest, longest_shift, out):
+def normalise_events(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    events: np.ndarray,
+    reference: np.ndarray,
+    start: int,
+    longest: int,
+    longest_shift: int,
+    out: np.ndarray,
+) -> int:
     """Bring the indels of reads to their leftmost form.
 
     Parameters
@@ -92,7 +111,9 @@ def normalise_events(buffer, table, events, reference, start, longest, longest_s
 
 
 @kernel
-def cut_windows(counts, reference, rows, windows, bases):
+def cut_windows(
+    counts: np.ndarray, reference: np.ndarray, rows: np.ndarray, windows: np.ndarray, bases: np.ndarray
+) -> None:
     """Copy the counts and the reference around some rows; beyond the ends stay 0 and 4.
 
     Parameters

@@ -16,6 +16,7 @@ from fedcall.genomics.reads.record_fields import (
     SEQUENCE,
     base_at,
     quality_at,
+    u8,
     u32,
     u64,
 )
@@ -31,7 +32,15 @@ _LEAST_QUALITIES = np.uint64(MIN_BASE_QUALITY * 0x0101_0101_0101_0101)
 
 
 @kernel
-def count_channels(buffer, table, mates, reference, start, counts, events):
+def count_channels(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    mates: np.ndarray,
+    reference: np.ndarray,
+    start: int,
+    counts: np.ndarray,
+    events: np.ndarray,
+) -> int:
     """Count the 18 channels per position, and list the indels a read shows between aligned bases.
 
     Most bases are good and equal the reference: an aligned stretch counts as such where it begins and ends, and only
@@ -136,7 +145,7 @@ def count_channels(buffer, table, mates, reference, start, counts, events):
 
 
 @kernel
-def _pairs(reference):
+def _pairs(reference: np.ndarray) -> np.ndarray:
     """Pack each base of the reference with the one behind it, as BAM packs a read's: pairs from even, then odd places.
 
     The pair at position p stands at p >> 1, for odd p half of the array's length further on.
@@ -152,7 +161,18 @@ def _pairs(reference):
 
 
 @kernel
-def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, channel, counts):
+def _correct(
+    buffer: np.ndarray,
+    sequence: int,
+    qualities: int,
+    shift: int,
+    low: int,
+    high: int,
+    pairs: np.ndarray,
+    reference: np.ndarray,
+    channel: int,
+    counts: np.ndarray,
+) -> None:
     """Move what is not a good reference base in [low, high) to where it counts; read offset = row + `shift`."""
     at, half = low, pairs.size // 2
     while at < high:
@@ -173,7 +193,7 @@ def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, ch
                     continue
         while at < last:
             here = at + shift
-            byte = np.int64(buffer[sequence + (here >> 1)])
+            byte = u8(buffer, sequence + (here >> 1))
             base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
             usable = base < 4 and buffer[qualities + here] >= MIN_BASE_QUALITY
             if not usable or base != reference[at]:
@@ -185,7 +205,7 @@ def _correct(buffer, sequence, qualities, shift, low, high, pairs, reference, ch
 
 
 @kernel
-def _add_cover(cover, reference, counts):
+def _add_cover(cover: np.ndarray, reference: np.ndarray, counts: np.ndarray) -> None:
     forward = reverse = 0
     for at in range(len(counts)):
         forward += cover[0, at]
@@ -196,9 +216,11 @@ def _add_cover(cover, reference, counts):
 
 
 @kernel
-def _spell(buffer, table, row, bases, qualities, marks):
+def _spell(
+    buffer: np.ndarray, table: np.ndarray, row: int, bases: np.ndarray, qualities: np.ndarray, marks: np.ndarray
+) -> int:
     """Write base, quality and following indels of a read per reference position from its start."""
-    span = table[row, END] - table[row, POSITION]
+    span: int = table[row, END] - table[row, POSITION]
     bases[:span] = 15
     marks[:span] = 0
     r, q, aligned_before = 0, 0, False

@@ -8,7 +8,7 @@ _FEW = 256
 
 
 @kernel
-def one_per_fragment(seen, mates, places, better):
+def one_per_fragment(seen: np.ndarray, mates: np.ndarray, places: int, better: int) -> tuple[np.ndarray, np.ndarray]:
     """Sort observations by place and fragment, and keep of two mates at one place the better; the first of equal ones.
 
     Parameters
@@ -53,7 +53,7 @@ def one_per_fragment(seen, mates, places, better):
 
 
 @kernel
-def _sort_stably(keys, values):
+def _sort_stably(keys: np.ndarray, values: np.ndarray) -> None:
     if len(keys) > _FEW:
         ranks = np.argsort(keys, kind="mergesort")
         keys[:], values[:] = keys[ranks], values[ranks]
@@ -67,7 +67,16 @@ def _sort_stably(keys, values):
 
 
 @kernel
-def judge_bases(seen, begins, places, refs, alts, out_candidate, out_shown, out_row):
+def judge_bases(
+    seen: np.ndarray,
+    begins: np.ndarray,
+    places: np.ndarray,
+    refs: np.ndarray,
+    alts: np.ndarray,
+    out_candidate: np.ndarray,
+    out_shown: np.ndarray,
+    out_row: np.ndarray,
+) -> int:
     """Say for every SNP candidate what each observation at its place shows.
 
     Parameters

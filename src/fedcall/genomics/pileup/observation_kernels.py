@@ -25,7 +25,9 @@ _DEPARTURE = np.array([0, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.int64
 
 
 @kernel
-def observe_positions(buffer, table, reference, start, positions, out):
+def observe_positions(
+    buffer: np.ndarray, table: np.ndarray, reference: np.ndarray, start: int, positions: np.ndarray, out: np.ndarray
+) -> int:
     """List what every read shows at some positions.
 
     Parameters
@@ -109,7 +111,17 @@ def observe_positions(buffer, table, reference, start, positions, out):
 
 
 @kernel
-def _mismatches_between(buffer, table, row, reference, start, offset, first, last, position):
+def _mismatches_between(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    row: int,
+    reference: np.ndarray,
+    start: int,
+    offset: int,
+    first: int,
+    last: int,
+    position: int,
+) -> int:
     """Count usable mismatches in [first, last), save at `position`; read offset = reference position + `offset`."""
     count = 0
     for at in range(max(first, start), min(last, start + len(reference))):
@@ -121,7 +133,15 @@ def _mismatches_between(buffer, table, row, reference, start, offset, first, las
 
 
 @kernel
-def observe_spans(buffer, table, reference, start, lefts, rights, out):
+def observe_spans(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    reference: np.ndarray,
+    start: int,
+    lefts: np.ndarray,
+    rights: np.ndarray,
+    out: np.ndarray,
+) -> int:
     """List the reads that span some stretches of the reference.
 
     Parameters

@@ -1,5 +1,7 @@
 """Loops that compare reads with the haplotypes of indel candidates."""
 
+import numpy as np
+
 from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
     CIGAR,
@@ -26,7 +28,18 @@ _QUALITY_LIMIT = 40
 
 
 @kernel
-def fit_reads(buffer, table, reference, start, lefts, lengths, shifts, alts, begins, out):
+def fit_reads(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    reference: np.ndarray,
+    start: int,
+    lefts: np.ndarray,
+    lengths: np.ndarray,
+    shifts: np.ndarray,
+    alts: np.ndarray,
+    begins: np.ndarray,
+    out: np.ndarray,
+) -> int:
     """List the reads that were aligned without an indel, but fit an indel candidate better than the reference.
 
     Such a read ends near the indel: a few mismatches, or clipped bases, cost the aligner less than a gap. Anchored on
@@ -91,17 +104,30 @@ def fit_reads(buffer, table, reference, start, lefts, lengths, shifts, alts, beg
 
 
 @kernel
-def _is_gapless(buffer, table, row):
+def _is_gapless(buffer: np.ndarray, table: np.ndarray, row: int) -> bool:
     """Return whether the aligned part of a read, if there is one, has neither insertion, deletion nor skip."""
     for k in range(table[row, CIGAR_OPS]):
         operation = u32(buffer, table[row, CIGAR] + 4 * k) & 15
         if 1 <= operation <= 3:
             return False
-    return table[row, END] - table[row, POSITION] == table[row, LENGTH] - table[row, HEAD] - table[row, TAIL]
+    aligned = table[row, LENGTH] - table[row, HEAD] - table[row, TAIL]
+    gapless: bool = table[row, END] - table[row, POSITION] == aligned
+    return gapless
 
 
 @kernel
-def _gain(buffer, table, row, reference, along, beyond, alt, inserted, at, step):
+def _gain(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    row: int,
+    reference: np.ndarray,
+    along: int,
+    beyond: int,
+    alt: np.ndarray,
+    inserted: int,
+    at: int,
+    step: int,
+) -> int:
     """Return the qualities of the bases that differ from the reference less those that differ from the indel.
 
     From base `at` of the read on in the direction `step`; `along` is that base's place in the reference, `beyond` the
@@ -127,7 +153,7 @@ def _gain(buffer, table, row, reference, along, beyond, alt, inserted, at, step)
 
 
 @kernel
-def _compete(lefts, fits):
+def _compete(lefts: np.ndarray, fits: np.ndarray) -> None:
     """Set the gain of a read's fits to 0 where another candidate nearby fits clearly better."""
     best = fits[:, 2].copy()
     for one in range(len(fits)):

@@ -26,7 +26,7 @@ _TOO_MUCH = 200
 
 
 @kernel
-def tangled_reads(buffer, table, distance, longest, out):
+def tangled_reads(buffer: np.ndarray, table: np.ndarray, distance: int, longest: int, out: np.ndarray) -> int:
     """List the pairs of neighbouring gaps of one read that lie close together.
 
     Parameters
@@ -65,7 +65,7 @@ def tangled_reads(buffer, table, distance, longest, out):
 
 
 @kernel
-def clipped_reads(buffer, table, least, longest, out):
+def clipped_reads(buffer: np.ndarray, table: np.ndarray, least: int, longest: int, out: np.ndarray) -> int:
     """List the ends of reads with many good clipped bases.
 
     Parameters
@@ -103,7 +103,9 @@ def clipped_reads(buffer, table, least, longest, out):
 
 
 @kernel
-def spell_reads(buffer, table, rows, bases, qualities):
+def spell_reads(
+    buffer: np.ndarray, table: np.ndarray, rows: np.ndarray, bases: np.ndarray, qualities: np.ndarray
+) -> None:
     """Write the bases (0..3, 15 = other) and qualities of some reads, one row each; what lies behind a read is 255."""
     bases[:] = 255
     for k in range(len(rows)):
@@ -113,7 +115,18 @@ def spell_reads(buffer, table, rows, bases, qualities):
 
 
 @kernel
-def place_reads(bases, qualities, lengths, expected, slack, haplotype, margin, costs, places, sure):
+def place_reads(
+    bases: np.ndarray,
+    qualities: np.ndarray,
+    lengths: np.ndarray,
+    expected: np.ndarray,
+    slack: int,
+    haplotype: np.ndarray,
+    margin: int,
+    costs: np.ndarray,
+    places: np.ndarray,
+    sure: np.ndarray,
+) -> None:
     """Lay every read without a gap where it fits a haplotype best.
 
     Parameters
@@ -145,7 +158,7 @@ def place_reads(bases, qualities, lengths, expected, slack, haplotype, margin, c
 
 
 @kernel
-def align_haplotype(haplotype, reference):
+def align_haplotype(haplotype: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return where each base of a haplotype stands in the reference, -1 where it is inserted (int64).
 
     Global alignment with affine gaps (Gotoh 1982).
@@ -187,14 +200,14 @@ def align_haplotype(haplotype, reference):
 
 
 @kernel
-def _best(aligned, inserted, deleted):
+def _best(aligned: int, inserted: int, deleted: int) -> int:
     if aligned >= inserted and aligned >= deleted:
         return 0
     return 1 if inserted >= deleted else 2
 
 
 @kernel
-def write_cigars(where, places, lengths, out):
+def write_cigars(where: np.ndarray, places: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Write the CIGARs of reads that lie on a haplotype without a gap.
 
     Parameters

@@ -10,25 +10,25 @@ _PSEUDO_BIN = 37_450
 
 
 @kernel
-def find_contig(content, contig):
+def find_contig(content: np.ndarray, contig: int) -> tuple[int, int, int]:
     """Return (smallest offset of a chunk, place of the linear index, its entries) of a contig; entries -1 if damaged.
 
     A contig without reads has no entries.
     """
     size = content.size
-    damaged = np.int64(0), np.int64(0), np.int64(-1)
+    damaged = 0, 0, -1
     if size < 8 or content[0] != 66 or content[1] != 65 or content[2] != 73 or content[3] != 1:
         return damaged
     contigs = i32(content, 4)
     if not 0 <= contig < contigs:
         return damaged
-    at = np.int64(8)
+    at = 8
     for current in range(contig + 1):
         if at + 4 > size:
             return damaged
         bins = i32(content, at)
         at += 4
-        first = np.int64(2**62)
+        first = 2**62
         for _ in range(bins):
             if at + 8 > size:
                 return damaged

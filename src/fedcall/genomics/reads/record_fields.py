@@ -22,19 +22,25 @@ DELETED = 4
 
 
 @inlined
-def u16(buffer, at):
-    """Return the little-endian unsigned 16-bit number at an offset."""
-    return np.int64(buffer[at]) | np.int64(buffer[at + 1]) << 8
+def u8(buffer: np.ndarray, at: int) -> int:
+    """Return the byte at an offset, as the int64 that kernels count in."""
+    return np.int64(buffer[at])  # type: ignore[return-value]  # an int for mypy, which would have to tell them apart
 
 
 @inlined
-def u32(buffer, at):
+def u16(buffer: np.ndarray, at: int) -> int:
+    """Return the little-endian unsigned 16-bit number at an offset."""
+    return u8(buffer, at) | u8(buffer, at + 1) << 8
+
+
+@inlined
+def u32(buffer: np.ndarray, at: int) -> int:
     """Return the unsigned 32-bit number at an offset."""
     return u16(buffer, at) | u16(buffer, at + 2) << 16
 
 
 @inlined
-def u64(buffer, at):
+def u64(buffer: np.ndarray, at: np.uint64) -> np.uint64:
     """Return the unsigned 64-bit number at an offset, which must be unsigned: then this is one instruction."""
     value = np.uint64(buffer[at])
     value |= np.uint64(buffer[at + np.uint64(1)]) << np.uint64(8)
@@ -48,21 +54,22 @@ def u64(buffer, at):
 
 
 @inlined
-def i32(buffer, at):
+def i32(buffer: np.ndarray, at: int) -> int:
     """Return the signed 32-bit number at an offset."""
     value = u32(buffer, at)
     return value - ((value >> 31) << 32)
 
 
 @inlined
-def base_at(buffer, table, row, at):
+def base_at(buffer: np.ndarray, table: np.ndarray, row: int, at: int) -> int:
     """Return base `at` of a record's sequence: 0..3 = ACGT, 15 = other."""
-    byte = np.int64(buffer[table[row, SEQUENCE] + (at >> 1)])
-    return BASE[byte >> 4 if at & 1 == 0 else byte & 15]
+    byte = u8(buffer, table[row, SEQUENCE] + (at >> 1))
+    base: int = BASE[byte >> 4 if at & 1 == 0 else byte & 15]
+    return base
 
 
 @inlined
-def quality_at(buffer, table, row, at):
+def quality_at(buffer: np.ndarray, table: np.ndarray, row: int, at: int) -> int:
     """Return the quality of base `at`, `MISSING_QUALITY` where there is none."""
-    quality = np.int64(buffer[table[row, QUALITIES] + at])
+    quality = u8(buffer, table[row, QUALITIES] + at)
     return quality if quality != 255 else MISSING_QUALITY

@@ -22,6 +22,7 @@ from fedcall.genomics.reads.record_fields import (
     SEQUENCE,
     TAIL,
     i32,
+    u8,
     u16,
     u32,
 )
@@ -39,7 +40,7 @@ _COPIES = 8
 
 
 @kernel
-def skip_header(buffer):
+def skip_header(buffer: np.ndarray) -> int:
     """Return the offset of the first record, or -1 if the header is damaged or cut off."""
     size = buffer.size
     if size < 12 or buffer[0] != 66 or buffer[1] != 65 or buffer[2] != 77 or buffer[3] != 1:
@@ -61,7 +62,17 @@ def skip_header(buffer):
 
 
 @kernel
-def index_records(buffer, offset, contig, start, end, dropped, lowest, table, row):
+def index_records(
+    buffer: np.ndarray,
+    offset: int,
+    contig: int,
+    start: int,
+    end: int,
+    dropped: int,
+    lowest: int,
+    table: np.ndarray,
+    row: int,
+) -> tuple[int, int, int, bool, int]:
     """Check records as far as whole ones go, and note where the parts of the usable ones lie.
 
     Parameters
@@ -95,7 +106,7 @@ def index_records(buffer, offset, contig, start, end, dropped, lowest, table, ro
         flag = u16(buffer, p + 14)
         if flag & dropped or buffer[p + 9] < lowest:
             continue
-        name_length = np.int64(buffer[p + 8])
+        name_length = u8(buffer, p + 8)
         operations = u16(buffer, p + 12)
         bases = i32(buffer, p + 16)
         cigar = p + 32 + name_length
@@ -150,7 +161,7 @@ def index_records(buffer, offset, contig, start, end, dropped, lowest, table, ro
 
 
 @kernel
-def may_overlap(buffer, table, longest_span, rows, hashes):
+def may_overlap(buffer: np.ndarray, table: np.ndarray, longest_span: int, rows: np.ndarray, hashes: np.ndarray) -> int:
     """List the reads whose mate may overlap them, with a hash of the fragment's name (FNV-1a).
 
     Parameters
@@ -181,7 +192,9 @@ def may_overlap(buffer, table, longest_span, rows, hashes):
 
 
 @kernel
-def pair_mates(buffer, table, rows, hashes, order, mates):
+def pair_mates(
+    buffer: np.ndarray, table: np.ndarray, rows: np.ndarray, hashes: np.ndarray, order: np.ndarray, mates: np.ndarray
+) -> None:
     """Write into `mates` (int64, all -1) the other record of each fragment whose two reads may overlap.
 
     `order` sorts `rows` by hash, ties by row. Names must be equal byte by byte. A read that the file holds twice is no
@@ -199,7 +212,7 @@ def pair_mates(buffer, table, rows, hashes, order, mates):
 
 
 @kernel
-def _are_mates(buffer, first, second):
+def _are_mates(buffer: np.ndarray, first: np.ndarray, second: np.ndarray) -> bool:
     """Say whether two records have one name and do not both call themselves the first read, or the last, of it."""
     if first[FLAG] & second[FLAG] & 0xC0:
         return False
@@ -207,4 +220,5 @@ def _are_mates(buffer, first, second):
     while buffer[a] == buffer[b] and buffer[a] != 0:
         a += 1
         b += 1
-    return buffer[a] == buffer[b]
+    same: bool = buffer[a] == buffer[b]
+    return same
