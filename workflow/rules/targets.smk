@@ -58,6 +58,15 @@ def concordances_of_this_run():
     ]
 
 
+def unseen_concordances_of_this_run():
+    """Return how both models call public people where nobody trained: what the recommendation rests on."""
+    return [
+        f"{RESULTS}/{PUBLIC}/unseen/{caller}/{patient}.json"
+        for caller in ("final", "initial")
+        for patient in RUN.scored[PUBLIC]
+    ]
+
+
 def errors_of_this_run():
     return [
         f"{RESULTS}/{folder}/errors/{patient}.json"

@@ -9,7 +9,7 @@ from typer.models import CommandInfo
 # Each module has a function `register(app)` that adds its commands; `fedcall --help` lists them under these headings.
 MODULES = {
     "Start here": ("check", "simulate"),
-    "Data path: from alignments to calls": ("normalise", "pileup", "call", "concordance"),
+    "Data path: from alignments to calls": ("normalise", "regions", "pileup", "call", "concordance"),
     "Data path: training with privacy": ("train", "exchange", "audit", "utility"),
     "A hospital": ("site", "ledger", "privacy"),
     "The coordinator": ("study", "aggregator", "quarantine"),

@@ -24,6 +24,9 @@ def concordance(
     panel: Path | None = typer.Option(
         None, "--panel", help="VCF of public allele frequencies: also report recall by frequency there."
     ),
+    may_be_empty: bool = typer.Option(
+        False, "--may-be-empty", help="The regions may be an empty file: then nothing is counted."
+    ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything as JSON to this file."),
 ) -> None:
     """Compare calls with truth: precision, recall and F1 of SNPs and indels, by genotype.
@@ -37,7 +40,7 @@ def concordance(
     from fedcall.files import write_text
     from fedcall.genomics.concordance.comparison import compare
 
-    result = compare(truth, calls, regions, reference, sample, allele_counts, panel)
+    result = compare(truth, calls, regions, reference, sample, allele_counts, panel, may_be_empty)
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 

@@ -108,6 +108,12 @@ def evaluation(
     errors: list[Path] = typer.Option(
         [], "--errors", help="File …/SITE/errors/PATIENT.json of 'fedcall errors', to be drawn; may be given often."
     ),
+    unseen: list[Path] = typer.Option(
+        [],
+        "--unseen",
+        help="File …/SITE/unseen/CALLER/PATIENT.json: a public person, scored only where nobody trained; may be given"
+        " often. The recommendation rests on them.",
+    ),
     keys: Path | None = typer.Option(
         None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
     ),
@@ -125,9 +131,10 @@ def evaluation(
     from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
     from fedcall.study.terms import read_study
 
-    results = read_results(concordances)
-    inputs = results_digest(results, read_secret(keys)) if keys else None
-    document = evaluation_report(read_study(study), results, read_errors(errors) if errors else None, inputs)
+    results, there = read_results(concordances), read_results(unseen, "unseen") if unseen else []
+    inputs = results_digest([*results, *there], read_secret(keys)) if keys else None
+    drawn = read_errors(errors) if errors else None
+    document = evaluation_report(read_study(study), results, drawn, inputs, there)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
 

@@ -1,7 +1,7 @@
 """Regions of the genome: read from BED, merged, widened."""
 
 import gzip
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fedcall.errors import FedcallError
@@ -31,10 +31,7 @@ def read_regions(bed: Path, reference: Path) -> list[tuple[str, int, int]]:
     bed = Path(bed)
     lengths = reference_contigs(reference)
     by_contig: dict[str, list[tuple[int, int]]] = {name: [] for name in lengths}
-    for number, line in enumerate(_lines(bed), start=1):
-        if not line.strip() or line.startswith(("#", "track", "browser")):
-            continue
-        contig, start, end = _region(bed, number, line)
+    for number, (contig, start, end) in _numbered(bed):
         if contig not in lengths:
             raise FedcallError(
                 f"{bed}:{number}: contig '{contig}' is not in {reference} (which has {some_of(lengths)})"
@@ -49,6 +46,11 @@ def read_regions(bed: Path, reference: Path) -> list[tuple[str, int, int]]:
     if not regions:
         raise FedcallError(f"{bed}: no regions")
     return regions
+
+
+def read_bed(bed: Path) -> list[tuple[str, int, int]]:
+    """Return the lines of a BED file as they stand there, whatever the reference."""
+    return [region for _, region in _numbered(Path(bed))]
 
 
 def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -70,6 +72,12 @@ def widen_regions(
     for contig, start, end in regions:
         by_contig.setdefault(contig, []).append((max(0, start - margin), min(lengths[contig], end + margin)))
     return [(contig, start, end) for contig, spans in by_contig.items() for start, end in merge_spans(spans)]
+
+
+def _numbered(bed: Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
+    for number, line in enumerate(_lines(bed), start=1):
+        if line.strip() and not line.startswith(("#", "track", "browser")):
+            yield number, _region(bed, number, line)
 
 
 def _lines(bed: Path) -> list[str]:

@@ -53,10 +53,10 @@ def _accuracy(calls: EvaluationReport) -> str:
         for caller, value in f1.items()
     ]
     gate = calls.gate
-    if gate.model is None:
-        return f"{', '.join(parts)}: which to use cannot be judged without held-out public people"
-    chance = "" if gate.difference.is_certain else " (the difference may be chance)"
-    return f"{', '.join(parts)}: use {gate.model}, by {gate.people} public people{chance}"
+    headline = gate.headline[0].lower() + gate.headline[1:]
+    where = ", in regions nobody trained on" if gate.on_unseen_regions else ""
+    basis = f" (by {gate.people} people{where})" if gate.people else " (nobody to judge it on)"
+    return f"{', '.join(parts)}: {headline}{basis}"
 
 
 def _refusals(spent: StudyPrivacyReport) -> str:

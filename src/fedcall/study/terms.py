@@ -4,14 +4,15 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fedcall.documents import Document, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.evaluation import EvaluationTerms
 from fedcall.yaml_files import read_yaml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -26,6 +27,14 @@ class Site(Document):
     public_key: PublicKey = Field(description="Ed25519 key that signs the site's claims, base64.")
     node_key: str = Field(description="ECDSA P-384 key of the site's Flower node, OpenSSH form.")
     patients: Annotated[int, Field(ge=1)] = Field(description="Training patients, declared.")
+    holdout: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Held-out patients with a truth, declared; only with evaluation.epsilon. Null: none."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
+        return {key: value for key, value in serialize(self).items() if key != "holdout" or value is not None}
 
 
 class ModelTerms(Document):
@@ -154,6 +163,14 @@ class Study(Document):
     privacy: PrivacyTerms = PrivacyTerms()
     aggregation: AggregationTerms = AggregationTerms()
     admission: AdmissionTerms = AdmissionTerms()
+    evaluation: EvaluationTerms | None = Field(
+        None, description="Regions nobody trains on, and the private judge; left out, there are neither."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
+        return {key: value for key, value in serialize(self).items() if key != "evaluation" or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -172,11 +189,42 @@ class Study(Document):
                 sum_multiplier(self.privacy, units)
             except ValueError as error:
                 raise ValueError(f"site '{site.name}': {error}") from None
+        self._check_judge()
         if self.sites and self.aggregation.minimum_sites > len(self.sites):
             raise ValueError(
                 f"aggregation.minimum_sites {self.aggregation.minimum_sites} exceeds the {len(self.sites)} sites listed"
             )
         return self
+
+    def _check_judge(self) -> None:
+        for site in self.sites:
+            if site.holdout is None:
+                continue
+            if self.evaluation is None or self.evaluation.epsilon is None:
+                raise ValueError(
+                    f"site '{site.name}' declares {site.holdout} held-out patients, which only a study with"
+                    " evaluation.epsilon does; leave the number out, or agree on evaluation.epsilon"
+                )
+            if self.evaluation.mechanism == "gaussian" and self.evaluation.delta * site.holdout > 0.1:
+                raise ValueError(
+                    f"evaluation.delta {self.evaluation.delta:g} times the {site.holdout} held-out patients of site"
+                    f" '{site.name}' must be at most 0.1"
+                )
+
+    @property
+    def judging_sites(self) -> tuple[Site, ...]:
+        """Sites whose held-out patients judge the final model; none without evaluation.epsilon."""
+        return tuple(site for site in self.sites if site.holdout is not None)
+
+    @property
+    def judging_round(self) -> int:
+        """Number under which the judge's release stands in ledger, requests and receipts: the one after the last."""
+        return self.rounds + 1
+
+    @property
+    def unseen_regions(self) -> tuple[str, ...]:
+        """Regions that no site trains on, as agreed."""
+        return self.evaluation.regions if self.evaluation else ()
 
     def site(self, name: str) -> Site:
         """Return the named site, or raise FedcallError that lists the sites there are."""

@@ -263,7 +263,7 @@ def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> No
     begun = read_study(folder / "study.json")
     changed = [
         key
-        for key in ("rounds", "model", "training", "privacy", "aggregation", "admission")
+        for key in ("rounds", "model", "training", "privacy", "aggregation", "admission", "evaluation")
         if _agreed(begun, key) != _agreed(terms, key)
     ]
     if {site.name: site.patients for site in begun.sites} != declared:

@@ -59,48 +59,51 @@ def test_evaluation_report__figures_are_those_of_the_pooled_concordances(
     assert [(scope.site, scope.patients) for scope in report.scopes] == [(None, 5), ("north", 3), ("south", 2)]
 
 
-def test_evaluation_report__better_than_public_only_on_public_people_may_ship(study: Study, tmp_path: Path) -> None:
-    # Better on public people, worse on the hospitals' own: public people decide.
-    paths = write_concordances(tmp_path, {"public": 3}, {"final": 0.05, "initial": 0.2})
+def test_evaluation_report__gain_on_unseen_people_and_regions_may_ship(study: Study, tmp_path: Path) -> None:
+    # Better on public people, worse on the hospitals' own: public people decide, where nobody trained.
+    paths = write_concordances(tmp_path, {"public": 6}, {"final": 0.05, "initial": 0.2})
+    unseen = [replace(result, site="public") for result in read_results(paths)]
     paths += write_concordances(tmp_path, {"north": 2}, {"final": 0.3, "initial": 0.05})
-    report = evaluation_report(study, read_results(paths))
+    report = evaluation_report(study, read_results(paths), unseen=unseen)
     assert report.gate.passes
     assert (report.gate.recommended, report.gate.model) == ("final", "final.safetensors")
-    assert report.gate.people == 3
-    assert report.sentence.startswith("Use final.safetensors: on 3 public people who trained no model")
+    assert report.gate.people == 6
+    assert report.sentence.startswith("Use final.safetensors. On 6 public people who trained no model, in regions that")
     assert "On 2 held-out patients the jointly trained private model has F1 0." in report.sentence
     assert report.gate.difference.is_certain
-    assert "may be chance" not in report.sentence
+    page = render(report, "evaluation.html", evaluation_figures(report))
+    assert "verdict green" in page
+    shown_values(page, json.loads(to_json(report)))
+    assert evaluation_report(study, read_results(paths)).gate.decision == "cannot-tell"  # the regions were trained on
 
 
 def test_evaluation_report__worse_than_public_only_must_not_ship(study: Study, tmp_path: Path) -> None:
-    paths = write_concordances(tmp_path, {"public": 2}, {"final": 0.3, "initial": 0.05})
+    paths = write_concordances(tmp_path, {"public": 6}, {"final": 0.3, "initial": 0.05})
     report = evaluation_report(study, read_results(paths))
     assert report.gate.passes is False
     assert (report.gate.recommended, report.gate.model) == ("initial", "initial.safetensors")
-    assert report.sentence.startswith("Use initial.safetensors: ")
+    assert report.sentence.startswith("Keep initial.safetensors: ")
     assert "verdict red" in render(report, "evaluation.html", evaluation_figures(report))
 
 
 def test_evaluation_report__without_public_people_cannot_be_judged(report: EvaluationReport) -> None:
     assert report.gate.passes is None
     assert (report.gate.recommended, report.gate.model) == (None, None)
-    assert report.sentence.startswith("Which model to use cannot be judged: ")
+    assert report.sentence.startswith("Cannot tell which model is better: ")
     assert "bcftools on the same files 0." in report.sentence
     page = render(report, "evaluation.html", evaluation_figures(report))
-    assert "This cannot be judged." in page
+    assert "verdict amber" in page
     shown_values(page, json.loads(to_json(report)))
 
 
-def test_evaluation_report__equal_to_public_only_is_not_worse(study: Study, tmp_path: Path) -> None:
-    for path in write_concordances(tmp_path, {"public": 2}, {"final": 0.1}):
+def test_evaluation_report__equal_to_public_only_keeps_it(study: Study, tmp_path: Path) -> None:
+    for path in write_concordances(tmp_path, {"public": 6}, {"final": 0.1}):
         copy = tmp_path / "public" / "concordance" / "initial" / path.name
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(path.read_bytes())
     report = evaluation_report(study, read_results(list(tmp_path.rglob("*.json"))))
-    assert report.gate.passes
+    assert (report.gate.passes, report.gate.decision) == (False, "no-difference")
     assert report.gate.difference.model_dump() == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert "which may be chance" in report.sentence
 
 
 def test_evaluation_report__untrained_initial_model_is_named_so(study: Study, tmp_path: Path) -> None:
@@ -144,7 +147,14 @@ def test_evaluation_report__page_shows_what_the_json_says(report: EvaluationRepo
     page = render(report, "evaluation.html", evaluation_figures(report))
     shown = shown_values(page, json.loads(to_json(report)))
     assert report.sentence == f"{report.gate.verdict} {report.on_patients}"
-    assert {"gate.verdict", "on_patients", "scopes.2.figures.0.f1.low", "calibration.0.measured", "gate.rule"} <= shown
+    assert {
+        "gate.verdict",
+        "gate.headline",
+        "on_patients",
+        "scopes.2.figures.0.f1.low",
+        "calibration.0.measured",
+        "gate.rule",
+    } <= shown
     jsonschema.validate(json.loads(to_json(report)), report_schema("evaluation"))
 
 

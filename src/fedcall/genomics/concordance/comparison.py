@@ -90,6 +90,7 @@ def compare(
     sample: str | None = None,
     allele_counts: Path | None = None,
     panel: Path | None = None,
+    may_be_empty: bool = False,
 ) -> Concordance:
     """Compare the calls of one patient with the truth.
 
@@ -101,6 +102,7 @@ def compare(
     reference : indexed FASTA
     allele_counts : table of `fedcall allele-counts`, which says what is rare among held-out people
     panel : VCF of public allele frequencies, which says what is rare in public
+    may_be_empty : the regions may be an empty file; then all counts are 0
 
     Raises
     ------
@@ -112,9 +114,10 @@ def compare(
     from fedcall.genomics.regions import read_regions
     from fedcall.genomics.truth.labels import label_types
 
-    intervals = read_regions(Path(regions), Path(reference))
-    true_variants = read_variants(truth, reference, intervals, sample)
-    called_variants = read_variants(calls, reference, intervals)
+    is_empty = may_be_empty and Path(regions).is_file() and Path(regions).stat().st_size == 0
+    intervals = [] if is_empty else read_regions(Path(regions), Path(reference))
+    true_variants = [] if is_empty else read_variants(truth, reference, intervals, sample)
+    called_variants = [] if is_empty else read_variants(calls, reference, intervals)
     labelled = label_types(Path(truth))
     counts = None if allele_counts is None else read_allele_counts(allele_counts)
     frequencies = None if panel is None else _frequencies(panel, reference, true_variants)

@@ -95,18 +95,30 @@ class Difference(Document):
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-class Gate(Document):
-    """Whether the jointly trained model may ship, judged on public people who trained no model."""
+Decision = Literal["use", "no-difference", "worse", "cannot-tell"]
 
-    passes: bool | None = Field(description="null: no held-out public people with a truth, so it cannot be judged.")
+
+class Gate(Document):
+    """Whether the jointly trained model may ship, judged on people, and regions, that no model was trained on."""
+
+    decision: Decision = Field(
+        description="use: a gain whose interval excludes zero; no-difference and worse keep the first model;"
+        " cannot-tell: too few people, or no regions that nobody trained on."
+    )
+    passes: bool | None = Field(description="Whether the decision is 'use'; null: cannot tell.")
     recommended: Caller | None
-    model: Literal["final.safetensors", "initial.safetensors"] | None = Field(description="File to use.")
-    people: int = Field(description="Public people it was judged on.")
+    model: Literal["final.safetensors", "initial.safetensors"] | None = Field(
+        description="File to use; null: cannot tell, so nothing speaks for leaving the first model."
+    )
+    people: int = Field(description="People it was judged on.")
+    on_unseen_regions: bool = Field(description="Whether they were scored on regions that nobody trained on, only.")
+    regions_bases: int = Field(description="Length of these regions, summed over people.")
     rule: Text
-    verdict: Text
+    headline: Text
+    verdict: Text = Field(description="The headline, and what it rests on.")
     final_f1: Share
     initial_f1: Share
-    difference: Difference = Field(description="F1 of the final less that of the initial model, on the same patients.")
+    difference: Difference = Field(description="F1 of the final less that of the initial model, on the same people.")
 
 
 class PatientError(Document):

@@ -21,8 +21,8 @@ class Result:
     concordance: Concordance
 
 
-def read_results(paths: Sequence[Path]) -> list[Result]:
-    """Read concordances; the path …/SITE/concordance/CALLER/PATIENT.json names them.
+def read_results(paths: Sequence[Path], folder: str = "concordance") -> list[Result]:
+    """Read concordances; the path …/SITE/FOLDER/CALLER/PATIENT.json names them.
 
     Raises
     ------
@@ -33,21 +33,21 @@ def read_results(paths: Sequence[Path]) -> list[Result]:
     results = []
     for path in map(Path, paths):
         parts = path.absolute().parts
-        if len(parts) < 5 or parts[-3] != "concordance" or path.suffix != ".json":
-            raise FedcallError(f"{path}: expected …/SITE/concordance/CALLER/PATIENT.json, which names site and caller")
+        if len(parts) < 5 or parts[-3] != folder or path.suffix != ".json":
+            raise FedcallError(f"{path}: expected …/SITE/{folder}/CALLER/PATIENT.json, which names site and caller")
         caller = next((known for known in CALLERS if known == parts[-2]), None)
         if caller is None:
             raise FedcallError(f"{path}: unknown caller '{parts[-2]}' (allowed: {', '.join(CALLERS)})")
         results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
     if not results:
-        raise FedcallError("no concordance was given; name at least one …/SITE/concordance/CALLER/PATIENT.json")
+        raise FedcallError(f"no concordance was given; name at least one …/SITE/{folder}/CALLER/PATIENT.json")
     _check_panels(results)
     results.sort(key=lambda result: (result.site, result.patient))  # the same order for every caller
     everyone = {(result.site, result.patient) for result in results}
     for caller in callers_of(results):
         own = {(result.site, result.patient) for result in results if result.caller == caller}
         for site, patient in sorted(everyone - own):
-            raise FedcallError(f"{site}/concordance/{caller}/{patient}.json: not given, so callers cannot be compared")
+            raise FedcallError(f"{site}/{folder}/{caller}/{patient}.json: not given, so callers cannot be compared")
     return results
 
 

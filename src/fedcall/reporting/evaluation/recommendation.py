@@ -1,73 +1,150 @@
 """Which model to use: the rule, its verdict, and the evaluation's headline."""
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import dataclass
 
-from fedcall.genomics.concordance.pool import difference_interval
-from fedcall.reporting.evaluation.documents import Difference, Gate, Measure, Scope
+from fedcall.genomics.concordance.pool import difference_interval, pool
+from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, Measure, Scope
 from fedcall.reporting.evaluation.inputs import Result, of_caller
 
+LEAST_PEOPLE = 6
+"""With five, even a model that is better for each of them may be no better: 2 · 2⁻⁵ > 5 % (two-sided sign test)."""
+
 GATE_RULE = (
-    "The jointly trained model is to be used only if its F1 over all variants of public people who trained no model is"
-    " not below that of the model it started from. Public people, because choosing between models by hospitals'"
-    " patients would tell something about them, outside every epsilon."
+    "The jointly trained model is to be used only if a gain in F1 is seen, its 95 % interval above zero, on people and"
+    " regions that no model was trained on. A difference that may be chance keeps the first model."
 )
-UNJUDGED = (
-    "Which model to use cannot be judged: this study has no held-out public people with a truth (split 'holdout' in the"
-    " sheet 'public_samples', such as reference material sequenced by the hospitals)."
+HEADLINES: dict[Decision, str] = {
+    "use": "Use final.safetensors",
+    "no-difference": "Keep initial.safetensors: no difference was seen",
+    "worse": "Keep initial.safetensors: the jointly trained model is worse",
+    "cannot-tell": "Cannot tell which model is better",
+}
+_MODELS = {"use": "final", "no-difference": "initial", "worse": "initial"}
+NOBODY = (
+    "This study has no held-out public people with a truth (split 'holdout' in the sheet 'public_samples', such as"
+    " reference material sequenced by the hospitals)."
+)
+SEEN_ONLY = (
+    "They are scored only on regions that models were trained on, or that are not known to be unseen, so this says"
+    " nothing about other regions; agree on evaluation.regions that nobody trains on."
 )
 
 
-def judge(scope: Scope | None, public: Sequence[Result], fresh: bool) -> Gate:
+@dataclass(frozen=True)
+class _Evidence:
+    """What a decision rests on."""
+
+    people: int
+    bases: int
+    is_unseen: bool
+    final: float | None
+    initial: float | None
+    difference: Difference
+
+
+def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Gate:
     """Compare the final with the initial model on held-out public people.
 
     Parameters
     ----------
-    scope : Scope or None
-        Figures of the public people; None if there are none.
     public : sequence of Result
-        Their results.
+        Results of the public people, on all their regions.
+    unseen : sequence of Result
+        Their results on those of their regions that nobody trained on; they may have no bases there.
     fresh : bool
         The initial model is the untrained one.
     """
-    rows = {row.caller: row.f1 for row in scope.figures if row.type == "all"} if scope else {}
-    final, initial = rows.get("final"), rows.get("initial")
-    if scope is None or final is None or initial is None or final.value is None or initial.value is None:
-        return Gate(
-            passes=None,
-            recommended=None,
-            model=None,
-            people=0,
-            rule=GATE_RULE,
-            verdict=UNJUDGED,
-            final_f1=None,
-            initial_f1=None,
-            difference=Difference(value=None, low=None, high=None),
+    there = [result for result in unseen if result.concordance.regions_bases > 0]
+    evidence = _evidence(there, is_unseen=True) or _evidence(public, is_unseen=False)
+    if evidence is None:
+        nothing = Difference(value=None, low=None, high=None)
+        return _gate("cannot-tell", f"{HEADLINES['cannot-tell']}: {_first_lower(NOBODY)} {_KEEP}", None, nothing)
+    decision, why = _decide(evidence)
+    started_from = f"the {'untrained' if fresh else 'public-only'} model it started from"
+    verdict = (
+        f"{HEADLINES[decision]}{why}. On {_described(evidence)}, F1 of the jointly trained model is"
+        f" {_figure(evidence.final)}, that of {started_from} {_figure(evidence.initial)}: a difference of"
+        f" {_signed(evidence.difference)}."
+    )
+    verdict += f" {_KEEP}" if decision == "cannot-tell" else ""
+    verdict += "" if evidence.is_unseen else f" {SEEN_ONLY}"
+    return _gate(decision, verdict, evidence, evidence.difference)
+
+
+_KEEP = "Until it can be told, keep initial.safetensors."
+
+
+def _decide(evidence: _Evidence) -> tuple[Decision, str]:
+    low, high = evidence.difference.low, evidence.difference.high
+    if evidence.people < LEAST_PEOPLE or low is None or high is None:
+        return "cannot-tell", (
+            f": {_number(evidence.people)} too few, a difference seen on fewer than {LEAST_PEOPLE} people may be chance"
         )
-    passes = final.value >= initial.value
-    low, high = difference_interval(of_caller(public, "final"), of_caller(public, "initial"), "all") or (None, None)
-    difference = Difference(value=final.value - initial.value, low=low, high=high)
-    people = f"{scope.patients} public {'person' if scope.patients == 1 else 'people'} who trained no model"
-    relation = "not below" if passes else "below"
-    model: Literal["final.safetensors", "initial.safetensors"] = (
-        "final.safetensors" if passes else "initial.safetensors"
+    if high < 0:
+        return "worse", ""
+    if low <= 0:
+        return "no-difference", ""
+    if not evidence.is_unseen:
+        return "cannot-tell", ": a gain was seen, but not on regions that nobody trained on"
+    return "use", ""
+
+
+def _evidence(results: Sequence[Result], is_unseen: bool) -> _Evidence | None:
+    final, initial = of_caller(results, "final"), of_caller(results, "initial")
+    if not final or not initial:
+        return None
+    pooled, before = pool(final), pool(initial)
+    after_f1, before_f1 = pooled.all.f1, before.all.f1
+    if after_f1 is None or before_f1 is None:
+        return None
+    low, high = difference_interval(final, initial, "all") or (None, None)
+    return _Evidence(
+        people=len({result.patient for result in results}),
+        bases=pooled.regions_bases,
+        is_unseen=is_unseen,
+        final=after_f1,
+        initial=before_f1,
+        difference=Difference(value=after_f1 - before_f1, low=low, high=high),
     )
-    chance = "" if difference.is_certain else ", which may be chance"
-    return Gate(
-        passes=passes,
-        recommended="final" if passes else "initial",
-        model=model,
-        people=scope.patients,
-        rule=GATE_RULE,
-        verdict=(
-            f"Use {model}: on {people} the jointly trained model's F1 is {_written(final)}, {relation} that of the"
-            f" {'untrained' if fresh else 'public-only'} model it started from, {_written(initial)}. The difference is"
-            f" {_signed(difference)}{chance}."
-        ),
-        final_f1=final.value,
-        initial_f1=initial.value,
-        difference=difference,
+
+
+def _gate(decision: Decision, verdict: str, evidence: _Evidence | None, difference: Difference) -> Gate:
+    recommended = _MODELS.get(decision)
+    return Gate.model_validate(
+        {
+            "decision": decision,
+            "passes": None if recommended is None else decision == "use",
+            "recommended": recommended,
+            "model": recommended and f"{recommended}.safetensors",
+            "people": evidence.people if evidence else 0,
+            "on_unseen_regions": bool(evidence and evidence.is_unseen),
+            "regions_bases": evidence.bases if evidence else 0,
+            "rule": GATE_RULE,
+            "headline": HEADLINES[decision],
+            "verdict": verdict,
+            "final_f1": evidence and evidence.final,
+            "initial_f1": evidence and evidence.initial,
+            "difference": difference,
+        }
     )
+
+
+def _described(evidence: _Evidence) -> str:
+    people = f"{evidence.people} public {'person' if evidence.people == 1 else 'people'} who trained no model"
+    return f"{people}, in regions that nobody trained on" if evidence.is_unseen else people
+
+
+def _number(people: int) -> str:
+    return "1 person is" if people == 1 else f"{people} people are"
+
+
+def _first_lower(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
 
 
 def on_patients(overall: Scope, fresh: bool, is_private: bool) -> str:

@@ -45,6 +45,7 @@ def evaluation_report(
     results: Sequence[Result],
     errors: Mapping[tuple[str, str], WorstErrors] | None = None,
     inputs: str | None = None,
+    unseen: Sequence[Result] = (),
 ) -> EvaluationReport:
     """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
 
@@ -53,7 +54,9 @@ def evaluation_report(
     errors : mapping, optional
         Errors of the final model's calls by (site, patient); the worst are drawn.
     inputs : str, optional
-        Keyed digest of the results, for the report (`evaluation_inputs.results_digest`).
+        Keyed digest of the results, for the report (`inputs.results_digest`).
+    unseen : sequence of Result
+        Results of public people on those of their regions that nobody trained on.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def evaluation_report(
     ]
     scopes = tuple(_scope(site, own, callers) for site, own in tracked(groups, "evaluation", "groups"))
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
-    gate = judge(next((scope for scope in scopes if scope.site == PUBLIC), None), public, fresh)
+    gate = judge(public, [result for result in unseen if result.site == PUBLIC], fresh)
     figures_sentence = on_patients(scopes[0], fresh, study.privacy.noise_multiplier > 0)
     return EvaluationReport(
         study=study_facts(study),
