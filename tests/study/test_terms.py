@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
+from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.terms import ModelTerms, Study, read_study, read_study_terms
 
 
@@ -92,3 +93,39 @@ def test_study_digest__every_term_counts(tmp_path):
     assert study.digest == make_study(identity).digest
     assert study.digest != make_study(identity, rounds=5).digest
     assert study.digest != make_study(identity, privacy={"noise_multiplier": 1.3}).digest
+
+
+def test_study__signed_before_there_was_an_evaluation_keeps_its_digest():
+    site = {"name": "north", "public_key": "B" * 43 + "=", "node_key": "key", "patients": 40}
+    study = Study.model_validate(
+        {"name": "old", "coordinator": "A" * 43 + "=", "sites": [site], "model": {"initial_weights": "0" * 64}}
+    )
+    assert study.digest == "2f7328102c559f167e891a47c54fc304f4e6dad0b3ce5a8c2aa6e1de6eb78e0a"  # of 28a9b9b
+    judged = study.model_copy(update={"evaluation": EvaluationTerms(epsilon=0.3)})
+    assert judged.digest != study.digest
+    assert Study.model_validate_json(judged.canonical()) == judged
+
+
+def test_study__held_out_patients_are_declared_for_the_judge_only(tmp_path):
+    identity = create_keys(tmp_path / "keys", "north")
+    site = {**identity.model_dump(), "patients": 40, "holdout": 5}
+    judged = make_study(identity, sites=[site], evaluation={"epsilon": 0.3})
+    assert [one.holdout for one in judged.judging_sites] == [5]
+    for evaluation in (None, {"regions": ["chr20"]}):
+        with pytest.raises(ValidationError, match=r"only a study with evaluation\.epsilon does"):
+            make_study(identity, sites=[site], evaluation=evaluation)
+
+
+@pytest.mark.parametrize("regions", [["chr20:9-1"], ["chr20 "], [""], ["chr20:0-7"]])
+def test_study__evaluation_regions_that_are_none_are_refused(tmp_path, regions):
+    with pytest.raises(ValidationError, match="is no region"):
+        make_study(create_keys(tmp_path / "keys", "north"), evaluation={"regions": regions})
+
+
+def test_study__gaussian_judge_needs_a_delta_that_promises_something(tmp_path):
+    identity = create_keys(tmp_path / "keys", "north")
+    site = {**identity.model_dump(), "patients": 40, "holdout": 5}
+    for delta, message in ((0.0, "needs a delta"), (0.03, "must be at most 0.1")):
+        evaluation = {"epsilon": 0.3, "mechanism": "gaussian", "delta": delta}
+        with pytest.raises(ValidationError, match=message):
+            make_study(identity, sites=[site], evaluation=evaluation)

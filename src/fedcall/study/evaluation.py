@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedcall.documents import Document
 
-_REGION = re.compile(r"[^\s:]\S*?(:[1-9][0-9]*-[1-9][0-9]*)?")
+_CONTIG, _SPAN = re.compile(r"\S+"), re.compile(r":([0-9]+)-([0-9]+)$")
 
 
 class EvaluationTerms(Document):
@@ -39,10 +39,11 @@ class EvaluationTerms(Document):
     @classmethod
     def _are_regions(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
         for region in regions:
-            first, last = (int(end) for end in (re.findall(r":([0-9]+)-([0-9]+)$", region) or [(1, 1)])[0])
-            if not _REGION.fullmatch(region) or first > last:
+            span = _SPAN.search(region)
+            first, last = (int(span[1]), int(span[2])) if span else (1, 1)
+            if not _CONTIG.fullmatch(region) or not 1 <= first <= last:
                 raise ValueError(
-                    f"'{region}' is no region; needed: CONTIG or CONTIG:FIRST-LAST, such as chr20:1-5000000"
+                    f"'{region}' is no region; needed: CONTIG or CONTIG:FIRST-LAST, for example chr20:1-90000"
                 )
         return regions
 
