@@ -2,6 +2,9 @@
 
 Adjacency is "add or remove one unit". PLD is the tighter bound and the number every cap is compared with; it is
 computed pessimistically (rounding only ever raises it). RDP is a second, independent bound; far apart, one is wrong.
+
+Training adds whole-numbered noise. Rounded Laplace noise is post-processing of real noise. A discrete Gaussian of σ
+grid points costs at most what real noise of √(σ² - 4²) does (`accounted_multiplier`; docs/noise.md has the proof).
 """
 
 import math
@@ -15,9 +18,18 @@ import numpy as np
 from scipy.special import logsumexp
 
 from fedcall.privacy.events import Event, round_event
+from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.privacy.terms import Mechanism, PrivacyTerms, Unit
 
-__all__ = ["Epsilon", "compose", "group_epsilon", "noise_multiplier_for", "round_event", "study_epsilon"]
+__all__ = [
+    "Epsilon",
+    "accounted_multiplier",
+    "compose",
+    "group_epsilon",
+    "noise_multiplier_for",
+    "round_event",
+    "study_epsilon",
+]
 
 INTERVAL = 1e-3  # of the privacy loss grid; .11 s for 500 steps
 ORDERS = tuple(
@@ -26,6 +38,10 @@ ORDERS = tuple(
     + [float(x) for x in range(12, 64)]
     + [64.0, 80.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 1024.0, 2048.0, 4096.0]
 )
+
+
+SMOOTHING = 4
+"""Grid points of a Gaussian that, added to a real one, makes it a discrete one but for a factor of 1 ± 10^-136."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +99,12 @@ def compose(events: Iterable[tuple[Event, int]], delta: float, unit: Unit | None
     if len(units) > 1 and unit is None:
         raise ValueError("events of unit 'patient' and 'example' have no common epsilon; say which unit is meant.")
     wanted = unit or (units.pop() if units else "patient")
-    if any(event.noise_multiplier == 0 or (wanted == "patient" and event.unit == "example") for event, _ in events):
+    parts = _steps(events, wanted)
+    if any(part.noise_multiplier == 0 for part in parts) or (
+        wanted == "patient" and any(event.unit == "example" for event, _ in events)
+    ):
         return Epsilon(math.inf, math.inf)
-    return _epsilon(_steps(events, wanted), delta)
+    return _epsilon(parts, delta)
 
 
 def group_epsilon(events: Iterable[tuple[Event, int]], delta: float, size: int) -> Epsilon:
@@ -140,6 +159,32 @@ def noise_multiplier_for(terms: PrivacyTerms, rounds: int, epsilon: float) -> fl
     return math.ceil(high * 1e4) / 1e4
 
 
+def accounted_multiplier(mechanism: Mechanism, noise_multiplier: float, grid: int = GRID) -> float:
+    """Return the noise multiplier of real noise that protects no more than whole-numbered noise of this one does.
+
+    Parameters
+    ----------
+    noise_multiplier : float
+        Noise scale over the clip norm.
+    grid : int
+        Grid points per clip norm.
+
+    Returns
+    -------
+    float
+        0 if the noise is so small that the grid shows through.
+
+    Notes
+    -----
+    Gaussian: √(σ² - 4²) grid points. Adding a discrete Gaussian of 4, centred on zero's place between grid points, to
+    the real one is post-processing, and gives the discrete one of σ but for a factor within 1 ± 10^-136 per number
+    (Peikert 2010, theorem 3.1; docs/noise.md). Laplace: the same, as rounding a real sum is post-processing.
+    """
+    if mechanism == "laplace":
+        return noise_multiplier
+    return math.sqrt(max(0.0, noise_multiplier**2 - (SMOOTHING / grid) ** 2))
+
+
 class _Steps(NamedTuple):
     """Equal noisy sums, `total` of them."""
 
@@ -154,7 +199,8 @@ def _steps(events: Sequence[tuple[Event, int]], unit: Unit) -> tuple[_Steps, ...
     totals: Counter[tuple[Mechanism, float, float, bool]] = Counter()
     for event, count in events:
         substitution = unit == "example" and event.unit == "patient"
-        totals[event.mechanism, event.noise_multiplier, event.sampling_rate, substitution] += event.steps * count
+        multiplier = accounted_multiplier(event.mechanism, event.noise_multiplier)
+        totals[event.mechanism, multiplier, event.sampling_rate, substitution] += event.steps * count
     return tuple(
         _Steps(mechanism, multiplier, rate, substitution, total)
         for (mechanism, multiplier, rate, substitution), total in sorted(totals.items())
