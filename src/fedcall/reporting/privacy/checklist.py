@@ -46,9 +46,9 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
     noise = (
         "Noise comes from ChaCha20 keyed by the site's secret and bound to the sum it hides, so a rerun repeats a"
         " release and other inputs get independent noise. Sums and noise are whole numbers on a grid, and the noise has"
-        " exactly the distribution that is accounted, in its tails too, against floating-point attacks. The guarantee is"
-        " computational: it holds against everybody who cannot tell ChaCha20 and HKDF-SHA256 from chance, which nobody is"
-        " known to. The secret never leaves the site; whoever holds it can remove the noise."
+        " exactly the distribution that is accounted, in its tails too, against floating-point attacks. The guarantee"
+        " is computational: it holds against everybody who cannot tell ChaCha20 and HKDF-SHA256 from chance, and nobody"
+        " is known who can. The secret never leaves the site; whoever holds it can remove the noise."
         if is_noisy
         else "This study adds no noise, so no key or generator protects anybody."
     )
