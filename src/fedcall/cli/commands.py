@@ -12,7 +12,7 @@ MODULES = {
     "Data path: from alignments to calls": ("normalise", "regions", "pileup", "call", "concordance"),
     "Data path: training with privacy": ("train", "exchange", "audit", "utility"),
     "A hospital": ("site", "ledger", "privacy"),
-    "The coordinator": ("study", "aggregator", "quarantine"),
+    "The coordinator": ("study", "aggregator", "quarantine", "attestation"),
     "Reports and measurements": ("report", "benchmark"),
 }
 

@@ -1,0 +1,118 @@
+"""`fedcall attestation`: evidence that an aggregator runs in an enclave."""
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fedcall.errors import FedcallError
+
+attestation = typer.Typer(help="Evidence of enclaves: verify it, collect it.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add `fedcall attestation`."""
+    app.add_typer(attestation, name="attestation")
+
+
+@attestation.callback()
+def _group() -> None:
+    pass
+
+
+@attestation.command()
+def verify(
+    evidence: Path = typer.Argument(..., help="Folder with the evidence's files."),
+    policy: Path = typer.Option(..., "--policy", help="What is allowed (.yaml)."),
+    report_data: str | None = typer.Option(
+        None,
+        "--report-data",
+        help="What the evidence must be bound to, 128 hexadecimal digits. Default: from binding.json in the folder.",
+    ),
+    time: str | None = typer.Option(
+        None, "--time", help="Verify as of this time, for example 2025-09-01 or 2025-09-01T12:00:00Z. Default: now."
+    ),
+    explain: bool = typer.Option(False, "--explain", help="Print every check: what, what is allowed, what was found."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Verify evidence of AMD SEV-SNP, Intel SGX or Intel TDX against a policy, offline.
+
+    Whatever the policy does not allow is refused, with a code and a sentence, and exit status 3. Roots of AMD and Intel
+    ship with fedcall; certificates, revocation lists and collateral are files of the evidence.
+
+    Example: fedcall attestation verify evidence/ --policy policy.yaml --explain
+    """
+    import json
+    from dataclasses import asdict
+
+    from fedcall.attestation.evidence import expected_report_data, read_evidence, verify_evidence
+    from fedcall.attestation.policy import EvidencePolicy, words
+    from fedcall.yaml_files import read_yaml
+
+    allowed = read_yaml(policy, EvidencePolicy)
+    verdict = verify_evidence(
+        read_evidence(evidence), allowed, expected_report_data(evidence, report_data), _time(time)
+    )
+    if as_json:
+        result: dict[str, Any] = {**asdict(verdict), "policy": words(allowed)}
+        typer.echo(json.dumps(result, indent=2))
+        return
+    if explain:
+        for sentence in words(allowed):
+            typer.echo(f"policy: {sentence}")
+        for check in verdict.checks:
+            typer.echo(f"{check.code}: {check.what}: found {check.found}; allowed is {check.allowed}")
+    typer.echo(
+        f"verified at {verdict.time}: {verdict.platform}, {verdict.details}, runs image {verdict.measurement}"
+        f" ({len(verdict.checks)} checks)"
+    )
+
+
+@attestation.command()
+def collect(
+    folder: Path = typer.Argument(..., help="Folder to write the evidence into."),
+    provider: str = typer.Option(..., "--provider", help="tsm (SEV-SNP, TDX; Linux 6.7 or newer) or gramine (SGX)."),
+    report_data: str = typer.Option(..., "--report-data", help="What to bind to, 128 hexadecimal digits."),
+    endorsements: Path | None = typer.Option(
+        None,
+        "--endorsements",
+        help="Folder with key.der, chain.pem, revoked.crl or collateral.json, where the host hands nothing over.",
+    ),
+    device: Path | None = typer.Option(
+        None, "--device", help="Where the kernel's files lie, if not at the usual place."
+    ),
+) -> None:
+    """Ask this machine's processor for evidence, and write it as a folder.
+
+    Run inside an enclave, to see whether it can be verified.
+
+    Example: fedcall attestation collect evidence --provider tsm --report-data 00…00 --endorsements amd/
+    """
+    from fedcall.attestation import providers
+    from fedcall.attestation.evidence import write_evidence
+
+    try:
+        bound = bytes.fromhex(report_data)
+    except ValueError:
+        bound = b""
+    if len(bound) != 64:
+        raise FedcallError(f"--report-data: 128 hexadecimal digits expected, found {len(report_data)} characters")
+    asked = {"tsm": providers.from_tsm, "gramine": providers.from_gramine}.get(provider)
+    if asked is None:
+        raise FedcallError(f"--provider {provider}: tsm or gramine expected")
+    default = {"tsm": providers.TSM_FOLDER, "gramine": providers.GRAMINE_FOLDER}[provider]
+    evidence = asked(bound, providers.read_endorsements(endorsements), device or default)
+    write_evidence(folder, evidence)
+    typer.echo(f"{folder}: evidence of {evidence.platform}")
+
+
+def _time(text: str | None) -> Any:
+    import datetime
+
+    if text is None:
+        return datetime.datetime.now(datetime.UTC)
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise FedcallError(f"--time {text}: a date or time expected, for example 2025-09-01T12:00:00Z") from None
+    return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
