@@ -21,7 +21,7 @@ from fedcall.training.row_sampling import stratify
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 SECRET = bytes(range(32))
-CONTEXT = StepContext("study", "north", 1, 0)
+CONTEXT = StepContext("study", "north", 1, 0, "inputs")
 UNITS = {"patient": {"unit": "patient"}, "example": {"unit": "example", "examples_per_patient": 40}}
 NEAR = 1e-4
 """Norm by which the clipped gradient of a unit may differ between a GPU and a CPU, in clip norms: both compute in

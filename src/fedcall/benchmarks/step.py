@@ -122,7 +122,7 @@ def _private(trainable: str = "all") -> Step:
     def step() -> None:
         for batch in batches:
             accumulate(model, optimizer, batch, size)
-        finish_step(optimizer, StepContext("benchmark", "site", 1, 0))
+        finish_step(optimizer, StepContext("benchmark", "site", 1, 0, "none"))
 
     return step
 
@@ -158,7 +158,7 @@ def _opacus() -> Step:
 
 def _noise() -> Step:
     total = np.zeros(sum(parameter.numel() for parameter in build_model().parameters()), np.int64)
-    context = StepContext("benchmark", "site", 1, 0)
+    context = StepContext("benchmark", "site", 1, 0, "none")
     return lambda: noisy_sum(SECRET, context, total, TERMS.mechanism, TERMS.noise_multiplier)
 
 
@@ -179,7 +179,7 @@ def _model(trainable: str) -> nn.Module:
 def _batches(size: int) -> list[tuple[Tensor, ...]]:
     """Return the rows of all patients in batches of `size` patients, encoded: no contender has to wait for them."""
     patients = {f"p{number:02}": _patient(number) for number in range(PATIENTS)}
-    context = StepContext("benchmark", "site", 1, 0)
+    context = StepContext("benchmark", "site", 1, 0, "none")
     units = draw_units(SECRET, context, {name: stratify(one) for name, one in patients.items()}, TERMS)
     return [collate(units[i : i + size], patients, ROWS, size, "cpu") for i in range(0, PATIENTS, size)]
 

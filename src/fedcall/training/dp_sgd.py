@@ -4,6 +4,8 @@ Results are equal, bit for bit, when training is repeated on the same processor 
 batches of a fixed shape, integer sums. They are not promised across processors; the ledger returns the stored artefact.
 """
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +28,7 @@ from fedcall.privacy.mechanism.adaptive_clipping import (
     sum_multiplier,
 )
 from fedcall.privacy.mechanism.clipping import GRID, from_grid, grid_sum, norm_of, row_norms
-from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
+from fedcall.privacy.mechanism.noise import StepContext, keyed_digest, noisy_sum
 from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import Study
@@ -140,6 +142,7 @@ def train_privately(
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
     clip_norm: float | None = None,
+    inputs: str | None = None,
 ) -> PrivateUpdate:
     """Train one round and return the update.
 
@@ -162,8 +165,13 @@ def train_privately(
         Called after each step, without arguments: nothing about the data gets out.
     clip_norm : float, optional
         Where adaptive clipping starts; by default at the terms' own clip norm.
+    inputs : str, optional
+        Digest of base model and examples, if it is known already (a genome's examples take a while); by default it is
+        computed here. Draws and noise are bound to it and to who takes part.
     """
     terms = study.privacy
+    found = inputs or _content_digest(model, patients)
+    digest = keyed_digest(secret, "training", found.encode(), *(name.encode() for name in sorted(patients)))
     strata = {name: stratify(patients[name]) for name in sorted(patients)}
     with single_threaded():
         private = CallerGradSampleModule(freeze(model, study.model).to(device).train(), rows_of_a_unit(terms))
@@ -176,7 +184,7 @@ def train_privately(
         optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret, start)
         decay = study.training.iterate_averaging
         for step in range(terms.steps_per_round):
-            context = StepContext(study.digest, site, round_number, step)
+            context = StepContext(study.digest, site, round_number, step, digest)
             private_step(private, optimizer, draw_units(secret, context, strata, terms), patients, context, device)
             for name, parameter in trained.items():
                 average[name].mul_(decay).add_(parameter.detach().double().cpu(), alpha=1 - decay)
@@ -185,6 +193,19 @@ def train_privately(
     tensors = {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
     trace = ClipTrace(start=start, shares=tuple(optimizer.shares)) if terms.clipping == "adaptive" else None
     return PrivateUpdate(tensors, trace)
+
+
+def _content_digest(model: nn.Module, patients: Mapping[str, Examples]) -> str:
+    """Return the SHA-256 of the weights and of all examples, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())
+    for name in sorted(patients):
+        digest.update(name.encode())
+        for field in dataclasses.fields(patients[name]):
+            value = getattr(patients[name], field.name)
+            digest.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return digest.hexdigest()
 
 
 def rows_of_a_unit(terms: PrivacyTerms) -> int:

@@ -124,7 +124,9 @@ def train_round(
             # Imported here: Opacus takes seconds that a withheld or returned round does not need.
             from fedcall.training.dp_sgd import train_privately
 
-            made = train_privately(model, study, site, round_number, examples, secret, device, on_step, start)
+            made = train_privately(
+                model, study, site, round_number, examples, secret, device, on_step, start, request.inputs
+            )
             digest = weights_digest(made.tensors)
             claim = _claim(study, site, round_number, base, digest, spent, head, made.clipping)
             update, signed = _update_bytes(study, round_number, base, made.tensors), sign(claim, signing_key)

@@ -8,7 +8,7 @@ from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.privacy.mechanism.noise import StepContext, Stream, derive_key, keyed_digest, noisy_sum, step_key
 
 SECRET = bytes(range(32))
-CONTEXT = StepContext("study", "north", 1, 1)
+CONTEXT = StepContext("study", "north", 1, 1, "inputs")
 TOTAL = np.arange(200_000, dtype=np.int64) * 1000
 
 
@@ -29,6 +29,7 @@ OTHER = {
     "round": {"context": replace(CONTEXT, round=2)},
     "step": {"context": replace(CONTEXT, step=2)},
     "round and step swapped": {"context": replace(CONTEXT, round=11, step=1)},
+    "inputs, with an equal sum": {"context": replace(CONTEXT, inputs="inputt")},
     "sum, by one grid point": {"total": changed_total()},
     "clip norm, by one bit": {"unit": float(np.nextafter(1.0, 2.0))},
 }
@@ -84,11 +85,12 @@ def test_step_key__no_two_contexts_share_a_key():
     """Parts are length-prefixed, so shifting a character from one part to the next makes another key."""
     keys = set()
     contexts = [
-        StepContext(study, site, round_, step)
+        StepContext(study, site, round_, step, inputs)
         for study in ("a", "ab", "a1", "")
         for site in ("b", "bb", "b1", "")
         for round_ in (1, 11, 2, 12)
         for step in (1, 11, 2, 12)
+        for inputs in ("d", "")
     ]
     for context in contexts:
         for purpose in ("noise", "sampling", "rows"):

@@ -12,7 +12,7 @@ PATIENTS = [f"P{number}" for number in range(400)]
 
 
 def context(step):
-    return StepContext("study", "north", 1, step)
+    return StepContext("study", "north", 1, step, "inputs")
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.25, 0.9])
@@ -37,8 +37,9 @@ def test_sample_patients__is_poisson_at_the_rate(rate):
         (SECRET, {"site": "south"}),
         (SECRET, {"round": 2}),
         (SECRET, {"step": 2}),
+        (SECRET, {"inputs": "others"}),
     ],
-    ids=["secret", "study", "site", "round", "step"],
+    ids=["secret", "study", "site", "round", "step", "inputs"],
 )
 def test_sample_patients__nobody_without_the_secret_and_the_step_knows_who_is_drawn(secret, changed):
     patients = [f"P{number}" for number in range(4000)]
@@ -52,7 +53,7 @@ def test_sample_patients__nobody_without_the_secret_and_the_step_knows_who_is_dr
     assert stats.binomtest(int((examples[0] == examples[1]).sum()), 4000, 0.5).pvalue > 0.001
 
 
-def test_sample_patients__does_not_depend_on_who_else_is_there():
+def test_sample_patients__does_not_depend_on_who_else_is_listed():
     everyone = dict(zip(PATIENTS, sample_patients(SECRET, context(1), PATIENTS, 0.5), strict=True))
     fewer = PATIENTS[::-3]
     np.testing.assert_array_equal(

@@ -1,8 +1,9 @@
 """Keyed noise: reproducible by whoever holds the site's secret, unpredictable to everyone else.
 
 A key is derived for every purpose from the secret and the full context of a step (HKDF-SHA256, RFC 5869); the key of
-noise is also bound to the sum it hides, so equal inputs give the same release and any other input independent noise
-(design §6.4; the idea of synthetic initialisation vectors, RFC 5297). Each key makes one ChaCha20 stream (RFC 8439).
+noise is also bound to the sum it hides, and all keys of training to the keyed digest of what went in. Equal inputs give
+the same release and any other input independent draws and noise, even if a sum happens to be equal (design §6.4; the
+idea of synthetic initialisation vectors, RFC 5297). Each key makes one ChaCha20 stream (RFC 8439).
 """
 
 import hashlib
@@ -29,6 +30,7 @@ class StepContext:
     site: str
     round: int
     step: int  # within the round
+    inputs: str  # keyed digest of all that determines the release (`keyed_digest`): it tells nothing without the secret
 
 
 def noisy_sum(
@@ -88,7 +90,7 @@ def noisy_sum(
 
 def step_key(secret: bytes, context: StepContext, purpose: str, binding: bytes = b"") -> bytes:
     """Return the 32-byte key of one purpose in one step; `binding` is what else the key depends on."""
-    parts = (context.study, context.site, str(context.round), str(context.step), purpose)
+    parts = (context.study, context.site, str(context.round), str(context.step), purpose, context.inputs)
     return derive_key(secret, *(part.encode() for part in parts), binding)
 
 

@@ -1,8 +1,9 @@
 """Who takes part in a step: Poisson sampling, exactly as accounted, drawn from the keyed stream.
 
-Every unit's coin comes from a key of its own (study, site, round, step and the patient's name). Coins are therefore
-independent of each other, of the order of the patients and of who else is there: adding or removing a patient changes
-nobody else's draw, which is what add/remove adjacency with Poisson sampling assumes (design §6.3).
+Every unit's coin comes from a key of its own (study, site, round, step, digest of the inputs and the patient's name).
+Coins are therefore independent of each other and of the order of the patients, whoever is there, which is Poisson
+sampling (design §6.3). Another cohort has another digest and thus coins that have nothing to do with these: a release
+with one patient more never shares its draw with the release without.
 """
 
 from collections.abc import Sequence
