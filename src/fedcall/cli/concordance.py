@@ -44,6 +44,9 @@ def concordance(
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 
+    for reason, count in result.left_out.items():
+        typer.echo(f"left out of the {reason}: {count}", err=True)
+
     def show(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 

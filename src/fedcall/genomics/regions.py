@@ -64,6 +64,25 @@ def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
+def subtract_spans(spans: Iterable[tuple[int, int]], without: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what half-open spans of one contig cover and others do not, merged."""
+    left: list[tuple[int, int]] = []
+    gaps = merge_spans(without)
+    at = 0
+    for start, end in merge_spans(spans):
+        while at < len(gaps) and gaps[at][1] <= start:
+            at += 1
+        behind = at
+        while behind < len(gaps) and gaps[behind][0] < end:
+            if start < gaps[behind][0]:
+                left.append((start, gaps[behind][0]))
+            start = max(start, gaps[behind][1])
+            behind += 1
+        if start < end:
+            left.append((start, end))
+    return left
+
+
 def widen_regions(
     regions: Iterable[tuple[str, int, int]], margin: int, lengths: Mapping[str, int]
 ) -> list[tuple[str, int, int]]:

@@ -9,7 +9,8 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.alleles import Allele, normalise
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.vcf.bgzip import write_vcf
-from fedcall.genomics.vcf.files import check_ref, open_vcf
+from fedcall.genomics.vcf.files import check_ref
+from fedcall.genomics.vcf.rows import open_rows
 from fedcall.simulation.cohort import write_alignments, write_truth
 from fedcall.simulation.errors import FalseSites, draw_recurrent
 from fedcall.simulation.genome import Genome, Population, build_haplotype, encode_bases
@@ -44,22 +45,23 @@ def read_people(haplotypes: Path, reference: Path) -> People:
         If there are no people, no records, unphased or missing genotypes, or the two files do not fit.
     """
     carried: dict[Allele, np.ndarray] = {}
-    with open_vcf(haplotypes, _WHAT) as variants, open_reference(reference) as fasta:
-        names = tuple(variants.header.samples)
+    with open_rows(haplotypes, _WHAT) as vcf, open_reference(reference) as fasta:
+        names = tuple(vcf.samples)
         contig, text = "", ""
-        for record in variants:
+        for record in vcf.rows(everybody=True):
             if not contig and record.contig in fasta.references:
                 contig, text = record.contig, fasta.fetch(record.contig).upper()
             if record.contig != contig:
                 continue
             check_ref(haplotypes, "haplotypes", record, text, 0)
-            genotypes = [sample.allele_indices for sample in record.samples.values()]
-            if not all(sample.phased for sample in record.samples.values()) or any(
-                len(pair or ()) != 2 or None in pair for pair in genotypes
-            ):
-                raise FedcallError(f"{haplotypes}: {contig}:{record.pos}: two phased alleles of everybody are needed")
+            genotypes = [genotype.alleles for genotype in record.genotypes()]
+            phased = all(genotype.phased for genotype in record.genotypes())
+            if not phased or any(len(pair) != 2 or None in pair for pair in genotypes):
+                raise FedcallError(
+                    f"{haplotypes}: {contig}:{record.start + 1}: two phased alleles of everybody are needed"
+                )
             indices = np.array(genotypes, np.int64).ravel()
-            for index, alt in enumerate(record.alts or (), start=1):
+            for index, alt in enumerate(record.alts, start=1):
                 has = (indices == index).astype(np.uint8)
                 if set(alt) <= set("ACGT"):
                     for allele in normalise(Allele(record.start, record.ref, alt), text, 0):

@@ -95,7 +95,7 @@ def test_normalise_labels__counts_what_it_leaves_out(reference: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("genotypes", "merged"),
-    [(("0|1", "1|0"), "1|1"), (("0|1", "0|1"), "0|1"), (("0/1", "0/1"), "0/1"), (("0/1", "1/1"), "1/1")],
+    [(("0|1", "1|0"), "1|1"), (("0/1", "0/1"), "0/1"), (("0/1", "1/1"), "1/1")],
 )
 def test_normalise_labels__merges_what_stands_twice(
     reference: Path, tmp_path: Path, genotypes: tuple[str, str], merged: str
@@ -105,6 +105,30 @@ def test_normalise_labels__merges_what_stands_twice(
     summary = normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
     assert records(tmp_path / "o.vcf.gz") == [f"c1 9 CA C {merged}"]
     assert summary.dropped == {"repeated": 1}
+
+
+@pytest.mark.parametrize(
+    ("genotypes", "expected"),
+    [
+        (("0|1", "0|1"), ["c1 9 CAA C 0|1"]),
+        (("1/1", "1/1"), ["c1 9 CAA C 1/1"]),
+        (("1|1", "0|1"), ["c1 9 CA C 1|0", "c1 9 CAA C 0|1"]),
+    ],
+)
+def test_normalise_labels__joins_deletions_of_one_haplotype(
+    reference: Path, tmp_path: Path, genotypes: tuple[str, str], expected: list[str]
+) -> None:
+    # Two bases of the run are gone, one by each record.
+    rows = [f"c1 10 . AA A . . . GT {genotypes[0]}", f"c1 13 . AA A . . . GT {genotypes[1]}"]
+    normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
+    assert records(tmp_path / "o.vcf.gz") == expected
+
+
+def test_normalise_labels__the_same_record_twice_is_one_statement(reference: Path, tmp_path: Path) -> None:
+    rows = ["c1 4 . T C . . . GT 0/1"] * 2 + ["c1 10 . AA A . . . GT 0|1"] * 2
+    summary = normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
+    assert records(tmp_path / "o.vcf.gz") == ["c1 4 T C 0/1", "c1 9 CA C 0|1"]
+    assert summary.dropped == {"repeated": 2}
 
 
 GATK = [

@@ -6,7 +6,6 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import pysam
 
 from fedcall import __version__
 from fedcall.errors import FedcallError
@@ -16,6 +15,7 @@ from fedcall.genomics.reads.opening import open_alignments
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.genomics.vcf.rows import open_rows
 
 MAX_GQ = 99
 _FLOOR = 1e-30
@@ -42,8 +42,8 @@ class Provenance:
 
 def panel_digest(calls: Path) -> str | None:
     """Return the digest of the panel that calls were made with, from their header; None without one."""
-    with pysam.VariantFile(str(calls)) as handle:
-        return next((record.value for record in handle.header.records if record.key == "fedcall_panel"), None)
+    with open_rows(calls) as vcf:
+        return vcf.meta_value("fedcall_panel")
 
 
 def write_calls(

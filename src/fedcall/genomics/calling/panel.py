@@ -4,16 +4,16 @@ They replace the prior by kind of change when calling, and go nowhere else. A ra
 candidate lies, so no frequency is a feature of the network, stands in the examples, or is seen by training.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.files import sha256_file
@@ -21,7 +21,9 @@ from fedcall.genomics.alleles import MAX_SHIFT, Allele, normalise
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.priors import log_priors, panel_log_priors
 from fedcall.genomics.reference import open_reference
-from fedcall.genomics.vcf.files import check_ref, check_vcf, known_contigs, open_vcf
+from fedcall.genomics.vcf.files import check_ref, check_vcf
+from fedcall.genomics.vcf.rows import Row, kept_open, open_rows
+from fedcall.genomics.vcf.rows import number as number_in
 
 ASSUMED_CHROMOSOMES = 1_000
 """Of a panel that gives frequencies (AF) and does not say of how many chromosomes (AN)."""
@@ -34,6 +36,7 @@ _LONGEST_REF = 1_000
 _JOINED = 20_000
 _WHAT = "panel VCF"
 _BASES = set("ACGT")
+_INFO_LINE = re.compile(r"##INFO=<ID=([^,>]+)")
 
 Source = Literal["counts", "genotypes", "frequencies"]
 
@@ -88,12 +91,14 @@ def open_panel(path: Path, reference: Path) -> Panel:
     """
     path = Path(path)
     check_vcf(path, reference, _WHAT)
-    with open_vcf(path, _WHAT) as variants:
-        fields = set(variants.header.info)
+    with open_rows(path, _WHAT) as vcf:
+        fields = {found[1] for line in vcf.meta if (found := _INFO_LINE.match(line))}
+        if not fields:  # a header that declares nothing: what its first records have counts
+            fields = {entry.partition("=")[0] for row in islice(vcf.rows(), 100) for entry in row.info.split(";")}
         source: Source
         if {"AC", "AN"} <= fields:
             source = "counts"
-        elif len(variants.header.samples):
+        elif vcf.samples:
             source = "genotypes"
         elif "AF" in fields:
             source = "frequencies"
@@ -144,18 +149,17 @@ def _look_up(
     allele_of: Callable[[int], Allele],
 ) -> PanelCounts:
     copies, chromosomes = np.zeros(len(positions)), np.zeros(len(positions))
-    with open_vcf(panel.path, _WHAT, panel.source != "genotypes") as variants, open_reference(panel.reference) as fasta:
-        known = known_contigs(variants)
+    vcf = kept_open(panel.path, _WHAT)
+    with open_reference(panel.reference) as fasta:
         for rows in _clusters(contig_of, positions):
             contig = contigs[contig_of[rows[0]]]
-            if contig not in known:
-                continue
             first, last = (int(positions[row]) for row in (rows[0], rows[-1]))
             start = max(0, first - GAP - 2 * MAX_SHIFT)
             sequence = fasta.fetch(contig, start, last + GAP + MAX_SHIFT + _LONGEST_REF).upper()
             asked = [allele_of(int(row)) for row in rows]
-            records = _fetch(variants, panel, contig, max(0, first - GAP), last + GAP + MAX_SHIFT)
-            stretch = _Stretch(panel, list(records), asked, sequence, start)
+            low, high = max(0, first - GAP), last + GAP + MAX_SHIFT
+            rows_near = vcf.rows(spans=[(contig, low, high)], everybody=panel.source == "genotypes")
+            stretch = _Stretch(panel, [row for row in rows_near if low <= row.start < high], asked, sequence, start)
             for row, allele in zip(rows, asked, strict=True):
                 if allele.is_snp or panel.knows_indels:
                     copies[row], chromosomes[row] = stretch.counts(allele)
@@ -190,14 +194,11 @@ def with_panel(posteriors: np.ndarray, examples: Examples, counts: PanelCounts, 
 def _knows_indels(path: Path) -> bool:
     enough, most = _RECORDS_TO_JUDGE
     count = 0
-    with open_vcf(path, _WHAT, without_samples=True) as variants:
-        try:
-            for record in islice(variants, most):
-                count += 1
-                if any(len(alt) != len(record.ref) for alt in record.alts or () if alt[0] not in "<*"):
-                    return True
-        except (OSError, ValueError) as error:
-            raise FedcallError(f"{path}: not a readable VCF ({error})") from None
+    with open_rows(path, _WHAT) as vcf:
+        for row in islice(vcf.rows(), most):
+            count += 1
+            if any(len(alt) != len(row.ref) for alt in row.alts if alt[:1] not in "<*"):
+                return True
     return count < enough
 
 
@@ -208,31 +209,17 @@ def _clusters(contigs: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray
     yield from (rows for rows in np.split(order, np.flatnonzero(apart) + 1) if len(rows))
 
 
-def _fetch(
-    variants: pysam.VariantFile, panel: Panel, contig: str, start: int, end: int
-) -> Iterator[pysam.VariantRecord]:
-    """Yield records that begin in [start, end)."""
-    try:
-        for record in variants.fetch(contig, start, end):
-            if start <= record.start < end:
-                yield record
-    except (OSError, ValueError) as error:
-        raise FedcallError(f"{panel.path}: cannot be read near {contig}:{start + 1} ({error})") from None
-
-
 class _Stretch:
     """What the panel says about some alleles on a stretch of a contig; records that cannot matter are hardly read."""
 
-    def __init__(
-        self, panel: Panel, records: list[pysam.VariantRecord], asked: list[Allele], sequence: str, start: int
-    ) -> None:
+    def __init__(self, panel: Panel, records: list[Row], asked: list[Allele], sequence: str, start: int) -> None:
         self._panel, self._records = panel, records
         self._places = [record.start for record in records]
         self._spellings: dict[Allele, dict[Allele, tuple[float, float]]] = {allele: {} for allele in asked}
         positions = {allele.position for allele in asked}
         for record in records:
             # Only an indel or a substitution of several bases is another record's business.
-            if record.start in positions or len(record.ref) > 1 or any(len(alt) > 1 for alt in record.alts or ()):
+            if record.start in positions or len(record.ref) > 1 or any(len(alt) > 1 for alt in record.alts):
                 check_ref(panel.path, "panel", record, sequence, start)
                 self._take(record, sequence, start)
 
@@ -250,14 +237,14 @@ class _Stretch:
             return 0.0, 0.0
         return 0.0, min(before[1], after[1])
 
-    def _take(self, record: pysam.VariantRecord, sequence: str, start: int) -> None:
+    def _take(self, record: Row, sequence: str, start: int) -> None:
         """Take in the alleles that were asked for."""
         counted = _count(record, self._panel)
-        if counted is None or len(record.ref) > _LONGEST_REF or any(name != "PASS" for name in record.filter):
+        if counted is None or len(record.ref) > _LONGEST_REF or record.filters:
             return
         copies, chromosomes = counted
-        for alt, number in zip(record.alts or (), copies, strict=True):
-            spelling = Allele(record.start, record.ref.upper(), alt.upper())
+        for alt, number in zip(record.alts, copies, strict=True):
+            spelling = Allele(record.start, record.ref, alt)
             for allele in _normal(spelling, sequence, start):
                 if allele in self._spellings:
                     spellings = self._spellings[allele]
@@ -282,29 +269,24 @@ def _normal(allele: Allele, sequence: str, start: int) -> list[Allele]:
     return normalise(allele, sequence, start) if _BASES.issuperset(allele.ref + allele.alt) else []
 
 
-def _count(record: pysam.VariantRecord, panel: Panel) -> tuple[list[float], float] | None:
+def _count(record: Row, panel: Panel) -> tuple[list[float], float] | None:
     """Return copies of each ALT, and chromosomes looked at; None if the record says nothing."""
-    alternatives = record.alts or ()
+    alternatives = record.alts
     if panel.source == "genotypes":
-        indices = [index for sample in record.samples.values() for index in sample.allele_indices or ()]
+        indices = [index for genotype in record.genotypes() for index in genotype.alleles]
         chromosomes = float(sum(index is not None for index in indices))
         return ([float(indices.count(k + 1)) for k in range(len(alternatives))], chromosomes) if chromosomes else None
-    chromosomes = _info(record, "AN")
-    if chromosomes is None and panel.source == "frequencies":
-        chromosomes = ASSUMED_CHROMOSOMES
-    values = _info(record, "AC" if panel.source == "counts" else "AF") if alternatives else ()
-    values = values if isinstance(values, tuple) else (values,)
-    if not chromosomes or None in values:
+    stated = number_in(record.information("AN"))
+    if stated is None and panel.source == "frequencies":
+        stated = ASSUMED_CHROMOSOMES
+    text = record.information("AC" if panel.source == "counts" else "AF") if alternatives else ""
+    values = [number_in(value) for value in text.split(",")] if text else []
+    if not stated or (alternatives and not text) or (text and None in values and "." in text.split(",")):
         return None
-    copies = [float(value) * (chromosomes if panel.source == "frequencies" else 1) for value in values]
-    if len(copies) != len(alternatives) or not all(0 <= number <= chromosomes for number in copies):
+    copies = [value * (stated if panel.source == "frequencies" else 1) for value in values if value is not None]
+    if len(copies) != len(alternatives) or not all(0 <= copied <= stated for copied in copies):
         raise FedcallError(
-            f"{panel.path}: {record.contig}:{record.pos}: {', '.join(map(str, values))} is no count or frequency of"
-            f" {len(alternatives)} alternative alleles on {chromosomes} chromosomes"
+            f"{panel.path}: {record.contig}:{record.start + 1}: {', '.join((text or '').split(','))} is no count or"
+            f" frequency of {len(alternatives)} alternative alleles on {stated:g} chromosomes"
         )
-    return copies, float(chromosomes)
-
-
-def _info(record: pysam.VariantRecord, field: str) -> Any:
-    # `get` fails for a field that the header does not declare.
-    return record.info[field] if field in record.header.info and field in record.info else None
+    return copies, float(stated)

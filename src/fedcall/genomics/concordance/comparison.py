@@ -5,19 +5,19 @@ Both files are normalised; variants match by allele and copies, and what is left
 
 import hashlib
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import pysam
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.figures import Figures, Tally
 from fedcall.genomics.concordance.haplotypes import Fetch, Verdict, match
-from fedcall.genomics.concordance.records import Kind, Region, Variant, read_variants
+from fedcall.genomics.concordance.records import Kind, Region, Variant, read_and_count
 from fedcall.genomics.concordance.strata import CALIBRATION_BINS, calibration_bin, call_strata, truth_strata
 from fedcall.genomics.truth.allele_counts import Allele, read_allele_counts
 
@@ -66,6 +66,8 @@ class Concordance(Document):
         SHA-256 of the regions: patients with equal digests have blocks at equal places.
     panel : str or None
         SHA-256 of the panel of allele frequencies that one patient's calls were made with; None: no panel, or pooled.
+    left_out : dict of str to int
+        Alleles of one patient's files that could not be compared, by file and reason.
     """
 
     schema_version: Literal["fedcall.concordance/1"] = SCHEMA
@@ -74,6 +76,7 @@ class Concordance(Document):
     regions_bases: int
     regions_digest: str
     panel: str | None = None
+    left_out: dict[str, int] = Field(default_factory=dict)
     snps: Figures
     indels: Figures | None
     all: Figures
@@ -116,8 +119,11 @@ def compare(
 
     is_empty = may_be_empty and Path(regions).is_file() and Path(regions).stat().st_size == 0
     intervals = [] if is_empty else read_regions(Path(regions), Path(reference))
-    true_variants = [] if is_empty else read_variants(truth, reference, intervals, sample)
-    called_variants = [] if is_empty else read_variants(calls, reference, intervals)
+    nothing: tuple[list[Variant], Counter[str]] = ([], Counter())
+    true_variants, odd_truth = nothing if is_empty else read_and_count(truth, reference, intervals, sample)
+    called_variants, odd_calls = nothing if is_empty else read_and_count(calls, reference, intervals)
+    left_out = {f"truth: {reason}": count for reason, count in sorted(odd_truth.items())}
+    left_out |= {f"calls: {reason}": count for reason, count in sorted(odd_calls.items())}
     labelled = label_types(Path(truth))
     counts = None if allele_counts is None else read_allele_counts(allele_counts)
     frequencies = None if panel is None else _frequencies(panel, reference, true_variants)
@@ -125,7 +131,7 @@ def compare(
         found = compare_variants(
             true_variants, called_variants, intervals, _fetch(bases), labelled, counts, frequencies
         )
-    return found.model_copy(update={"panel": panel_digest(calls)})
+    return found.model_copy(update={"panel": panel_digest(calls), "left_out": left_out})
 
 
 def compare_variants(

@@ -1,26 +1,18 @@
 """Read the variants of one sample inside regions, normalised so that two files can be compared allele by allele."""
 
-import re
-import tempfile
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import pysam
-
-from fedcall.errors import FedcallError
-from fedcall.genomics.htslib import run_bcftools
-from fedcall.genomics.reference import reference_contigs, shared_contigs
-from fedcall.genomics.regions import widen_regions
-from fedcall.genomics.vcf.sample import choose_sample
+from fedcall.genomics.vcf.carried import FILTERED, Carried, Inside, read_carried
+from fedcall.genomics.vcf.rows import Row, number
 from fedcall.progress import tracked
 
 Region = tuple[str, int, int]
 Kind = Literal["snps", "indels"]
-_BASES = re.compile("[ACGTN]+")
-_MARGIN = 100
+_UNREMARKABLE = ("without genotype", "not carried", FILTERED, "deleted by another record", "repeated")
 
 
 @dataclass(frozen=True)
@@ -73,10 +65,11 @@ class Variant:
 
 
 def read_variants(path: Path, reference: Path, regions: Sequence[Region], sample: str | None = None) -> list[Variant]:
-    """Return the variants of one sample whose REF lies inside a region, sorted by the file's contigs and by position.
+    """Return the variants of one sample whose REF lies inside a region, sorted by contig of the reference and position.
 
-    Multi-allelic records are split and indels left-aligned (bcftools norm), substitutions of several bases become
-    single ones, records that failed a filter and alleles that are not spelled out are left out.
+    Multi-allelic records are split and indels left-aligned, substitutions of several bases become single ones, records
+    that failed a filter and alleles that are not spelled out are left out. Of two unphased indels that coincide when
+    left-aligned one stays where the file places it, so that both ways to put them on haplotypes stay open.
 
     Parameters
     ----------
@@ -91,113 +84,44 @@ def read_variants(path: Path, reference: Path, regions: Sequence[Region], sample
         If the file is missing or no VCF, lacks the sample or a contig of the regions, or its REF differs from the
         reference.
     """
-    path = Path(path)
-    column = _column(path, reference, regions, sample)
-    with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
-        bed, chosen, normal = (str(Path(folder) / name) for name in ("regions.bed", "chosen.bcf", "normal.bcf"))
-        # Left alignment may move a variant into a region.
-        wide = widen_regions(regions, _MARGIN, reference_contigs(reference))
-        Path(bed).write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in wide))
-        within = ["-R" if _is_indexed(path) else "-T", bed]
-        arguments = ["--no-version", "-Ou", "-o", chosen, "-s", column, "-a", "-f", ".,PASS", *within, str(path)]
-        run_bcftools(path, "view", arguments)
-        _normalise(path, reference, chosen, normal)
-        with pysam.VariantFile(normal) as records:
-            inside = _Inside(regions)
-            variants = tracked(_variants(records), f"reading {path.name}", "variants")
-            return _merge(variant for variant in variants if inside(variant))
+    return read_and_count(path, reference, regions, sample)[0]
 
 
-def _column(path: Path, reference: Path, regions: Sequence[Region], sample: str | None) -> str:
-    if not path.is_file():
-        raise FedcallError(f"{path}: no such VCF file")
-    try:
-        with pysam.VariantFile(str(path)) as file:
-            samples = list(file.header.samples)
-            contigs = {name: contig.length or None for name, contig in file.header.contigs.items()}
-        if not contigs and _is_indexed(path):
-            with pysam.TabixFile(str(path)) as index:
-                contigs = dict.fromkeys(index.contigs)
-    except (ValueError, OSError) as error:
-        raise FedcallError(f"{path}: not a readable VCF file ({error})") from None
-    shared_contigs(path, contigs, reference, {contig for contig, _, _ in regions})
-    return choose_sample(path, samples, sample)
+def read_and_count(
+    path: Path, reference: Path, regions: Sequence[Region], sample: str | None = None
+) -> tuple[list[Variant], Counter[str]]:
+    """Return what `read_variants` does, and how many alleles of what kind could not be used."""
+    found = read_carried(
+        path, reference, _stated, sample=sample, spans=regions, need_contigs=True, keep_apart=True, what="VCF file"
+    )
+    inside = Inside(regions)
+    variants = tracked(map(_variant, found.alleles), f"reading {Path(path).name}", "variants")
+    unusable = Counter({reason: count for reason, count in found.left_out.items() if reason not in _UNREMARKABLE})
+    return [one for one in variants if one.end <= inside.end_of(one.contig, one.start)], unusable
 
 
-def _is_indexed(path: Path) -> bool:
-    return any(Path(f"{path}{suffix}").is_file() for suffix in (".tbi", ".csi"))
+class _Stated(NamedTuple):
+    quality: float | None
+    genotype_quality: float | None
+    depth: int | None
+    allele_fraction: float | None
 
 
-def _normalise(path: Path, reference: Path, chosen: str, normal: str) -> None:
-    try:
-        run_bcftools(
-            path, "norm", ["--no-version", "-m", "-any", "-c", "e", "-f", str(reference), "-Ou", "-o", normal, chosen]
-        )
-    except FedcallError as error:
-        if "mismatch" in str(error).lower():
-            place = str(error).split("mismatch", 1)[1].split(";")[0].strip(" )")
-            raise FedcallError(
-                f"{path}: REF differs from {reference} {place}; use the reference the file was made with"
-            ) from None
-        raise
+def _stated(row: Row, index: int) -> _Stated:
+    """Return what a record says about its own call; a field of another type than usual counts as missing."""
+    depth = number(row.value("DP"))
+    fraction = _fraction(row.value("AD"), index, len(row.alts))
+    return _Stated(row.quality, number(row.value("GQ")), None if depth is None else int(depth), fraction)
 
 
-def _variants(records: pysam.VariantFile) -> Iterator[Variant]:
-    for record in records:
-        ref, alts = (record.ref or "").upper(), record.alts
-        if alts is None or len(alts) != 1:
-            continue
-        alt = alts[0].upper()
-        if not (_BASES.fullmatch(ref) and _BASES.fullmatch(alt)):
-            continue
-        call = record.samples[0]
-        genotype: tuple[int | None, ...] = call["GT"] if "GT" in record.format else ()
-        copies = sum(allele == 1 for allele in genotype)
-        if copies == 0:
-            continue
-        dosage = 2 if len(genotype) == 1 else min(copies, 2)
-        depth = call["DP"] if "DP" in record.format else None
-        quality = call["GQ"] if "GQ" in record.format else None
-        fraction = _fraction(call["AD"]) if "AD" in record.format else None
-        variant = Variant(record.contig, record.start, ref, alt, dosage, record.qual, quality, depth, fraction)
-        yield from _single_bases(variant)
+def _fraction(allele_depths: str | None, index: int, alternatives: int) -> float | None:
+    reads = [number(count) or 0 for count in (allele_depths or "").split(",")]
+    if len(reads) != alternatives + 1:
+        return None
+    total = reads[0] + reads[index]
+    return reads[index] / total if min(reads) >= 0 and total else None
 
 
-def _fraction(allele_depths: tuple[int | None, ...]) -> float | None:
-    reads = [count or 0 for count in allele_depths or ()]
-    total = sum(reads, start=0)
-    return reads[-1] / total if len(reads) > 1 and total else None
-
-
-def _single_bases(variant: Variant) -> Iterator[Variant]:
-    if len(variant.ref) != len(variant.alt):
-        yield variant
-        return
-    for offset, (ref, alt) in enumerate(zip(variant.ref, variant.alt, strict=True)):
-        if ref != alt:
-            yield replace(variant, start=variant.start + offset, ref=ref, alt=alt)
-
-
-class _Inside:
-    """Whether the REF of a variant lies inside one of many intervals."""
-
-    def __init__(self, regions: Sequence[Region]) -> None:
-        self.starts: dict[str, list[int]] = {}
-        self.ends: dict[str, list[int]] = {}
-        for contig, start, end in regions:
-            self.starts.setdefault(contig, []).append(start)
-            self.ends.setdefault(contig, []).append(end)
-
-    def __call__(self, variant: Variant) -> bool:
-        at = bisect_right(self.starts.get(variant.contig, []), variant.start) - 1
-        return at >= 0 and variant.end <= self.ends[variant.contig][at]
-
-
-def _merge(variants: Iterable[Variant]) -> list[Variant]:
-    """Sum the copies of alleles that stand in several records (two phased substitutions that share a base)."""
-    merged: dict[tuple[str, int, str, str], Variant] = {}
-    for variant in variants:
-        known = merged.get(variant.key)
-        merged[variant.key] = variant if known is None else replace(known, dosage=min(known.dosage + variant.dosage, 2))
-    contigs = {contig: rank for rank, contig in enumerate(dict.fromkeys(key[0] for key in merged))}
-    return sorted(merged.values(), key=lambda variant: (contigs[variant.contig], *variant.key[1:]))
+def _variant(carried: Carried[_Stated]) -> Variant:
+    dosage = 2 if len(carried.copies) == 1 else min(carried.count, 2)
+    return Variant(carried.contig, carried.start, carried.ref, carried.alt, dosage, *carried.noted)

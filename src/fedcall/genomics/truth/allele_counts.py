@@ -4,10 +4,9 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-import pysam
-
 from fedcall.errors import FedcallError
 from fedcall.files import write_text
+from fedcall.genomics.vcf.rows import open_rows, patient_column
 
 Allele = tuple[str, int, str, str]
 """Contig, 0-based position, REF, ALT."""
@@ -24,16 +23,11 @@ def count_alleles(labels: Iterable[Path]) -> Counter[Allele]:
     """
     counts: Counter[Allele] = Counter()
     for path in labels:
-        if not Path(path).is_file():
-            raise FedcallError(f"{path}: no such file; 'fedcall normalise-labels' makes it")
-        try:
-            with pysam.VariantFile(str(path)) as records:
-                for record in records:
-                    copies = sum(allele == 1 for allele in record.samples[0].get("GT", ()))
-                    if record.alts and copies:
-                        counts[record.contig, record.start, record.ref or "", record.alts[0]] += copies
-        except (OSError, ValueError) as error:
-            raise FedcallError(f"{path}: not a readable VCF file ({error})") from None
+        with open_rows(path, "labels of 'fedcall normalise-labels'") as vcf:
+            for row in vcf.rows(patient_column(vcf, None)):
+                copies = row.genotype().alleles.count(1)
+                if row.alts and copies:
+                    counts[row.contig, row.start, row.ref, row.alts[0]] += copies
     return counts
 
 

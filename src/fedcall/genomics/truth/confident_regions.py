@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pysam
-
 from fedcall.errors import FedcallError
 from fedcall.files import write_text
-from fedcall.genomics.reference import reference_contigs, shared_contigs
-from fedcall.genomics.regions import merge_spans
-from fedcall.genomics.vcf.sample import choose_sample
+from fedcall.genomics.reference import reference_contigs
+from fedcall.genomics.regions import merge_spans, subtract_spans
+from fedcall.genomics.vcf.carried import patient_file
+from fedcall.genomics.vcf.rows import Row, number, open_rows
 
 GENOTYPE_QUALITY = 20
 """At least this GQ (Phred): at most one genotype in a hundred is wrong."""
@@ -21,12 +20,13 @@ def write_confident_regions(
     """Write the regions a gVCF is sure about as BED, in the order of the reference; return their length in bases.
 
     A record counts if its genotype is called with a GQ of at least `quality` and no filter but RefCall (DeepVariant's
-    word for "no variant here") names it. A block covers POS to END, a variant the bases of its REF.
+    word for "no variant here") names it. A block covers POS to END, a variant the bases of its REF. Where one record is
+    sure and another is not, nothing is: what any record is unsure about is left out.
 
     Parameters
     ----------
     gvcf : Path
-        VCF, plain or bgzipped, as GATK HaplotypeCaller (`<NON_REF>`) or DeepVariant (`<*>`) write it.
+        VCF, plain or compressed, or BCF, as GATK HaplotypeCaller (`<NON_REF>`) or DeepVariant (`<*>`) write it.
     reference : Path
         Indexed FASTA.
     sample : str, optional
@@ -39,41 +39,49 @@ def write_confident_regions(
         (so it is no gVCF and silence says nothing), or is sure of nothing.
     """
     gvcf, lengths = Path(gvcf), reference_contigs(Path(reference))
-    spans: dict[str, list[tuple[int, int]]] = {}
+    sure: dict[str, list[tuple[int, int]]] = {}
+    unsure: dict[str, list[tuple[int, int]]] = {}
     blocks = 0
-    try:
-        with pysam.VariantFile(str(gvcf)) as records:
-            named = {name: contig.length for name, contig in records.header.contigs.items()}
-            used = shared_contigs(gvcf, named, reference)
-            records.subset_samples([choose_sample(gvcf, list(records.header.samples), sample)])
-            for record in records:
-                blocks += _is_block(record)
-                if record.contig in used and _is_sure(record, quality):
-                    spans.setdefault(record.contig, []).append((record.start, record.stop))
-    except (OSError, ValueError) as error:
-        raise FedcallError(f"{gvcf}: not a readable VCF file ({error})") from None
+    with open_rows(gvcf, "gVCF") as vcf:
+        name, contigs = patient_file(vcf, reference, sample)
+        used = set(contigs)
+        for row in vcf.rows(name):
+            is_block = _is_block(row)
+            blocks += is_block
+            if row.contig in used and row.start >= 0:
+                by_contig = sure if _is_sure(row, quality) else unsure
+                by_contig.setdefault(row.contig, []).append((row.start, _end(row) if is_block else row.end))
+    spans = {contig: subtract_spans(own, unsure.get(contig, ())) for contig, own in sure.items()}
     if not blocks:
         raise FedcallError(
             f"{gvcf}: no blocks without variation, so it is no gVCF; give a BED of the regions in which it is complete"
         )
-    if not spans:
+    if not any(spans.values()):
         raise FedcallError(f"{gvcf}: no genotype with GQ {quality} or more; is this the right sample?")
     rows = list(_ordered(spans, lengths))
     write_text(Path(output), "".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in rows))
     return sum(end - start for _, start, end in rows)
 
 
-def _is_block(record: pysam.VariantRecord) -> bool:
-    return all(alt in ("<NON_REF>", "<*>") for alt in record.alts or ())
+def _is_block(row: Row) -> bool:
+    return all(alt in ("<NON_REF>", "<*>", "<X>") for alt in row.alts)
 
 
-def _is_sure(record: pysam.VariantRecord, quality: int) -> bool:
-    call = record.samples[0]
-    genotype = call.get("GT") or (None,)
-    stated = call.get("GQ", call.get("RGQ"))
-    return (
-        None not in genotype and stated is not None and stated >= quality and set(record.filter) <= {"PASS", "RefCall"}
-    )
+def _end(row: Row) -> int:
+    """Return the position after a block's last base: that of END, whether or not the header declares it."""
+    stated = row.information("END")
+    if stated is None:
+        return row.end
+    if not stated.isdecimal() or int(stated) <= row.start:
+        raise FedcallError(f"{row.place}: END is '{stated[:20]}'; a position at or behind POS is needed")
+    return int(stated)
+
+
+def _is_sure(row: Row, quality: int) -> bool:
+    stated = number(row.value("GQ") or row.value("RGQ"))
+    alleles = row.genotype().alleles
+    known = bool(alleles) and None not in alleles
+    return known and stated is not None and stated >= quality and set(row.filters) <= {"RefCall"}
 
 
 def _ordered(spans: dict[str, list[tuple[int, int]]], lengths: dict[str, int]) -> Iterator[tuple[str, int, int]]:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pysam
 
 from fedcall.genomics.alleles import Allele, normalise, right_shift
-from fedcall.genomics.vcf.files import check_ref, check_vcf, known_contigs, open_vcf
-from fedcall.genomics.vcf.sample import choose_sample
+from fedcall.genomics.vcf.carried import Inside
+from fedcall.genomics.vcf.files import check_ref, check_vcf
+from fedcall.genomics.vcf.left_alignment import Edit, trimmed
+from fedcall.genomics.vcf.rows import Row, kept_open, open_rows, patient_column
 
 LABEL_TYPES_HEADER = "fedcall_label_types"
 """Header line of a truth VCF: `##fedcall_label_types=snps` says that it knows nothing about indels."""
@@ -42,15 +43,15 @@ def label_types(truth: Path) -> Literal["all", "snps"]:
     Its header line `##fedcall_label_types` decides. Without it, at least 100 records and no indel in any of them
     (for any sample) mean that it holds SNPs only.
     """
-    with open_vcf(truth, _WHAT) as variants:
-        for line in variants.header.records:
-            if line.key == LABEL_TYPES_HEADER:
-                return "snps" if line.value == "snps" else "all"
+    with open_rows(truth, _WHAT) as vcf:
+        stated = vcf.meta_value(LABEL_TYPES_HEADER)
+        if stated is not None:
+            return "snps" if stated == "snps" else "all"
         count = 0
-        for record in variants:
-            spelled = [alt for alt in record.alts or () if alt[0] not in "<*"]
+        for row in vcf.rows():
+            spelled = [alt for alt in row.alts if alt[:1] not in "<*"]
             count += bool(spelled)  # a gVCF's blocks say nothing about what it knows
-            if spelled and (len(record.ref) > 1 or any(len(alt) > 1 for alt in spelled)):
+            if spelled and (len(row.ref) > 1 or any(len(alt) > 1 for alt in spelled)):
                 return "all"
     return "snps" if count >= _RECORDS_TO_JUDGE else "all"
 
@@ -68,8 +69,8 @@ def check_truth(truth: Path, reference: Path) -> None:
 
 def truth_sample(truth: Path, sample: str | None) -> str:
     """Return the patient's column of a truth VCF; errors as of `choose_sample`."""
-    with open_vcf(truth, _WHAT) as variants:
-        return choose_sample(truth, list(variants.header.samples), sample)
+    with open_rows(truth, _WHAT) as vcf:
+        return patient_column(vcf, sample)
 
 
 def read_truth(
@@ -85,15 +86,23 @@ def read_truth(
     Raises
     ------
     FedcallError
-        If a REF differs from the reference.
+        If a REF differs from the reference, or a row is no record.
     """
     found = TrueAlleles()
-    with open_vcf(truth, _WHAT) as variants:
-        if contig not in known_contigs(variants):
-            return found
-        for record in variants.fetch(contig, max(0, start), end):
-            if start <= record.start < end:
-                _add(found, record, sample, sequence, sequence_start, truth)
+    stated: dict[Allele, dict[Edit, int]] = {}
+    for row in kept_open(truth, _WHAT).rows(sample, [(contig, max(0, start), end)]):
+        if start <= row.start < end:
+            check_ref(truth, "truth", row, sequence, sequence_start)
+            _add(found, stated, row, sequence, sequence_start)
+    for allele, copies in stated.items():
+        if len(copies) > 1 and not allele.is_snp:
+            # They coincide when left-aligned only: on one haplotype they are another allele, on two this one twice.
+            found.unclear += [
+                (edit.start, max(edit.end, edit.start + 1))
+                for edit in (*copies, Edit(allele.position, allele.end, allele.alt))
+            ]
+        else:
+            found.dosage[allele] = min(2, sum(copies.values()))
     return found
 
 
@@ -102,14 +111,13 @@ def count_true_alleles(truth: Path, sample: str, spans: Iterable[tuple[str, int,
 
     Only candidates get labels; this number says how much of the truth they are.
     """
+    spans = list(spans)
+    inside = Inside(spans)
     count = 0
-    with open_vcf(truth, _WHAT) as variants:
-        known = known_contigs(variants)
-        for contig, start, end in spans:
-            for record in variants.fetch(contig, start, end) if contig in known else ():
-                carried = {index for index in record.samples[sample].allele_indices or () if index}
-                alleles = [record.alts[index - 1] for index in carried] if record.alts else []
-                count += sum(allele.isalpha() for allele in alleles) if start <= record.start < end else 0
+    for row in kept_open(truth, _WHAT).rows(sample, spans):
+        carried = {index for index in row.genotype().alleles if index and index <= len(row.alts)}
+        alleles = [row.alts[index - 1] for index in carried]
+        count += sum(allele.isalpha() for allele in alleles) if inside(row.contig, row.start) else 0
     return count
 
 
@@ -156,23 +164,24 @@ def label_candidates(
 
 
 def _add(
-    found: TrueAlleles, record: pysam.VariantRecord, sample: str, sequence: str, sequence_start: int, truth: Path
+    found: TrueAlleles, stated: dict[Allele, dict[Edit, int]], row: Row, sequence: str, sequence_start: int
 ) -> None:
-    ref = record.ref.upper()
-    check_ref(truth, "truth", record, sequence, sequence_start)
-    genotype = record.samples[sample].get("GT") or (None,)
-    filters = list(record.filter.keys())
-    if None in genotype or (filters and filters != ["PASS"]):
-        if any(genotype) or None in genotype:
-            found.unclear.append((record.start, record.start + len(ref)))
+    """Take in one record: copies per allele and change, or where nobody can say."""
+    genotype = row.genotype().alleles or (None,)
+    carried = sorted({index for index in genotype if index})
+    if None in genotype or row.filters or (carried and carried[-1] > len(row.alts)):
+        if carried or None in genotype:
+            found.unclear.append((row.start, row.end))
         return
-    copies = 2 if len(genotype) == 1 else 1
-    for index in sorted({index for index in genotype if index}):
-        alt = record.alleles[index].upper()
-        if not set(ref + alt) <= set("ACGT") or len(ref) > _LONGEST_TRUTH:
+    for index in carried:
+        alt = row.alts[index - 1]
+        if not set(row.ref + alt) <= set("ACGT") or len(row.ref) > _LONGEST_TRUTH:
             if alt != "*":
-                found.unclear.append((record.start, record.start + len(ref)))
+                found.unclear.append((row.start, row.end))
             continue
-        for allele in normalise(Allele(record.start, ref, alt), sequence, sequence_start):
-            dosage = found.dosage.get(allele, 0) + copies * genotype.count(index)
-            found.dosage[allele] = min(2, dosage)
+        copies = 2 if len(genotype) == 1 else genotype.count(index)
+        edit = trimmed(row.start, row.ref, alt)
+        for allele in normalise(Allele(row.start, row.ref, alt), sequence, sequence_start):
+            # The same change twice is one statement.
+            known = stated.setdefault(allele, {})
+            known[edit] = max(known.get(edit, 0), copies)

@@ -1,11 +1,17 @@
-"""Write VCF text as a bgzipped file with a tabix index, both whole or not at all, and byte-reproducible."""
+"""Write VCF text as a bgzipped file with an index, both whole or not at all, and byte-reproducible."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pysam
 
 from fedcall.files import atomic_path
+
+LONGEST_TABIX_CONTIG = 1 << 29
+"""Bases that a tabix index can place (SAM specification, section 5.1); contigs beyond need a `.csi`."""
+_LENGTH = re.compile(r"##contig=<.*[<,]length=([0-9]+)")
 
 
 def index_path(path: Path) -> Path:
@@ -16,12 +22,29 @@ def index_path(path: Path) -> Path:
 def write_vcf(path: Path, lines: Iterable[str]) -> None:
     """Write VCF lines (header and sorted records, without line ends) to `path`, and its index beside it.
 
-    The compressed bytes depend on the lines only: BGZF blocks hold no time and no name.
+    The index is a tabix index (`.tbi`), or a `.csi` where the header names a contig too long for one. The compressed
+    bytes depend on the lines only: BGZF blocks hold no time and no name.
     """
     path = Path(path)
+    header, records = _split(lines)
+    lengths = [int(found[1]) for line in header if (found := _LENGTH.match(line))]
+    long = max(lengths, default=0) > LONGEST_TABIX_CONTIG
+    wanted, other = (Path(f"{path}{suffix}") for suffix in ((".csi", ".tbi") if long else (".tbi", ".csi")))
     # The index is made after the file and renamed after it, so that htslib never finds it older than its file.
-    with atomic_path(index_path(path)) as index, atomic_path(path) as temporary:
+    with atomic_path(wanted) as index, atomic_path(path) as temporary:
         with pysam.BGZFile(str(temporary), "w") as handle:
-            for line in lines:
-                handle.write(line.encode() + b"\n")
-        pysam.tabix_index(str(temporary), preset="vcf", index=str(index), force=True)
+            for line in chain(header, records):
+                handle.write(line.encode(errors="surrogateescape") + b"\n")
+        pysam.tabix_index(str(temporary), preset="vcf", index=str(index), force=True, csi=long)
+        other.unlink(missing_ok=True)  # of an earlier file of this name: htslib would take it for this one's
+
+
+def _split(lines: Iterable[str]) -> tuple[list[str], Iterator[str]]:
+    """Return the lines up to the first record, and the rest."""
+    rest = iter(lines)
+    header: list[str] = []
+    for line in rest:
+        if not line.startswith("#"):
+            return header, chain([line], rest)
+        header.append(line)
+    return header, rest

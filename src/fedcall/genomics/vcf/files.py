@@ -1,26 +1,10 @@
-"""Open VCF files of known genotypes or frequencies, after checking that they belong to the reference."""
+"""Checks of VCF files of known genotypes or frequencies: that they belong to the reference."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.reference import shared_contigs
-
-
-@contextmanager
-def open_vcf(path: Path, what: str, without_samples: bool = False) -> Iterator[pysam.VariantFile]:
-    """Yield an open VCF or BCF; `what` names it in messages. Without samples, no genotype is parsed."""
-    if not Path(path).is_file():
-        raise FedcallError(f"{path}: no such {what}")
-    try:
-        handle = pysam.VariantFile(str(path), drop_samples=without_samples)
-    except (OSError, ValueError) as error:
-        raise FedcallError(f"{path}: not a readable VCF ({error})") from None
-    with handle:
-        yield handle
+from fedcall.genomics.vcf.rows import Row, open_rows
 
 
 def check_vcf(path: Path, reference: Path, what: str) -> None:
@@ -31,34 +15,35 @@ def check_vcf(path: Path, reference: Path, what: str) -> None:
     FedcallError
         Naming the file, the contig where there is one, and what to do.
     """
-    with open_vcf(path, what) as variants:
-        if variants.index is None:
+    with open_rows(path, what, trust_index=True) as vcf:
+        indexed = vcf.indexed_contigs()
+        if indexed is None:
+            if vcf.is_plain_gzip:
+                plain = str(path).removesuffix(".gz")
+                raise FedcallError(
+                    f"{path}: gzipped, not bgzipped, so it cannot be indexed;"
+                    f" do: gunzip {path} && bgzip {plain} && tabix -p vcf {plain}.gz"
+                )
             raise FedcallError(f"{path}: index is missing; make it with: tabix -p vcf {path}")
-        contigs: dict[str, int | None] = dict.fromkeys(variants.index)
-        contigs |= {name: contig.length for name, contig in variants.header.contigs.items()}
+        contigs: dict[str, int | None] = dict.fromkeys(indexed)
+        contigs |= vcf.contigs
     if contigs:
         shared_contigs(path, contigs, reference)
 
 
-def known_contigs(variants: pysam.VariantFile) -> set[str]:
-    """Return the contigs whose records can be asked for: those of the header and those of the index."""
-    return {*variants.header.contigs, *(variants.index or ())}
-
-
-def check_ref(path: Path, what: str, record: pysam.VariantRecord, sequence: str, start: int) -> None:
+def check_ref(path: Path, what: str, row: Row, sequence: str, start: int) -> None:
     """Refuse a record whose REF is not what the reference has.
 
     Parameters
     ----------
     sequence : upper-case reference from `start` on; REF may reach beyond it, and is compared as far as it goes
     """
-    ref = record.ref.upper()
-    at = record.start - start
-    expected = sequence[at : at + len(ref)]
-    if ref == expected:
+    at = row.start - start
+    expected = sequence[at : at + len(row.ref)]
+    if row.ref == expected:
         return
-    if set(ref) <= set("ACGT") and set(expected) <= set("ACGT") and ref[: len(expected)] != expected:
+    if set(row.ref) <= set("ACGT") and set(expected) <= set("ACGT") and row.ref[: len(expected)] != expected:
         raise FedcallError(
-            f"{path}: {record.contig}:{record.pos}: REF is {ref[:20]}, but the reference has {expected[:20]};"
+            f"{path}: {row.contig}:{row.start + 1}: REF is {row.ref[:20]}, but the reference has {expected[:20]};"
             f" use the reference the {what} was made with"
         )

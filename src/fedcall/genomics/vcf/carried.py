@@ -1,0 +1,356 @@
+"""The alleles a person carries by a VCF: split, held against the reference, left-aligned, each once."""
+
+import re
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
+from fedcall.genomics.regions import widen_regions
+from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
+from fedcall.genomics.vcf.rows import Genotype, Row, Span, VcfFile, open_rows, patient_column
+
+REGION_MARGIN = 100
+"""Records are looked at this far outside the regions, bases: left alignment may move them inside."""
+_BASES = re.compile("[ACGT]+")
+
+NOT_SPELLED = "not spelled in bases"
+FILTERED = "filtered"
+BEYOND = "beyond the alleles of their record"
+OTHER_CONTIGS = "on contigs that the reference lacks"
+AMBIGUOUS = "where the reference has no base"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Carried(Generic[T]):
+    """An allele, and which of the person's copies of the genome carry it.
+
+    Attributes
+    ----------
+    contig, start, ref, alt : 0-based; left-aligned and minimal, several bases changed together taken apart
+    copies : per copy of the genome 1, 0, or None where the file does not say
+    phase : copies with equal phase belong together (PS, or the whole file); None: their order means nothing
+    edit : the change as the file places it
+    noted : what the caller of `read_carried` wanted to know of the record
+    """
+
+    contig: str
+    start: int
+    ref: str
+    alt: str
+    copies: tuple[int | None, ...]
+    phase: str | None
+    edit: Edit
+    noted: T
+
+    @property
+    def count(self) -> int:
+        """Copies that carry the allele."""
+        return sum(copy == 1 for copy in self.copies)
+
+    @property
+    def end(self) -> int:
+        """0-based position after the last base of REF."""
+        return self.start + len(self.ref)
+
+
+@dataclass
+class CarriedAlleles(Generic[T]):
+    """What became of the records of one file.
+
+    Attributes
+    ----------
+    alleles : by contig of the reference and position
+    left_out : how many of what kind were left out
+    """
+
+    sample: str
+    contigs: list[str]
+    alleles: list[Carried[T]] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def patient_file(
+    vcf: VcfFile, reference: Path, sample: str | None, wanted: Iterable[str] | None = None
+) -> tuple[str, list[str]]:
+    """Return the patient's column and the contigs of an open VCF that the reference has, after comparing lengths.
+
+    Parameters
+    ----------
+    wanted : contigs that each must be there, if the file says which it knows (in its header or its index)
+
+    Raises
+    ------
+    FedcallError
+        As of `choose_sample` and `shared_contigs`.
+    """
+    name = patient_column(vcf, sample)
+    contigs: Mapping[str, int | None] = vcf.contigs
+    if not contigs:
+        contigs = dict.fromkeys(vcf.indexed_contigs() or (row.contig for row in vcf.rows()))
+        # A file without a list and without a record says nothing about contigs, and nothing wrong.
+        return name, shared_contigs(vcf.path, contigs, reference) if contigs else list(reference_contigs(reference))
+    if wanted is not None:
+        missing = set(wanted) - set(contigs)
+        if missing:  # headers leave out contigs that their records are on
+            contigs = {**dict.fromkeys(row.contig for row in vcf.rows() if row.contig in missing), **contigs}
+    return name, shared_contigs(vcf.path, contigs, reference, wanted)
+
+
+def read_carried(
+    path: Path,
+    reference: Path,
+    note: Callable[[Row, int], T],
+    *,
+    sample: str | None = None,
+    spans: Sequence[Span] | None = None,
+    need_contigs: bool = False,
+    keep_apart: bool = False,
+    what: str = "VCF file",
+) -> CarriedAlleles[T]:
+    """Return the alleles that one person carries.
+
+    A record that says nothing about the person, or that cannot be spelled, is left out and counted; so is what failed a
+    filter. The same change twice is one statement. Changes that coincide only when they are left-aligned are on
+    one haplotype if the file says so: then they are joined (two deletions of one unit are a deletion of two).
+
+    Parameters
+    ----------
+    note : what to keep of a record for the ALT of an index (from 1)
+    sample : the patient's column; the only one if None
+    spans : merged and sorted; only alleles that begin inside once they are left-aligned
+    need_contigs : whether the file must know each contig of the spans
+    keep_apart : of unphased changes that coincide only when left-aligned nobody can say whether they are on one
+        haplotype or on two; keep them apart, all but one where the file places them, instead of taking them for one
+
+    Raises
+    ------
+    FedcallError
+        One line that names the file, and line or position: a row that is no record, or a REF that is not what
+        the reference has.
+    """
+    path = Path(path)
+    lengths = reference_contigs(reference)
+    near = None if spans is None else widen_regions(spans, REGION_MARGIN, lengths)
+    with open_rows(path, what) as vcf, open_reference(reference) as fasta:
+        wanted = {contig for contig, _, _ in spans} if need_contigs and spans is not None else None
+        name, contigs = patient_file(vcf, reference, sample, wanted)
+        found: CarriedAlleles[T] = CarriedAlleles(name, contigs)
+        reader = _Reader(
+            ReferenceBases(fasta), reference, lengths, None if spans is None else Inside(spans), found, note
+        )
+        same: dict[tuple[str, int, str, str], Carried[T] | list[Carried[T]]] = {}
+        for row in vcf.rows(name, near):
+            for carried in reader.alleles(row):
+                key = (carried.contig, carried.start, carried.ref, carried.alt)
+                known = same.setdefault(key, carried)
+                if isinstance(known, list):
+                    known.append(carried)
+                elif known is not carried:
+                    same[key] = [known, carried]
+        for one in same.values():
+            found.alleles += reader.settle(one, keep_apart) if isinstance(one, list) else [one]
+    order = {contig: rank for rank, contig in enumerate(lengths)}
+    found.alleles.sort(key=lambda carried: (order[carried.contig], carried.start, carried.ref, carried.alt))
+    return found
+
+
+class Inside:
+    """Answer whether a 0-based position lies in merged, half-open spans."""
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._spans: dict[str, tuple[list[int], list[int]]] = {}
+        for contig, start, end in spans:
+            starts, ends = self._spans.setdefault(contig, ([], []))
+            starts.append(start)
+            ends.append(end)
+
+    def __call__(self, contig: str, position: int) -> bool:
+        return position < self.end_of(contig, position)
+
+    def end_of(self, contig: str, position: int) -> int:
+        """Return where the last span ends that begins at or before a position; -1 without one."""
+        starts, ends = self._spans.get(contig, ([], []))
+        index = bisect_right(starts, position) - 1
+        return ends[index] if index >= 0 else -1
+
+
+class _Reader(Generic[T]):
+    def __init__(
+        self,
+        bases: ReferenceBases,
+        reference: Path,
+        lengths: Mapping[str, int],
+        inside: Inside | None,
+        found: CarriedAlleles[T],
+        note: Callable[[Row, int], T],
+    ) -> None:
+        self.bases, self.reference, self.lengths, self.inside = bases, reference, lengths, inside
+        self.left_out, self.note = found.left_out, note
+
+    def alleles(self, row: Row) -> Iterator[Carried[T]]:
+        """Yield what one record says; count what is left out."""
+        if row.contig not in self.lengths:
+            self.left_out[OTHER_CONTIGS] += 1
+            return
+        genotype = row.genotype()
+        carried = sorted({index for index in genotype.alleles if index})
+        reason = self._unusable(row, genotype, carried)
+        if reason is not None:
+            if self.inside is None or self.inside(row.contig, row.start):
+                self.left_out[reason] += max(1, len(carried))
+            return
+        phase = (row.value("PS") or "") if genotype.phased or len(genotype.alleles) == 1 else None
+        for index in carried:
+            alt = row.alts[index - 1]
+            if alt == row.ref or not _BASES.fullmatch(alt):
+                if self.inside is None or self.inside(row.contig, row.start):
+                    self.left_out[_why_left_out(alt, row.ref)] += 1
+                continue
+            copies = tuple(None if copy is None else int(copy == index) for copy in genotype.alleles)
+            edit = trimmed(row.start, row.ref, alt)
+            changes = list(self._changes(row, alt, edit))
+            if changes:
+                noted = self.note(row, index)
+                for start, ref, new in changes:
+                    yield Carried(row.contig, start, ref, new, copies, phase, edit, noted)
+
+    def _unusable(self, row: Row, genotype: Genotype, carried: Sequence[int]) -> str | None:
+        """Return why nothing of a record is used, or None; refuse one that contradicts the reference."""
+        if not any(copy is not None for copy in genotype.alleles):
+            return "without genotype"
+        if carried and row.filters:
+            return FILTERED
+        if carried and carried[-1] > len(row.alts):
+            return BEYOND
+        if row.start < 0 or not _BASES.fullmatch(row.ref):
+            return NOT_SPELLED if carried else "not carried"
+        if row.end > self.lengths[row.contig]:
+            raise FedcallError(
+                f"{row.place}: REF reaches beyond the end of '{row.contig}', which has {self.lengths[row.contig]} bases"
+                f" in {self.reference}; use the reference the file was made with"
+            )
+        expected = self.bases(row.contig, row.start, row.end)
+        if not agrees(row.ref, expected):
+            if not _BASES.fullmatch(expected):
+                return AMBIGUOUS if carried else "not carried"
+            raise FedcallError(
+                f"{row.place}: REF is {row.ref[:20]}, but {self.reference} has {expected[:20]} there: REF differs from"
+                " the reference; use the one the file was made with"
+            )
+        return None if carried else "not carried"
+
+    def _changes(self, row: Row, alt: str, edit: Edit) -> Iterator[tuple[int, str, str]]:
+        """Yield position, REF and ALT of what an allele changes, inside the spans."""
+        if len(row.ref) == len(alt):
+            changes = [
+                (row.start + offset, before, after)
+                for offset, (before, after) in enumerate(zip(row.ref, alt, strict=True))
+                if before != after
+            ]
+        else:
+            changes = [normal_form(row.contig, row.start, row.ref, alt, self.bases)]
+        yield from (change for change in changes if self.inside is None or self.inside(row.contig, change[0]))
+
+    def settle(self, same: Sequence[Carried[T]], keep_apart: bool) -> list[Carried[T]]:
+        """Return what several statements about one allele say together."""
+        by_edit: dict[Edit, Carried[T]] = {}
+        for one in same:
+            known = by_edit.get(one.edit)
+            by_edit[one.edit] = one if known is None else self._once(known, one)
+        apart = list(by_edit.values())
+        if len(apart) == 1:
+            return apart
+        if len(apart[0].ref) == len(apart[0].alt):
+            # One base of several substitutions: no haplotype has two of them, so each has copies of its own.
+            return [reduce(_together, apart)]
+        first = next((one for one in apart if one.phase is not None), apart[0])
+        if all(_is_placed(one, first) for one in apart):
+            return self._by_haplotype(apart)
+        if keep_apart:
+            return self._kept_apart(apart)
+        return [reduce(self._once, apart)]
+
+    def _once(self, one: Carried[T], other: Carried[T]) -> Carried[T]:
+        """Return one statement made twice: phased, a haplotype has it if either says so; else more copies win."""
+        self.left_out["repeated"] += 1
+        if one.phase is not None and one.phase == other.phase and len(one.copies) == len(other.copies):
+            return replace(one, copies=_union(one, other))
+        return one if one.count >= other.count else replace(one, copies=other.copies, phase=other.phase)
+
+    def _by_haplotype(self, apart: Sequence[Carried[T]]) -> list[Carried[T]]:
+        """Join the changes that one haplotype has; every change is known to be on its haplotypes."""
+        joined: dict[tuple[int, str, str], Carried[T]] = {}
+        phase = next((one.phase for one in apart if one.phase is not None), None)
+        for haplotype in range(len(apart[0].copies)):
+            edits: list[Edit] = []
+            for one in sorted(apart, key=lambda one: one.edit):
+                if one.copies[haplotype] != 1:
+                    continue
+                if not (edits and edits[-1].overlaps(one.edit)):
+                    edits.append(one.edit)
+            if edits:
+                place = self._joined(apart[0].contig, edits)
+                known = joined.get(place, replace(apart[0], start=place[0], ref=place[1], alt=place[2], phase=phase))
+                own = known.copies if place in joined else (0,) * len(known.copies)
+                joined[place] = replace(known, copies=(*own[:haplotype], 1, *own[haplotype + 1 :]))
+        self.left_out["repeated"] += max(0, len(apart) - len(joined))
+        return list(joined.values())
+
+    def _joined(self, contig: str, edits: Sequence[Edit]) -> tuple[int, str, str]:
+        start, end = edits[0].start, max(edit.end for edit in edits)
+        spelled, at = "", start
+        for edit in edits:
+            spelled, at = spelled + self.bases(contig, at, edit.start) + edit.bases, edit.end
+        return normal_form(
+            contig, start, self.bases(contig, start, end), spelled + self.bases(contig, at, end), self.bases
+        )
+
+    def _kept_apart(self, apart: list[Carried[T]]) -> list[Carried[T]]:
+        kept: list[Carried[T]] = []
+        for one in sorted(apart, key=lambda one: one.edit):
+            if kept and kept[-1].edit.overlaps(one.edit):
+                kept[-1] = self._once(kept[-1], one)
+            else:
+                kept.append(one)
+        first, *others = kept
+        return [first, *(self._as_placed(other) for other in others)]
+
+    def _as_placed(self, one: Carried[T]) -> Carried[T]:
+        start, end, new = one.edit
+        before = self.bases(one.contig, start - 1, start)
+        return replace(one, start=start - 1, ref=before + self.bases(one.contig, start, end), alt=before + new)
+
+
+def _why_left_out(alt: str, ref: str) -> str:
+    if alt == ref:
+        return "equal to REF"
+    return "deleted by another record" if alt == "*" else NOT_SPELLED
+
+
+def _is_placed(one: Carried[T], first: Carried[T]) -> bool:
+    """Whether it is known which haplotypes have it, in the same order as the first's."""
+    everywhere = all(copy == 1 for copy in one.copies)
+    return len(one.copies) == len(first.copies) and (everywhere or (one.phase is not None and one.phase == first.phase))
+
+
+def _union(one: Carried[T], other: Carried[T]) -> tuple[int | None, ...]:
+    pairs = zip(one.copies, other.copies, strict=True)
+    return tuple(1 if 1 in pair else pair[0] if pair[0] == pair[1] else None for pair in pairs)
+
+
+def _together(one: Carried[T], other: Carried[T]) -> Carried[T]:
+    if len(one.copies) != len(other.copies):
+        return one if one.count >= other.count else replace(one, copies=other.copies, phase=other.phase)
+    if one.phase is not None and one.phase == other.phase:
+        return replace(one, copies=_union(one, other))
+    ploidy = len(one.copies)
+    count = min(ploidy, one.count + other.count)
+    return replace(one, copies=(1,) * count + (0,) * (ploidy - count), phase=None)
