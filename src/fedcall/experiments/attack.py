@@ -126,7 +126,8 @@ def with_privacy(study: Study) -> Study:
 def calibrated_scores(losses: np.ndarray) -> np.ndarray:
     """Return how much lower each loss is than under the other models: float64, shape (models, patients)."""
     others = (losses.sum(0) - losses) / (len(losses) - 1)
-    return others - losses
+    advantage: np.ndarray = others - losses
+    return advantage
 
 
 def area_under_curve(scores: np.ndarray, members: np.ndarray) -> float:

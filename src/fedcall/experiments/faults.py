@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 
 from fedcall.experiments.one_run import SceneName
+from fedcall.privacy.mechanism.noise import noisy_sum
 from fedcall.training import dp_sgd
 from fedcall.training.dp_sgd import Unit
 
@@ -79,7 +80,7 @@ def no_subsampling() -> Iterator[None]:
 
 
 def _scaled_noise(factor: float) -> Callable[..., np.ndarray]:
-    original = dp_sgd.noisy_sum
+    original = noisy_sum
 
     def scaled(secret: bytes, context: Any, total: np.ndarray, mechanism: Any, scale: Any, *rest: Any) -> np.ndarray:
         return original(secret, context, total, mechanism, factor * scale, *rest)

@@ -207,7 +207,8 @@ def _play(study: Study, terms: PrivacyTerms, scene: Scene, generator: np.random.
 
 def _how_long(releases: Releases) -> np.ndarray:
     """Return the length of each update, the shorter the higher: dividing by more patients makes it shorter."""
-    return -np.linalg.norm(releases.seen, axis=1)
+    lengths: np.ndarray = -np.linalg.norm(releases.seen, axis=1)
+    return lengths
 
 
 def _how_often(releases: Releases, terms: PrivacyTerms) -> np.ndarray:

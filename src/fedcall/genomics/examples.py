@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,8 @@ class Examples:
     @property
     def contigs(self) -> list[str]:
         """Names that `contig` points into."""
-        return json.loads(self.metadata.get("contigs", "[]"))
+        names: list[str] = json.loads(self.metadata.get("contigs", "[]"))
+        return names
 
     def alleles(self, row: int) -> tuple[str, str]:
         """Return VCF REF and ALT of a row: left-aligned and minimal."""
@@ -305,7 +307,7 @@ def _joined_column(shards: Sequence[Examples], contigs: Mapping[str, int], name:
         yield array
 
 
-def _map(content: mmap.mmap, base: int, entry: dict, name: str) -> np.ndarray:
+def _map(content: mmap.mmap, base: int, entry: dict[str, Any], name: str) -> np.ndarray:
     if entry["dtype"] != _SAFETENSORS_NAMES[_DTYPES[name]]:
         raise ValueError(f"{name} is {entry['dtype']}, expected {_SAFETENSORS_NAMES[_DTYPES[name]]}")
     begin, end = (int(offset) for offset in entry["data_offsets"])

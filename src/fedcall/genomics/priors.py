@@ -61,7 +61,8 @@ def log_priors(scalars: np.ndarray, reference: np.ndarray) -> np.ndarray:
     float64, shape (n, 3)
         Natural logarithms; probabilities sum to 1.
     """
-    return _TABLE[kinds(scalars, reference)]
+    by_kind: np.ndarray = _TABLE[kinds(scalars, reference)]
+    return by_kind
 
 
 def panel_log_priors(
@@ -99,7 +100,8 @@ def panel_log_priors(
     absent = np.exp(by_kind[:, 1:] - by_kind[:, :1]) * np.maximum(unseen, _LEAST_UNSEEN)
     odds = np.maximum(named * _LENIENCE * np.array([1.0, _LENIENCE_HOMOZYGOUS]), absent)
     joint = np.concatenate([np.ones((len(odds), 1)), odds], 1)
-    return np.log(joint / joint.sum(1, keepdims=True))
+    of_panel: np.ndarray = np.log(joint / joint.sum(1, keepdims=True))
+    return of_panel
 
 
 def _table() -> np.ndarray:

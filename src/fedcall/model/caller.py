@@ -69,11 +69,12 @@ class VariantCaller(nn.Module):
         x = functional.relu(self.norm0(self.stem(windows)))
         x = x + functional.relu(self.norm1(self.conv1(x)))
         x = x + functional.relu(self.norm2(self.conv2(x)))
-        return torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)
+        return torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)  # type: ignore[no-untyped-call]
 
     def correct(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
         """Return logits, as `forward` does, from what the convolutions see."""
-        return log_posteriors + self.head(self.features(pooled, scalars, log_posteriors))
+        logits: Tensor = log_posteriors + self.head(self.features(pooled, scalars, log_posteriors))
+        return logits
 
     def features(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
         """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features).

@@ -68,4 +68,5 @@ def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.nd
     joint = examples.log_likelihoods[rows].astype(np.float64) + prior
     joint -= joint.max(1, keepdims=True, initial=-np.inf)
     posteriors = joint - np.log(np.exp(joint).sum(1, keepdims=True))
-    return np.maximum(posteriors, FLOOR).astype(np.float32)
+    floored: np.ndarray = np.maximum(posteriors, FLOOR).astype(np.float32)
+    return floored

@@ -16,8 +16,11 @@ from torch.nn import functional
 
 from fedcall.errors import FedcallError
 
+UnitGradients = dict[Tensor, Tensor]
+"""Of each parameter, one gradient per unit: shape (units, *shape of the parameter)."""
 
-class UnitGradSampleModule(GradSampleModule):
+
+class UnitGradSampleModule(GradSampleModule):  # type: ignore[misc]  # Opacus has no types
     """Opacus' GradSampleModule with one gradient per unit of `rows_per_unit` consecutive rows.
 
     The batch must hold a whole number of units, and the loss must be a sum over rows. Call `backward` of this module
@@ -53,7 +56,7 @@ class UnitGradSampleModule(GradSampleModule):
         # Opacus' own hook copies each sample into zeros first, for layers that run several times a pass.
         calls, self._calls = self._calls, []
         backprops = torch.autograd.grad(loss, [output for _, _, output in calls])
-        samples: dict[nn.Parameter, Tensor] = {}
+        samples: UnitGradients = {}
         for (layer, inputs, _), backprop in zip(calls, backprops, strict=True):
             for parameter, sample in UNIT_SAMPLERS[type(layer)](self.rows_per_unit, layer, inputs, backprop).items():
                 samples[parameter] = samples[parameter] + sample if parameter in samples else sample
@@ -65,12 +68,12 @@ class UnitGradSampleModule(GradSampleModule):
             self._calls.append((layer, inputs[0].detach(), output))
 
 
-def conv1d_gradients(rows: int, layer: nn.Conv1d, inputs: Tensor, backprops: Tensor) -> dict:
+def conv1d_gradients(rows: int, layer: nn.Conv1d, inputs: Tensor, backprops: Tensor) -> UnitGradients:
     """Return gradients per unit of a Conv1d without groups or dilation: {parameter: (units, *shape)}."""
     if layer.groups != 1 or layer.dilation != (1,) or isinstance(layer.padding, str):
         raise NotImplementedError("Conv1d with groups, dilation or named padding")
     (kernel,), (stride,), (padding,) = layer.kernel_size, layer.stride, layer.padding
-    gradients = {}
+    gradients: UnitGradients = {}
     if layer.weight.requires_grad:
         # Rows lie end to end, each with its padding; where a tap would reach into the next row, backprops are zero.
         length = inputs.shape[2] + 2 * padding
@@ -94,9 +97,9 @@ def _end_to_end(values: Tensor, rows: int, length: int, start: int = 0, stride: 
     return result.flatten(2)
 
 
-def group_norm_gradients(rows: int, layer: nn.GroupNorm, inputs: Tensor, backprops: Tensor) -> dict:
+def group_norm_gradients(rows: int, layer: nn.GroupNorm, inputs: Tensor, backprops: Tensor) -> UnitGradients:
     """Return gradients per unit of a GroupNorm: {parameter: (units, channels)}."""
-    gradients = {}
+    gradients: UnitGradients = {}
     if layer.weight.requires_grad:
         normalised = functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
         gradients[layer.weight] = normalised.mul_(backprops).sum(2).unflatten(0, (-1, rows)).sum(1)
@@ -105,10 +108,10 @@ def group_norm_gradients(rows: int, layer: nn.GroupNorm, inputs: Tensor, backpro
     return gradients
 
 
-def linear_gradients(rows: int, layer: nn.Linear, inputs: Tensor, backprops: Tensor) -> dict:
+def linear_gradients(rows: int, layer: nn.Linear, inputs: Tensor, backprops: Tensor) -> UnitGradients:
     """Return gradients per unit of a Linear layer on (rows, features): {parameter: (units, *shape)}."""
     by_unit = backprops.unflatten(0, (-1, rows))
-    gradients = {}
+    gradients: UnitGradients = {}
     if layer.weight.requires_grad:
         gradients[layer.weight] = torch.bmm(by_unit.transpose(1, 2), inputs.unflatten(0, (-1, rows)))
     if layer.bias is not None and layer.bias.requires_grad:
@@ -116,7 +119,7 @@ def linear_gradients(rows: int, layer: nn.Linear, inputs: Tensor, backprops: Ten
     return gradients
 
 
-UNIT_SAMPLERS: dict[type, Callable[..., dict]] = {
+UNIT_SAMPLERS: dict[type, Callable[..., UnitGradients]] = {
     nn.Conv1d: conv1d_gradients,
     nn.GroupNorm: group_norm_gradients,
     nn.Linear: linear_gradients,

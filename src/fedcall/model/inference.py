@@ -106,25 +106,34 @@ def logits(tensors: Tensors, windows: np.ndarray, scalars: np.ndarray, log_poste
     odds = np.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / np.float32(EVIDENCE_SCALE))
     seen = np.concatenate([learned, squashed, odds], 1)
     is_indel = (scalars[:, IS_INDEL, None] > 0).astype(np.float32)
-    return log_posteriors + _linear(tensors, "head", np.concatenate([seen * (1 - is_indel), seen * is_indel], 1))
+    values: np.ndarray = log_posteriors + _linear(
+        tensors, "head", np.concatenate([seen * (1 - is_indel), seen * is_indel], 1)
+    )
+    return values
 
 
 def _convolve(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
     weight = tensors[f"{layer}.weight"]
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
     taps = np.concatenate([padded[:, :, tap : tap + x.shape[2]] for tap in range(3)], 1)
-    return weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps + tensors[f"{layer}.bias"][:, None]
+    values: np.ndarray = weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps + tensors[f"{layer}.bias"][:, None]
+    return values
 
 
 def _group_norm(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
     groups = x.reshape(len(x), GROUPS, -1)
     scaled = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + _NORM_EPSILON)
-    return scaled.reshape(x.shape) * tensors[f"{layer}.weight"][:, None] + tensors[f"{layer}.bias"][:, None]
+    values: np.ndarray = (
+        scaled.reshape(x.shape) * tensors[f"{layer}.weight"][:, None] + tensors[f"{layer}.bias"][:, None]
+    )
+    return values
 
 
 def _linear(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
-    return (tensors[f"{layer}.weight"] @ x[:, :, None])[:, :, 0] + tensors[f"{layer}.bias"]
+    values: np.ndarray = (tensors[f"{layer}.weight"] @ x[:, :, None])[:, :, 0] + tensors[f"{layer}.bias"]
+    return values
 
 
 def _relu(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0)
+    values: np.ndarray = np.maximum(x, 0)
+    return values

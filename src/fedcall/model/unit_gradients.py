@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fedcall.genomics.examples import CENTRE, WINDOW
 from fedcall.model import trunk_kernels
 from fedcall.model.caller import VariantCaller
-from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradSampleModule
+from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradients, UnitGradSampleModule
 
 
 class CallerGradSampleModule(UnitGradSampleModule):
@@ -32,13 +32,15 @@ class CallerGradSampleModule(UnitGradSampleModule):
     def forward(self, *inputs: Tensor, **options: Any) -> Tensor:
         """Return logits, as the module does."""
         if options or not self._computes_trunk(inputs[0]):
-            return super().forward(*inputs, **options)
+            logits: Tensor = super().forward(*inputs, **options)
+            return logits
         windows, scalars, log_posteriors = inputs
         if self._trunk is None or self._trunk.rows != len(windows):
             self._trunk = Trunk(self._module, len(windows), self.rows_per_unit)
         pooled = self._trunk.pooled_features(windows).requires_grad_()
         self._calls.append((self._trunk, windows, pooled))
-        return self._module.correct(pooled, scalars, log_posteriors)
+        logits = self._module.correct(pooled, scalars, log_posteriors)
+        return logits
 
     def _computes_trunk(self, windows: Tensor) -> bool:
         model = self._module
@@ -81,7 +83,7 @@ class Trunk:
         trunk_kernels.pool(self.x, CENTRE, self.pooled)
         return torch.from_numpy(self.pooled.reshape(self.rows, -1).copy())
 
-    def gradients(self, backprops: Tensor) -> dict:
+    def gradients(self, backprops: Tensor) -> UnitGradients:
         """Return gradients per unit of all parameters of the trunk: {parameter: (units, *shape)}; once a pass.
 
         Its buffers become those of gradients.
@@ -122,7 +124,7 @@ class _Block:
             self.normalised, bias, weight, shift, self.norm.num_groups, self.norm.eps, self.scale, x
         )
 
-    def gradients(self, gradient: np.ndarray) -> dict:
+    def gradients(self, gradient: np.ndarray) -> UnitGradients:
         """Return gradients per unit of the block's parameters from that of its output."""
         _, weight, shift = self._vectors()
         width, channels, kernel = self.convolution.weight.shape
@@ -133,6 +135,7 @@ class _Block:
         taps = torch.bmm(self._output_gradient.transpose(1, 2), self._inputs)
         weights = np.empty((self._units, width, channels, kernel), np.float32)
         trunk_kernels.taps_last(taps.view(self._units, width, kernel, channels).numpy(), weights)
+        assert self.convolution.bias is not None  # as the caller makes them
         parameters = [self.norm.weight, self.norm.bias, self.convolution.bias, self.convolution.weight]
         samples = [*torch.from_numpy(vectors).unbind(1), torch.from_numpy(weights)]
         return dict(zip(parameters, samples, strict=True))
@@ -158,7 +161,7 @@ def _buffer(*shape: int) -> np.ndarray:
     return torch.empty(shape).numpy()  # on the boundaries that matrix products like
 
 
-def trunk_gradients(_rows: int, trunk: Trunk, _windows: Tensor, backprops: Tensor) -> dict:
+def trunk_gradients(_rows: int, trunk: Trunk, _windows: Tensor, backprops: Tensor) -> UnitGradients:
     """Return gradients per unit of a trunk's last forward pass."""
     return trunk.gradients(backprops)
 

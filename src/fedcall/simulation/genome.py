@@ -57,7 +57,8 @@ class Haplotype:
 
 def spell(codes: np.ndarray) -> str:
     """Return base codes as letters."""
-    return np.frombuffer(BASES.encode(), dtype=np.uint8)[codes].tobytes().decode()
+    letters: str = np.frombuffer(BASES.encode(), dtype=np.uint8)[codes].tobytes().decode()
+    return letters
 
 
 def encode_bases(text: str) -> np.ndarray:

@@ -106,7 +106,8 @@ def write_person(
 def panel_counts(people: People, members: list[int]) -> np.ndarray:
     """Return how many of the members' chromosomes carry each variant: int64, shape (sites,)."""
     rows = [row for member in members for row in (2 * member, 2 * member + 1)]
-    return people.population.founders[rows].sum(0, dtype=np.int64)
+    alleles: np.ndarray = people.population.founders[rows].sum(0, dtype=np.int64)
+    return alleles
 
 
 def write_panel(people: People, members: list[int], path: Path) -> None:

@@ -38,7 +38,7 @@ BATCH_ROWS = 256
 """Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""
 
 
-class UnitDPOptimizer(DPOptimizer):
+class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
     """Opacus' DPOptimizer with unit-level clipping on an integer grid and keyed noise.
 
     Before each noisy step, `context` must be set: it keys the noise. With adaptive clipping, `clip_norm` is where it

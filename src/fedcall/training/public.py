@@ -123,7 +123,9 @@ def _loss(model: VariantCaller, batch: tuple[Tensor, ...]) -> Tensor:
 
 def _mean_loss(model: VariantCaller, batch: tuple[Tensor, ...]) -> float:
     with torch.inference_mode():
-        total = sum(float(_loss(model, part)) for part in zip(*(t.split(1024) for t in batch), strict=True))
+        total = sum(
+            float(_loss(model, part)) for part in zip(*(torch.split(tensor, 1024) for tensor in batch), strict=True)
+        )
     return total / max(len(batch[0]), 1)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -270,7 +271,7 @@ def _claim(
     )
 
 
-def _update_bytes(study: Study, round_number: int, base: Weights, tensors: dict) -> bytes:
+def _update_bytes(study: Study, round_number: int, base: Weights, tensors: Mapping[str, np.ndarray]) -> bytes:
     return weights_bytes(tensors, {"study": study.digest, "round": str(round_number), "base": base.digest})
 
 

@@ -1,7 +1,7 @@
 """One run of the workflow: configuration, patients and study, read and checked together before any job starts."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +76,7 @@ class Run:
             found[name] = path
         return found
 
-    def _names(self, belongs) -> dict[str, list[str]]:
+    def _names(self, belongs: Callable[[Patient], bool]) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {folder: [] for folder in (*self.sites, PUBLIC)}
         for patient in self.patients:
             if belongs(patient):

@@ -153,7 +153,7 @@ def _pieces(layout: FlatUpdate) -> dict[str, tuple[int, int]]:
     return {str(start): (start, min(start + _PIECE, layout.size)) for start in range(0, layout.size, _PIECE)}
 
 
-class _Piece(Array):
+class _Piece(Array):  # type: ignore[misc]  # Flower's types are not followed
     """Coordinates of an update that are read when a strategy asks for them."""
 
     def __init__(self, update: FlatUpdate, start: int, stop: int) -> None:

@@ -246,7 +246,8 @@ class _NodeSignature:
         signature = sign_message(self._key, time_stamp.encode("ascii"))
         signed = {TIMESTAMP_HEADER: time_stamp, FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode()}
         context.request.headers.update({FLEET_HTTP_PUBLIC_KEY_HEADER: self._public, **signed})
-        return call_next(context)
+        response: httpx.Response = call_next(context)
+        return response
 
 
 @contextmanager

@@ -150,7 +150,8 @@ def node_key_bytes(site: Site) -> bytes:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise FedcallError(f"site '{site.name}': node_key is not an ECDSA public key in OpenSSH form")
-    return public_key_to_bytes(key)
+    encoded: bytes = public_key_to_bytes(key)
+    return encoded
 
 
 def free_port() -> int:

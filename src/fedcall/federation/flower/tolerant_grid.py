@@ -36,7 +36,7 @@ class _Arriving:
     look_at: float = field(default_factory=time.monotonic)
 
 
-class TolerantGrid(HttpGrid):
+class TolerantGrid(HttpGrid):  # type: ignore[misc]  # Flower's internals have no types
     """A grid whose `pull_messages` returns at once with the replies that are whole.
 
     A reply that was lost is a message with an error; one that Flower cannot read is a message without records.

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from fedcall.documents import read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.federation.flower.fleet import NodeRefused, Unreachable, exchange
@@ -200,7 +202,7 @@ def _not_yet(seconds: float, answer: Answer) -> FedcallError:
     )
 
 
-def _node_key(visitor: Visitor):
+def _node_key(visitor: Visitor) -> ec.EllipticCurvePrivateKey:
     registered = visitor.study.site(visitor.site)
     identity = read_identity(visitor.keys)
     if identity.node_key.split()[:2] != registered.node_key.split()[:2]:

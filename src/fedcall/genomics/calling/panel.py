@@ -188,7 +188,8 @@ def with_panel(posteriors: np.ndarray, examples: Examples, counts: PanelCounts, 
     change = panel_log_priors(scalars, reference, counts.copies, counts.chromosomes, haploid)
     change -= log_priors(scalars, reference)
     joint = posteriors.astype(np.float64) * np.exp(change)
-    return joint / joint.sum(1, keepdims=True)
+    shares: np.ndarray = joint / joint.sum(1, keepdims=True)
+    return shares
 
 
 def _knows_indels(path: Path) -> bool:

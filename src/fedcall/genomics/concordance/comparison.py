@@ -288,6 +288,7 @@ def _frequencies(panel: Path, reference: Path, truth: Sequence[Variant]) -> dict
 
 def _fetch(reference: pysam.FastaFile) -> Fetch:
     def fetch(contig: str, start: int, end: int) -> str:
-        return reference.fetch(contig, start, end).upper()
+        letters: str = reference.fetch(contig, start, end).upper()
+        return letters
 
     return fetch

@@ -152,7 +152,8 @@ def _row(block: Block, kind: PooledKind) -> tuple[int, int, int, int]:
 def _figures(totals: np.ndarray, figure: Figure) -> np.ndarray:
     truth, tp, calls, tp_calls = totals.T
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall = tp_calls / calls, tp / truth
+        precision: np.ndarray = tp_calls / calls
+        recall: np.ndarray = tp / truth
         if figure == "precision":
             return precision
         if figure == "recall":

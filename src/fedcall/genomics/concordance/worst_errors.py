@@ -117,7 +117,8 @@ def worst_errors(
     with open_reference(reference) as bases, open_alignments(alignments, reference) as reads:
 
         def fetch(contig: str, start: int, end: int) -> str:
-            return bases.fetch(contig, start, end).upper()
+            letters: str = bases.fetch(contig, start, end).upper()
+            return letters
 
         found = list(_errors(true_variants, called, fetch))
         errors = [_draw(*error, reads, bases) for error in tracked(found, "drawing errors", "errors")]

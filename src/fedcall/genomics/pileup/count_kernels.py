@@ -8,13 +8,18 @@ from fedcall.genomics.reads.record_fields import (
     CIGAR,
     CIGAR_OPS,
     DELETED,
+    DELETION,
     END,
     FLAG,
+    INSERTION,
     MIN_BASE_QUALITY,
     POSITION,
     QUALITIES,
     SEQUENCE,
+    SKIP,
+    SOFT_CLIP,
     base_at,
+    is_aligned,
     quality_at,
     u8,
     u32,
@@ -84,7 +89,7 @@ def count_channels(
         for k in range(operations):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
-            if operation == 0 or operation == 7 or operation == 8:
+            if is_aligned(operation):
                 first, last = max(0, r), min(r + size, positions)
                 before, behind = min(last, mate_start), max(first, mate_end)
                 sequence, qualities = table[row, SEQUENCE], table[row, QUALITIES]
@@ -106,27 +111,27 @@ def count_channels(
                 r += size
                 q += size
                 aligned_before = size > 0
-            elif operation == 1 or operation == 2:
+            elif operation == INSERTION or operation == DELETION:
                 at = r - 1
-                mark = _INSERTION_AFTER if operation == 1 else _DELETION_AFTER
+                mark = _INSERTION_AFTER if operation == INSERTION else _DELETION_AFTER
                 counted = second and mate_start <= at < mate_end and mate_marks[at - mate_start] & mark
-                anchored = aligned_before if operation == 1 else r + start > table[row, POSITION]
+                anchored = aligned_before if operation == INSERTION else r + start > table[row, POSITION]
                 if anchored and 0 < r <= positions:
                     if not counted:
-                        kind = channel + (4 if operation == 1 else 6)
+                        kind = channel + (4 if operation == INSERTION else 6)
                         counts[at, kind] += 1
                         if size == 1:
                             counts[at, kind + 1] += 1
                     # Of both mates, for it says what each of them shows.
                     if aligned_before and k + 1 < operations:
                         following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
-                        if following == 0 or following == 7 or following == 8:
+                        if is_aligned(following):
                             events[found, 0] = row
                             events[found, 1] = at + start
-                            events[found, 2] = size if operation == 1 else -size
+                            events[found, 2] = size if operation == INSERTION else -size
                             events[found, 3] = q
                             found += 1
-                if operation == 1:
+                if operation == INSERTION:
                     q += size
                 else:
                     for at in range(max(0, r), min(r + size, positions)):
@@ -134,10 +139,10 @@ def count_channels(
                             counts[at, channel + 8] += 1
                     r += size
                     aligned_before = False
-            elif operation == 3:
+            elif operation == SKIP:
                 r += size
                 aligned_before = False
-            elif operation == 4:
+            elif operation == SOFT_CLIP:
                 q += size
                 aligned_before = False
     _add_cover(cover, reference, counts)
@@ -227,7 +232,7 @@ def _spell(
     for k in range(table[row, CIGAR_OPS]):
         value = u32(buffer, table[row, CIGAR] + 4 * k)
         operation, size = value & 15, value >> 4
-        if operation == 0 or operation == 7 or operation == 8:
+        if is_aligned(operation):
             for j in range(size):
                 quality = quality_at(buffer, table, row, q + j)
                 if quality >= MIN_BASE_QUALITY:
@@ -236,20 +241,20 @@ def _spell(
             r += size
             q += size
             aligned_before = size > 0
-        elif operation == 1:
+        elif operation == INSERTION:
             if aligned_before:
                 marks[r - 1] |= _INSERTION_AFTER
             q += size
-        elif operation == 2:
+        elif operation == DELETION:
             if r > 0:
                 marks[r - 1] |= _DELETION_AFTER
             bases[r : r + size] = DELETED
             r += size
             aligned_before = False
-        elif operation == 3:
+        elif operation == SKIP:
             r += size
             aligned_before = False
-        elif operation == 4:
+        elif operation == SOFT_CLIP:
             q += size
             aligned_before = False
     return span

@@ -66,7 +66,8 @@ def summarise(
     for index, substitution in enumerate(SUBSTITUTIONS):
         columns[f"orientation_bias_{substitution}"] = np.where(kind == index, signed, 0.0)
     table = np.stack([columns[name] for name in SCALARS], 1).reshape(count, len(SCALARS))
-    return np.clip(table, -LIMIT, LIMIT).astype(np.float32)
+    clipped: np.ndarray = np.clip(table, -LIMIT, LIMIT).astype(np.float32)
+    return clipped
 
 
 def count_neighbours(positions: np.ndarray) -> np.ndarray:

@@ -51,7 +51,8 @@ def log_likelihoods(evidence: Evidence, candidates: Candidates) -> np.ndarray:
     none = _log_sum(total(REF, REF), total(REF, OTHER) + third, total(OTHER, OTHER) + third)
     one = _log_sum(total(REF, ALT), total(ALT, OTHER) + third)
     result = np.stack([none, one, total(ALT, ALT)], 1)
-    return (result - result.max(1, keepdims=True, initial=-np.inf)).astype(np.float32)
+    relative: np.ndarray = (result - result.max(1, keepdims=True, initial=-np.inf)).astype(np.float32)
+    return relative
 
 
 def indel_error(candidates: Candidates) -> np.ndarray:
@@ -148,4 +149,5 @@ def _rank(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
 
 def _log_sum(*terms: np.ndarray) -> np.ndarray:
     largest = np.maximum.reduce(terms)
-    return largest + np.log(np.add.reduce([np.exp(term - largest) for term in terms]))
+    total: np.ndarray = largest + np.log(np.add.reduce([np.exp(term - largest) for term in terms]))
+    return total

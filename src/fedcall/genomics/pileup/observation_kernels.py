@@ -7,14 +7,19 @@ from fedcall.genomics.reads.record_fields import (
     CIGAR,
     CIGAR_OPS,
     DELETED,
+    DELETION,
     END,
     HEAD,
+    INSERTION,
     LENGTH,
     MIN_BASE_QUALITY,
     MISSING_QUALITY,
     POSITION,
+    SKIP,
+    SOFT_CLIP,
     TAIL,
     base_at,
+    is_aligned,
     quality_at,
     u32,
 )
@@ -58,7 +63,7 @@ def observe_positions(
         for k in range(table[row, CIGAR_OPS]):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
-            if operation == 0 or operation == 7 or operation == 8:
+            if is_aligned(operation):
                 while c < len(positions) and positions[c] < r + size:
                     at = q + positions[c] - r
                     base = base_at(buffer, table, row, at)
@@ -91,9 +96,9 @@ def observe_positions(
                     c += 1
                 r += size
                 q += size
-            elif operation == 2 or operation == 3:
+            elif operation == DELETION or operation == SKIP:
                 while c < len(positions) and positions[c] < r + size:
-                    if operation == 2:
+                    if operation == DELETION:
                         if found < len(out):
                             out[found, 0] = c
                             out[found, 1] = row
@@ -104,7 +109,7 @@ def observe_positions(
                         found += 1
                     c += 1
                 r += size
-            elif operation == 1 or operation == 4:
+            elif operation == INSERTION or operation == SOFT_CLIP:
                 q += size
             before = _DEPARTURE[operation]
     return found
@@ -173,7 +178,7 @@ def observe_spans(
             for k in range(table[row, CIGAR_OPS]):
                 value = u32(buffer, table[row, CIGAR] + 4 * k)
                 operation, size = value & 15, value >> 4
-                if operation == 0 or operation == 7 or operation == 8:
+                if is_aligned(operation):
                     if r <= left < r + size:
                         covered += 1
                         quality += quality_at(buffer, table, row, q + left - r)
@@ -197,15 +202,15 @@ def observe_spans(
                         )
                     r += size
                     q += size
-                elif operation == 1:
+                elif operation == INSERTION:
                     if left < r <= right:
                         changed = 1
                     q += size
-                elif operation == 2 or operation == 3:
+                elif operation == DELETION or operation == SKIP:
                     if r <= right and r + size > left:
                         changed = 1
                     r += size
-                elif operation == 4:
+                elif operation == SOFT_CLIP:
                     q += size
                 before = _DEPARTURE[operation]
             if covered == 2 or (covered > 0 and changed == 1):

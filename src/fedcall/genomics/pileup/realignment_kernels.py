@@ -8,9 +8,11 @@ from fedcall.genomics.reads.record_fields import (
     CIGAR_OPS,
     END,
     HEAD,
+    INSERTION,
     LENGTH,
     MIN_BASE_QUALITY,
     POSITION,
+    SKIP,
     TAIL,
     base_at,
     quality_at,
@@ -108,7 +110,7 @@ def _is_gapless(buffer: np.ndarray, table: np.ndarray, row: int) -> bool:
     """Return whether the aligned part of a read, if there is one, has neither insertion, deletion nor skip."""
     for k in range(table[row, CIGAR_OPS]):
         operation = u32(buffer, table[row, CIGAR] + 4 * k) & 15
-        if 1 <= operation <= 3:
+        if INSERTION <= operation <= SKIP:
             return False
     aligned = table[row, LENGTH] - table[row, HEAD] - table[row, TAIL]
     gapless: bool = table[row, END] - table[row, POSITION] == aligned

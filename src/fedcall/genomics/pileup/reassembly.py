@@ -14,7 +14,6 @@ import numpy as np
 from fedcall.genomics.pileup import reassembly_kernels as kernels
 from fedcall.genomics.pileup.assembly import assemble
 from fedcall.genomics.pileup.candidates import MAX_INDEL_LENGTH
-from fedcall.genomics.pileup.reassembly_kernels import DELETION, INSERTION, MATCH, SOFT_CLIP
 from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads.alignment_records import Records
 
@@ -170,7 +169,7 @@ def _lay(
         own = np.flatnonzero((best == number) & (costs[h] <= reads.limits) & (sure[h] > 0))
         cigars = np.empty((len(own), 2 * reads.bases.shape[1] + 2), np.uint32)
         sizes = kernels.write_cigars(where, places[h, own], reads.lengths[own], cigars)
-        firsts = np.append(where, -1)[places[h, own] + (cigars[:, 0] >> 4) * (cigars[:, 0] & 15 == SOFT_CLIP)]
+        firsts = np.append(where, -1)[places[h, own] + (cigars[:, 0] >> 4) * (cigars[:, 0] & 15 == fields.SOFT_CLIP)]
         for k, read in enumerate(own):
             if firsts[k] >= 0:
                 yield int(reads.rows[read]), int(firsts[k]) + start, cigars[k, : sizes[k]]
@@ -199,14 +198,14 @@ def _rewritten(records: Records, laid: list[tuple[int, int, np.ndarray]]) -> Rec
     ends = np.cumsum(sizes)
     begins = ends - sizes
     table, settled = records.table.copy(), records.settled.copy()
-    on_reference = np.where((operation == MATCH) | (operation == DELETION), length, 0)
+    on_reference = np.where((operation == fields.MATCH) | (operation == fields.DELETION), length, 0)
     table[rows, fields.POSITION] = positions
     table[rows, fields.END] = positions + np.add.reduceat(on_reference, begins)
     table[rows, fields.CIGAR] = len(records.buffer) + 4 * begins
     table[rows, fields.CIGAR_OPS] = sizes
-    clipped = np.where(operation == SOFT_CLIP, length, 0)
+    clipped = np.where(operation == fields.SOFT_CLIP, length, 0)
     table[rows, fields.HEAD], table[rows, fields.TAIL] = clipped[begins], clipped[ends - 1]
     settled[rows] = True
-    indels = records.indels + int(((operation == INSERTION) | (operation == DELETION)).sum())
+    indels = records.indels + int(((operation == fields.INSERTION) | (operation == fields.DELETION)).sum())
     buffer = records.extended(flat.astype("<u4").view(np.uint8))
     return replace(records, buffer=buffer, table=table, indels=indels, settled=settled)

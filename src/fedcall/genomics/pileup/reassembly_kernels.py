@@ -6,17 +6,21 @@ from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
     CIGAR,
     CIGAR_OPS,
+    DELETION,
     END,
+    INSERTION,
     LENGTH,
+    MATCH,
     MIN_BASE_QUALITY,
     POSITION,
+    SKIP,
+    SOFT_CLIP,
     base_at,
+    is_aligned,
     quality_at,
     u32,
 )
 
-MATCH, INSERTION, DELETION, SOFT_CLIP = 0, 1, 2, 4
-"""Operations of BAM (specification v1, §4.2.2) that are written."""
 _QUALITY_LIMIT = 40
 _COMPARED = 8
 _MATCH, _MISMATCH, _OPEN, _EXTEND = 200, -150, -260, -11
@@ -48,17 +52,17 @@ def tangled_reads(buffer: np.ndarray, table: np.ndarray, distance: int, longest:
         for k in range(table[row, CIGAR_OPS]):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
-            if operation == 0 or operation == 7 or operation == 8:
+            if is_aligned(operation):
                 r += size
                 aligned += size
-            elif operation == 1 or operation == 2:
-                behind = r + (size if operation == 2 else 0)
+            elif operation == INSERTION or operation == DELETION:
+                behind = r + (size if operation == DELETION else 0)
                 if before >= 0 and aligned <= distance:
                     if found < len(out):
                         out[found, 0], out[found, 1], out[found, 2], out[found, 3] = row, before, behind, 0
                     found += 1
                 before, aligned, r = r - 1, 0, behind
-            elif operation == 3:
+            elif operation == SKIP:
                 before = -1
                 r += size
     return found
@@ -86,7 +90,7 @@ def clipped_reads(buffer: np.ndarray, table: np.ndarray, least: int, longest: in
             continue
         for end in range(2):
             value = u32(buffer, table[row, CIGAR] + (4 * (operations - 1) if end else 0))
-            if value & 15 != 4 or value >> 4 < least:
+            if value & 15 != SOFT_CLIP or value >> 4 < least:
                 continue
             good, size, spelled = 0, value >> 4, end
             for j in range(size):

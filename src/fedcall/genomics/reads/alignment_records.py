@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pysam
@@ -82,7 +83,8 @@ class Records:
 
     def reverse(self, rows: np.ndarray) -> np.ndarray:
         """Whether reads lie on the reverse strand (bool)."""
-        return (self.table[rows, fields.FLAG] & 0x10) > 0
+        reverse: np.ndarray = (self.table[rows, fields.FLAG] & 0x10) > 0
+        return reverse
 
     def mapping_quality(self, rows: np.ndarray) -> np.ndarray:
         """Mapping quality; 255 ("unknown") counts as 30 (int64)."""
@@ -217,7 +219,7 @@ def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, 
         return mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
 
 
-def _anonymous_file():
+def _anonymous_file() -> IO[bytes]:
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("fedcall-reads"), "w+b")
     return tempfile.TemporaryFile()

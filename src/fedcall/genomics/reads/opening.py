@@ -63,7 +63,8 @@ def open_alignments(path: Path, reference: Path) -> pysam.AlignmentFile:
 
 def is_sorted(alignments: pysam.AlignmentFile) -> bool:
     """Say whether reads come in the order of their coordinates: the header says so, or an index proves it."""
-    return alignments.has_index() or alignments.header.to_dict().get("HD", {}).get("SO") == "coordinate"
+    ordered: bool = alignments.has_index() or alignments.header.to_dict().get("HD", {}).get("SO") == "coordinate"
+    return ordered
 
 
 def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:

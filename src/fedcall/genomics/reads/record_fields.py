@@ -15,6 +15,9 @@ POSITION, END, FLAG, MAPPING_QUALITY, CIGAR, CIGAR_OPS, SEQUENCE, QUALITIES, LEN
 )
 RECORD_COLUMNS = 13
 
+# Operations of a CIGAR (§4.2.2), as its four low bits say; hard clips and padding (5, 6) move along neither sequence.
+MATCH, INSERTION, DELETION, SKIP, SOFT_CLIP, HARD_CLIP, PADDING, EQUAL, MISMATCH = range(9)
+
 # Four-bit base codes "=ACMGRSVTWYHKDBN" to 0..3 = ACGT, 15 = other.
 BASE = np.full(16, 15, np.uint8)
 BASE[[1, 2, 4, 8]] = [0, 1, 2, 3]
@@ -58,6 +61,12 @@ def i32(buffer: np.ndarray, at: int) -> int:
     """Return the signed 32-bit number at an offset."""
     value = u32(buffer, at)
     return value - ((value >> 31) << 32)
+
+
+@inlined
+def is_aligned(operation: int) -> bool:
+    """Return whether an operation lays bases of the read on bases of the reference: M, = or X."""
+    return operation == MATCH or operation == EQUAL or operation == MISMATCH
 
 
 @inlined

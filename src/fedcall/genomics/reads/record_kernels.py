@@ -10,18 +10,24 @@ from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
     CIGAR,
     CIGAR_OPS,
+    DELETION,
     END,
     FLAG,
     HEAD,
+    INSERTION,
     LENGTH,
     MAPPING_QUALITY,
     MATE_POSITION,
+    MISMATCH,
     NAME,
     POSITION,
     QUALITIES,
     SEQUENCE,
+    SKIP,
+    SOFT_CLIP,
     TAIL,
     i32,
+    is_aligned,
     u8,
     u16,
     u32,
@@ -119,23 +125,23 @@ def index_records(
         for k in range(operations):
             value = u32(buffer, cigar + 4 * k)
             operation, size = value & 15, value >> 4
-            if operation > 8:
+            if operation > MISMATCH:
                 return row, indels, offset, False, BAD_CIGAR
-            if operation == 0 or operation == 7 or operation == 8:
+            if is_aligned(operation):
                 reference_end += size
                 query += size
                 aligned = True
                 tail = 0
-            elif operation == 1 or operation == 4:
+            elif operation == INSERTION or operation == SOFT_CLIP:
                 query += size
-                found += operation == 1
+                found += operation == INSERTION
                 if aligned:
                     tail += size
                 else:
                     head += size
-            elif operation == 2 or operation == 3:
+            elif operation == DELETION or operation == SKIP:
                 reference_end += size
-                found += operation == 2
+                found += operation == DELETION
         if bases > 0 and query != bases:
             return row, indels, offset, False, BAD_CIGAR
         if max(reference_end, position + 1) <= start:

@@ -303,7 +303,8 @@ def _rdp(mechanism: Mechanism, noise_multiplier: float, sampling_rate: float, su
         accountant.compose(PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier)))
     finally:
         logging.set_verbosity(verbosity)
-    return accountant.rdp
+    rdp: np.ndarray = accountant.rdp
+    return rdp
 
 
 def _laplace_rdp(scale: float, rate: float) -> np.ndarray:

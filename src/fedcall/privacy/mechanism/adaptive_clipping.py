@@ -75,7 +75,8 @@ def sum_multiplier(terms: PrivacyTerms, units: int) -> float:
             f" {terms.noise_multiplier:g}; use clipping: fixed, more {terms.unit}s, or a larger"
             " adaptation.quantile_noise"
         )
-    return terms.noise_multiplier * (1 - share) ** (-1 / _power(terms))
+    multiplier: float = terms.noise_multiplier * (1 - share) ** (-1 / _power(terms))
+    return multiplier
 
 
 def count_share(terms: PrivacyTerms, units: int) -> float:

@@ -143,7 +143,8 @@ def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:
 
 def row_norms(rows: np.ndarray, norm: Norm) -> np.ndarray:
     """Return the L1 or L2 norm of each row of a matrix, in floating point."""
-    return np.abs(rows).sum(axis=1) if norm == "l1" else np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    norms: np.ndarray = np.abs(rows).sum(axis=1) if norm == "l1" else np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return norms
 
 
 def _fits(points: np.ndarray, norm: Norm) -> np.ndarray:
@@ -153,8 +154,10 @@ def _fits(points: np.ndarray, norm: Norm) -> np.ndarray:
     holds every whole number.
     """
     if norm == "l1":
-        return np.abs(points).sum(axis=1) <= GRID
-    return np.einsum("ij,ij->i", points, points) <= float(GRID) ** 2
+        short: np.ndarray = np.abs(points).sum(axis=1) <= GRID
+    else:
+        short = np.einsum("ij,ij->i", points, points) <= float(GRID) ** 2
+    return short
 
 
 def _check(gradients: np.ndarray, clip_norm: float) -> None:

@@ -157,9 +157,11 @@ def _shortest(terms: PrivacyTerms, stds: np.ndarray, parameters: int) -> np.ndar
     if terms.mechanism == "gaussian":
         from scipy.stats import chi2
 
-        return np.sqrt(variances * chi2.ppf(_chance(terms), parameters))
+        norms: np.ndarray = np.sqrt(variances * chi2.ppf(_chance(terms), parameters))
+        return norms
     room = np.sqrt(2 * parameters * _fourth_moments(stds) * np.log(1 / _chance(terms)))
-    return np.sqrt(np.maximum(0.0, parameters * variances - room))
+    norms = np.sqrt(np.maximum(0.0, parameters * variances - room))
+    return norms
 
 
 def _longest(terms: PrivacyTerms, stds: np.ndarray, parameters: int) -> float:
@@ -185,4 +187,5 @@ def _longest(terms: PrivacyTerms, stds: np.ndarray, parameters: int) -> float:
 
 def _fourth_moments(stds: np.ndarray) -> np.ndarray:
     """Return E X⁴ of sums of the first 1, 2, … Laplace variables: 3 variance² + Σ 12 b⁴, with 12 b⁴ = 3 std⁴."""
-    return 3 * np.cumsum(stds**2) ** 2 + 3 * np.cumsum(stds**4)
+    moments: np.ndarray = 3 * np.cumsum(stds**2) ** 2 + 3 * np.cumsum(stds**4)
+    return moments

@@ -103,7 +103,8 @@ def display(value: Any, style: Style) -> str:
     if style == "short":
         return f"{value[:12]}…"
     if style == "time":
-        return value[:16].replace("T", " ")  # ISO 8601, always UTC
+        minute: str = value[:16].replace("T", " ")  # ISO 8601, always UTC
+        return minute
     if style == "lower":
         return round_down(value)
     if style == "delta":

@@ -74,11 +74,13 @@ def _f1(totals: np.ndarray) -> np.ndarray:
     truth, found, called, right = totals.T
     recall, precision = _ratio(found, truth), np.nan_to_num(_ratio(right, called))
     both = np.where(recall + precision > 0, recall + precision, 1.0)
-    return 2 * recall * precision / both
+    f1: np.ndarray = 2 * recall * precision / both
+    return f1
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    ratios: np.ndarray = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratios
 
 
 def _interval(values: np.ndarray) -> tuple[float, float] | tuple[None, None]:

@@ -55,7 +55,7 @@ def answer(message: Message, context: Context) -> Message:
     return Message(RecordDict({"fedcall": ConfigRecord({"kind": "taken"})}), reply_to=message)
 
 
-def _request(folder: Path) -> tuple[dict, bytes, bytes] | None:
+def _request(folder: Path) -> tuple[dict[str, str], bytes, bytes] | None:
     try:
         wish = json.loads((folder / "request.json").read_bytes())
         claim = (folder / f"{wish['id']}.claim").read_bytes()
