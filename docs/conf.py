@@ -9,7 +9,7 @@ sys.path.insert(0, str(HERE))
 project = "fedcall"
 author = "the fedcall maintainers"
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "config/README.md", "docs/**.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "config/README.md", "docs/**.md"]
 extensions = ["myst_parser"]
 myst_heading_anchors = 3
 html_theme = "furo"

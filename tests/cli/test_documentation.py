@@ -24,7 +24,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_documentation__every_page_in_the_repository_is_on_the_site(site: Path) -> None:
-    pages = ["README.md", "CHANGELOG.md", "config/README.md", *(f"docs/{p.name}" for p in REPOSITORY.glob("docs/*.md"))]
+    above = [p.name for p in REPOSITORY.glob("*.md")]
+    pages = [*above, "config/README.md", *(f"docs/{p.name}" for p in REPOSITORY.glob("docs/*.md"))]
     missing = [page for page in pages if not (site / page).with_suffix(".html").exists()]
     assert missing == []
 

@@ -92,7 +92,7 @@ def test_private_step__sum_does_not_depend_on_order(patients, terms):
 
 
 def test_private_step__a_unit_does_not_depend_on_its_neighbours(patients, terms):
-    """Design §6.1: who is left out changes the places of all who follow, and must not change what they contribute."""
+    """Invariant 1: who is left out changes the places of all who follow, and must not change what they contribute."""
     units = units_of(patients, terms)
     whole, _, _ = step(patients, units, terms, "cuda")
     for left_out in (0, 3, len(units) - 1):

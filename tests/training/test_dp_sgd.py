@@ -1,4 +1,4 @@
-"""Private training: the invariants of the design (§6.1 to §6.4), at both units and with both mechanisms."""
+"""Private training: invariants 1 to 4 of docs/architecture.md, at both units and with both mechanisms."""
 
 from dataclasses import replace
 

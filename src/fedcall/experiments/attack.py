@@ -222,7 +222,7 @@ def _report(model: Attacked, study: Study, losses: np.ndarray, members: np.ndarr
         return Interval(value=figure(scores, members), low=float(low), high=float(high))
 
     epsilon = study_epsilon(terms, study.rounds).pld if terms.noise_multiplier else None
-    # What an epsilon per example allows says nothing about a patient (design §6.9).
+    # What an epsilon per example allows says nothing about a patient (invariant 9).
     bounds_patients = epsilon is not None and terms.unit == "patient"
     allowed = membership(epsilon, terms.delta) if bounds_patients else None
     return MembershipReport(

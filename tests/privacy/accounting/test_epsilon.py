@@ -92,7 +92,7 @@ def test_compose__rounds_are_what_one_long_round_is():
 
 
 def test_compose__an_example_level_epsilon_is_never_a_patients():
-    """Design §6.9."""
+    """Invariant 9."""
     history = [(event(unit="example"), 1)]
     assert compose(history, 1e-5).pld == pytest.approx(7.524, abs=0.002)
     assert math.isinf(compose(history, 1e-5, unit="patient").pld)

@@ -1,4 +1,4 @@
-"""Design §6.5 and §6.6: reserve before release; the budget is per patient, cumulative, and never passed."""
+"""Invariants 5 and 6: reserve before release; the budget is per patient, cumulative, and never passed."""
 
 import errno
 import json
@@ -177,7 +177,7 @@ def test_reserve__the_budget_is_of_the_most_exposed_patient_over_all_studies(led
     )
 )
 def test_reserve__no_history_of_requests_passes_the_cap_of_any_patient(requests):
-    """Design §6.6, against a bookkeeping of our own."""
+    """Invariant 6, against a bookkeeping of our own."""
     charged = {name: [] for name in REQUEST.patients}
     seen = {}
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger", SECRET) as ledger:

@@ -23,7 +23,7 @@ def exact_norm_is_within_grid(row, norm):
 @settings(max_examples=200, deadline=None)
 @given(gradients=GARBAGE, clip_norm=CLIP_NORMS, norm=NORMS, data=st.data())
 def test_grid_sum__the_unit_is_what_is_clipped(gradients, clip_norm, norm, data):
-    """Design §6.1: adding or removing one unit moves the sum by at most the clip norm, whatever its values."""
+    """Invariant 1: adding or removing one unit moves the sum by at most the clip norm, whatever its values."""
     removed = data.draw(st.integers(0, len(gradients) - 1))
     everyone = grid_sum(gradients, clip_norm, norm)
     without = grid_sum(np.delete(gradients, removed, axis=0), clip_norm, norm)

@@ -36,14 +36,14 @@ OTHER = {
 
 
 def test_noisy_sum__same_inputs_give_the_same_release():
-    """Design §6.4, first half."""
+    """Invariant 4, first half."""
     np.testing.assert_array_equal(noise(), noise())
 
 
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER.keys())
 @pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
 def test_noisy_sum__any_other_input_gives_independent_noise(mechanism, change):
-    """Design §6.4, second half: unrelated, not merely different."""
+    """Invariant 4, second half: unrelated, not merely different."""
     first, second = noise(mechanism=mechanism), noise(mechanism=mechanism, **change)
     # The correlation of 200,000 independent pairs has standard deviation .0022; the keys are fixed, so no flakes.
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.01

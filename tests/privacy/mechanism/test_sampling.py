@@ -17,7 +17,7 @@ def context(step):
 
 @pytest.mark.parametrize("rate", [0.05, 0.25, 0.9])
 def test_sample_patients__is_poisson_at_the_rate(rate):
-    """Design §6.3: every patient's coin is independent and shows heads at the accounted rate. Keys are fixed."""
+    """Invariant 3: every patient's coin is independent and shows heads at the accounted rate. Keys are fixed."""
     drawn = np.array([sample_patients(SECRET, context(step), PATIENTS, rate) for step in range(60)])
     assert stats.binomtest(int(drawn.sum()), drawn.size, rate).pvalue > 0.01
     # The size of a draw varies as a binomial does: a sampler of fixed batch size would show none of it.

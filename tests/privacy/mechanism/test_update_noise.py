@@ -71,7 +71,7 @@ def test_norm_bounds__the_floor_catches_missing_noise():
 
 
 def test_norm_bounds__one_step_is_known_to_a_few_percent():
-    """design §7: the norm of an update that carries the claimed noise is known to a fraction of a percent."""
+    """Admission: the norm of an update that carries the claimed noise is known to a fraction of a percent."""
     terms = PrivacyTerms(noise_multiplier=4.0, sampling_rate=1.0, steps_per_round=1)
     bounds = norm_bounds(terms, 0.1, 0.0, 14, 1_000_000)
     expected = update_noise_std(terms, 0.1, 0.0, 14) * 1000

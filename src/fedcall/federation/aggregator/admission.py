@@ -1,6 +1,6 @@
 """Whether an update may enter a round: a pure function of study, history, open round, claim and update.
 
-The order of the checks is that of design §7. Each refusal has a reason code and a sentence for the site.
+docs/architecture.md has the order of the checks. Each refusal has a reason code and a sentence for the site.
 
 What an update cost is counted from every claim that arrived with the site's own signature and says that an update was
 made, whether it was accepted, refused or late: the release left the site, so its patients' budget is spent. A site

@@ -1,4 +1,4 @@
-"""What each patient of a ledger was charged, over all studies, and what it cost (design §6.6)."""
+"""What each patient of a ledger was charged, over all studies, and what it cost (invariant 6)."""
 
 import json
 import sqlite3

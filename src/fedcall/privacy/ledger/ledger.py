@@ -1,6 +1,6 @@
 """The site's record of every release, ever, over all studies and reruns: reserve before training, release after.
 
-Order of events, each durable before the next (design §6.5): `reserve` charges the whole round; training; the artefact
+Order of events, each durable before the next (invariant 5): `reserve` charges the whole round; training; the artefact
 (update and claim) is stored beside the ledger; the release row is written; only then does anything leave the site.
 A crash anywhere leaves the round charged, and the same request again costs nothing.
 

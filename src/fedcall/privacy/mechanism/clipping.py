@@ -6,7 +6,7 @@ import numpy as np
 
 from fedcall.privacy.terms import Mechanism
 
-GRID = 2**24  # grid points per clip norm (design §6.4)
+GRID = 2**24  # grid points per clip norm (invariant 4)
 CHUNK_VALUES = 2**15  # clipped at once: what stays in a processor's cache
 EXACT_CHUNKS = 2**12  # added as float64: of at most 2^15 units of at most 2^24 grid points each
 Norm = Literal["l1", "l2"]
@@ -105,7 +105,7 @@ def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.n
     """Clip units, put them on the grid and add them: int64, shape (parameters,), in grid points.
 
     The sum is exact, so sums of chunks of units may be added in any order with the same result. Adding or removing
-    one unit moves it by at most 2^24 (design §6.1).
+    one unit moves it by at most 2^24 (invariant 1).
     """
     _check(gradients, clip_norm)
     total = np.zeros(gradients.shape[1], np.int64)

@@ -2,7 +2,7 @@
 
 A key is derived for every purpose from the secret and the full context of a step (HKDF-SHA256, RFC 5869); the key of
 noise is also bound to the sum it hides, and all keys of training to the keyed digest of what went in. Equal inputs give
-the same release and any other input independent draws and noise, even if a sum happens to be equal (design §6.4; the
+the same release and any other input independent draws and noise, even if a sum happens to be equal (invariant 4; the
 idea of synthetic initialisation vectors, RFC 5297). Each key makes one ChaCha20 stream (RFC 8439).
 """
 

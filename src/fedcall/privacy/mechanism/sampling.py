@@ -2,7 +2,7 @@
 
 Every unit's coin comes from a key of its own (study, site, round, step, digest of the inputs and the patient's name).
 Coins are therefore independent of each other and of the order of the patients, whoever is there, which is Poisson
-sampling (design §6.3). Another cohort has another digest and thus coins that have nothing to do with these: a release
+sampling (invariant 3). Another cohort has another digest and thus coins that have nothing to do with these: a release
 with one patient more never shares its draw with the release without.
 """
 

@@ -193,7 +193,7 @@ def spend_sentence(unit: str, epsilon: float | None, delta: float, cap: float | 
 
 
 def example_warning(unit: str) -> str:
-    """Return what must stand beside an example's epsilon (design §6, invariant 9)."""
+    """Return what must stand beside an example's epsilon (invariant 9)."""
     if unit == "patient":
         return ""
     return " This is the loss of one example (one candidate site), not of a patient: a patient's guarantee is weaker."
