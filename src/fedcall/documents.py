@@ -30,7 +30,14 @@ class Document(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical form, in hexadecimal."""
+        """SHA-256 of the canonical form, in hexadecimal.
+
+        Examples
+        --------
+        >>> from fedcall.privacy.terms import Adaptation
+        >>> Adaptation(learning_rate=0.2).digest == Adaptation().digest  # what is left out counts with its default
+        True
+        """
         return hashlib.sha256(self.canonical()).hexdigest()
 
 

@@ -98,7 +98,13 @@ def figures(done: float, total: float | None, unit: str, seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: "45 s", "12 min", "3 h 05 min"."""
+    """Return seconds as people say them: "45 s", "12 min", "3 h 05 min".
+
+    Examples
+    --------
+    >>> duration(45), duration(720), duration(11_100)
+    0
+    """
     if seconds < 99.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -32,7 +32,14 @@ class Weights:
 
 
 def weights_digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 of named tensors, independent of their order, in hexadecimal."""
+    """Return the SHA-256 of named tensors, independent of their order, in hexadecimal.
+
+    Examples
+    --------
+    >>> one, two = np.zeros(3, np.float32), np.ones(2, np.float32)
+    >>> weights_digest({"a": one, "b": two}) == weights_digest({"b": two, "a": one})
+    True
+    """
     state = hashlib.sha256()
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])

@@ -41,6 +41,13 @@ def normalise(allele: Allele, sequence: str, start: int) -> list[Allele]:
     -------
     One allele, or several SNPs, or none if REF equals ALT. An allele that replaces bases by another number of bases
     ("complex") is trimmed only.
+
+    Examples
+    --------
+    >>> normalise(Allele(4, "AT", "A"), "GATTTC", start=1)  # the last of three T is as good as the first
+    [Allele(position=2, ref='AT', alt='A')]
+    >>> normalise(Allele(1, "GC", "TA"), "AGC", start=0)
+    [Allele(position=1, ref='G', alt='T'), Allele(position=2, ref='C', alt='A')]
     """
     position, ref, alt = allele
     if len(ref) == len(alt):
@@ -77,7 +84,13 @@ def left_align_deletion(sequence: str, start: int, anchor: int, length: int) -> 
 
 
 def right_shift(allele: Allele, sequence: str, start: int) -> int:
-    """Return by how many bases an indel in leftmost form could stand further right and give the same sequence."""
+    """Return by how many bases an indel in leftmost form could stand further right and give the same sequence.
+
+    Examples
+    --------
+    >>> right_shift(Allele(2, "AT", "A"), "GATTTC", start=1)
+    2
+    """
     at = allele.position - start + 1
     unit = allele.alt[1:] or allele.ref[1:]
     behind = at + len(allele.ref) - 1
@@ -92,7 +105,13 @@ def right_shift(allele: Allele, sequence: str, start: int) -> int:
 
 
 def smallest_period(unit: str) -> int:
-    """Return the length of the shortest motif whose repetition gives `unit`."""
+    """Return the length of the shortest motif whose repetition gives `unit`.
+
+    Examples
+    --------
+    >>> smallest_period("CACACA"), smallest_period("CAT")
+    (2, 3)
+    """
     for period in range(1, len(unit)):
         if len(unit) % period == 0 and unit == unit[:period] * (len(unit) // period):
             return period

@@ -54,7 +54,13 @@ def read_bed(bed: Path) -> list[tuple[str, int, int]]:
 
 
 def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return half-open spans of one contig sorted, with overlapping and touching ones joined."""
+    """Return half-open spans of one contig sorted, with overlapping and touching ones joined.
+
+    Examples
+    --------
+    >>> merge_spans([(5, 9), (0, 3), (3, 4)])
+    [(0, 4), (5, 9)]
+    """
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -65,7 +71,13 @@ def merge_spans(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def subtract_spans(spans: Iterable[tuple[int, int]], without: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what half-open spans of one contig cover and others do not, merged."""
+    """Return what half-open spans of one contig cover and others do not, merged.
+
+    Examples
+    --------
+    >>> subtract_spans([(0, 10)], [(2, 4), (9, 12)])
+    [(0, 2), (4, 9)]
+    """
     left: list[tuple[int, int]] = []
     gaps = merge_spans(without)
     at = 0

@@ -48,6 +48,11 @@ def parse_shard(text: str | None) -> Shard:
     ------
     FedcallError
         If it is anything else.
+
+    Examples
+    --------
+    >>> parse_shard("2/7").bounds(700)
+    (100, 200)
     """
     if text is None:
         return WHOLE
@@ -64,6 +69,11 @@ def cut_regions(regions: Iterable[Span], shard: Shard, reach: int = 0) -> list[t
     ----------
     regions : sorted, disjoint
     reach : bases of the regions before and behind the shard that count as its own
+
+    Examples
+    --------
+    >>> cut_regions([("1", 0, 10), ("2", 0, 10)], Shard(2, 4))  # each part, and the region it is part of
+    [(('1', 5, 10), ('1', 0, 10))]
     """
     regions = list(regions)
     first, last = shard.bounds(sum(end - start for _, start, end in regions))

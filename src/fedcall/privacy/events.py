@@ -37,7 +37,14 @@ class Event(Document):
 
 
 def round_event(terms: PrivacyTerms) -> Event:
-    """Return what one round under `terms` does."""
+    """Return what one round under `terms` does.
+
+    Examples
+    --------
+    >>> event = round_event(PrivacyTerms(noise_multiplier=4.2, steps_per_round=20))
+    >>> event.unit, event.noise_multiplier, event.steps
+    ('patient', 4.2, 20)
+    """
     return Event(
         unit=terms.unit,
         mechanism=terms.mechanism,

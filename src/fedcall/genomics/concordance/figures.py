@@ -110,7 +110,13 @@ def ratio(part: int, whole: int) -> float | None:
 
 
 def f1(tp: int, truth: int, tp_calls: int, calls: int) -> float | None:
-    """Return the harmonic mean of precision and recall: None without truth, 0 if no call is right."""
+    """Return the harmonic mean of precision and recall: None without truth, 0 if no call is right.
+
+    Examples
+    --------
+    >>> round(f1(tp=8, truth=10, tp_calls=8, calls=8), 3)  # recall 0.8, precision 1
+    0.889
+    """
     if truth == 0:
         return None
     precision, recall = ratio(tp_calls, calls) or 0.0, tp / truth

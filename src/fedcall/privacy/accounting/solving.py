@@ -23,7 +23,13 @@ def rounds_for(terms: PrivacyTerms, epsilon: float) -> int:
 
 
 def most_rounds(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest number of rounds in 0 … `most` that fits, where fewer always fit if more do."""
+    """Return the largest number of rounds in 0 … `most` that fits, where fewer always fit if more do.
+
+    Examples
+    --------
+    >>> most_rounds(lambda rounds: rounds * 0.9 <= 4, most=100)
+    4
+    """
     low, high = 0, 1
     while high <= most and fits(high):
         low, high = high, 2 * high

@@ -42,6 +42,11 @@ def clip_units(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np
     Notes
     -----
     Abadi et al. 2016, algorithm 1, line "clip gradient".
+
+    Examples
+    --------
+    >>> clip_units(np.array([[3.0, 4.0], [0.3, 0.4], [np.nan, 1.0]]), clip_norm=1.0)
+    0
     """
     _check(gradients, clip_norm)
     clipped = np.array(gradients, dtype=np.float64)
@@ -87,6 +92,11 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
     -----
     Rounding may leave a clipped row longer than the clip norm by a few parts in 10^16; such rows, found by exact
     integer arithmetic, are shrunk until they fit, so the sensitivity of the sum is 2^24 and not "about" 2^24.
+
+    Examples
+    --------
+    >>> to_grid(np.array([[0.6, -0.8]]), clip_norm=1.0)
+    0
     """
     _check(clipped, clip_norm)
     scaled = clipped.astype(np.float64) * (GRID / clip_norm)

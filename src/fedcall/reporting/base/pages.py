@@ -129,7 +129,13 @@ def display(value: Any, style: Style) -> str:
 
 
 def round_up(epsilon: float) -> str:
-    """Return an epsilon with two decimals (three digits below 0.01), never smaller than it is."""
+    """Return an epsilon with two decimals (three digits below 0.01), never smaller than it is.
+
+    Examples
+    --------
+    >>> round_up(2.921), round_up(0.001234)
+    0
+    """
     places = Decimal("0.01")
     if 0 < epsilon < 0.01:
         places = Decimal(10) ** (math.floor(math.log10(epsilon)) - 2)
@@ -142,7 +148,13 @@ def round_down(epsilon: float) -> str:
 
 
 def power_of_ten(value: float) -> str:
-    """Return a small probability as `10⁻³` or `1.5 × 10⁻³`."""
+    """Return a small probability as `10⁻³` or `1.5 × 10⁻³`.
+
+    Examples
+    --------
+    >>> power_of_ten(0.0015)
+    '1.5 × 10⁻³'
+    """
     mantissa, exponent = f"{value:.2e}".split("e")
     power = f"10{str(int(exponent)).translate(SUPERSCRIPT)}"
     short = mantissa.rstrip("0").rstrip(".")
