@@ -103,7 +103,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(45), duration(720), duration(11_100)
-    0
+    ('45 s', '12 min', '3 h 05 min')
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"

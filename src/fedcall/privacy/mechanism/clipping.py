@@ -46,7 +46,9 @@ def clip_units(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np
     Examples
     --------
     >>> clip_units(np.array([[3.0, 4.0], [0.3, 0.4], [np.nan, 1.0]]), clip_norm=1.0)
-    0
+    array([[0.6, 0.8],
+           [0.3, 0.4],
+           [0. , 0. ]])
     """
     _check(gradients, clip_norm)
     clipped = np.array(gradients, dtype=np.float64)
@@ -96,7 +98,7 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
     Examples
     --------
     >>> to_grid(np.array([[0.6, -0.8]]), clip_norm=1.0)
-    0
+    array([[ 10066329, -13421772]])
     """
     _check(clipped, clip_norm)
     scaled = clipped.astype(np.float64) * (GRID / clip_norm)

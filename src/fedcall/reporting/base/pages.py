@@ -134,7 +134,7 @@ def round_up(epsilon: float) -> str:
     Examples
     --------
     >>> round_up(2.921), round_up(0.001234)
-    0
+    ('2.93', '0.00124')
     """
     places = Decimal("0.01")
     if 0 < epsilon < 0.01:
