@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedcall.errors import FedcallError
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -39,6 +41,39 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically and durably, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a person wrote, in UTF-8 with or without a byte order mark, with line ends `\\n`.
+
+    Raises
+    ------
+    FedcallError
+        If it is missing, or no UTF-8: names the encoding it seems to have, and the line.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise FedcallError(f"{path}: a file expected, found a folder") from None
+    except OSError as error:
+        raise FedcallError(f"{path}: cannot be read ({error.strerror})") from None
+    return decode_text(path, content)
+
+
+def decode_text(path: Path, content: bytes, lenient: bool = False) -> str:
+    """Return what the bytes of a file spell; see `read_text`. If lenient, bytes that are no UTF-8 pass as they are."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:200]:
+        raise FedcallError(f'{path}: UTF-16 text ("Unicode text" of a spreadsheet); save it as UTF-8')
+    try:
+        text = content.decode("utf-8-sig", "surrogateescape" if lenient else "strict")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise FedcallError(
+            f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x}; Latin-1 or Windows text?); save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def sync(path: Path) -> None:

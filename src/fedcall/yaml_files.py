@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
+from fedcall.files import read_text
 
 Kind = TypeVar("Kind", bound=Document)
 
@@ -33,16 +34,13 @@ def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = 
     """
     path = Path(path)
     try:
-        text = path.read_text()
+        text = read_text(path)
         loaded = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise FedcallError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise FedcallError(f"{path}: a file expected, found a folder") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        raise FedcallError(f"{where}: not YAML ({getattr(error, 'problem', None) or error})") from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise FedcallError(f"{where}: not YAML ({reason})") from None
     values = loaded if content is None else content
     if not isinstance(values, Mapping):
         raise FedcallError(f"{path}: a mapping of keys to values expected, found {type(values).__name__}")
@@ -56,7 +54,7 @@ def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = 
 
 def place(path: Path, keys: Sequence[str], text: str | None = None) -> str:
     """Return `path:line` of a nested key, or of its deepest parent that the file has, or `path` alone."""
-    line = _line_of(Path(path).read_text() if text is None else text, keys)
+    line = _line_of(read_text(path) if text is None else text, keys)
     return f"{path}:{line}" if line else f"{path}"
 
 

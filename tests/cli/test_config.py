@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pysam
 import pytest
 import yaml
 
 from fedcall.documents import write_signed
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.study.terms import ModelTerms, Site, Study
+from tiny_alignments import Read, write_alignments, write_reference
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,13 +28,30 @@ def rows(patients: int = 3) -> list[list[str]]:
     ]
 
 
+PEOPLE = [f"{site}{index}" for site in ("north", "south") for index in range(4)] + ["p1", "x1"]
+
+
+def write_files(path: Path) -> None:
+    """Write a genome, reads, regions and a truth with a column for everybody, so small that it is made in a moment."""
+    write_reference(path, {"c": "ACGTTGCA" * 50})
+    for suffix in ("", ".fai"):
+        (path / f"reference.fa{suffix}").rename(path / f"genome.fa{suffix}")
+    write_alignments(path, {"c": 400}, [Read(10, "8M", "GTTGCAAC")])
+    (path / "regions.bed").write_text("c\t0\t400\n")
+    columns = "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *PEOPLE])
+    genotypes = "\t".join(["0/1"] * len(PEOPLE))
+    record = f"c\t5\t.\tT\tC\t.\tPASS\t.\tGT\t{genotypes}"
+    with pysam.BGZFile(str(path / "truth.vcf.gz"), "w") as handle:
+        lines = ["##fileformat=VCFv4.2", "##contig=<ID=c,length=400>", columns, record]
+        handle.write("".join(line + "\n" for line in lines).encode())
+
+
 class Folder:
     """A working directory with a valid configuration, to be broken in one place."""
 
     def __init__(self, path: Path):
         self.path = path
-        for name in ("reads.bam", "reads.bam.bai", "truth.vcf.gz", "regions.bed", "genome.fa", "genome.fa.fai"):
-            (path / name).touch()
+        write_files(path)
         self.sheet(rows())
         self.yaml("study.yaml", {"name": "trial", "privacy": {"delta": 0.01}})
         self.yaml("config.yaml", {"study": "study.yaml", "samples": "samples.tsv", "reference": "genome.fa"})

@@ -17,6 +17,7 @@ os.environ.update(
 from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.workflow.input_files import check_input_files
 from fedcall.workflow.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
 
 # Of another workflow, whose rules may make the alignments.
@@ -28,6 +29,10 @@ try:
         config,
         upstream=IS_MODULE,
     )
+    # The main process looks into the files; its jobs, which read this file again, need not.
+    if workflow.is_main_process:
+        check_input_files(RUN, upstream=IS_MODULE)
+    SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.
     print(f"fedcall: {error}", file=sys.stderr)
@@ -63,7 +68,6 @@ CALLERS = ["final", *MODEL_BASELINES, "bcftools"]
 
 # Regions beyond `shard_size` are worked on in shards (shards.smk), by so many jobs. One that has several works through
 # them in turn: planning takes milliseconds a job, and 30 genomes have 18,600 shards.
-SHARDS = jobs_per_patient(RUN)
 SHARD_OPTIONS = f"--shard {{shard}}/{{shards}} --shard-size {CONFIG.shard_size}"
 SHARDED = "|".join(patient for patient in SHARDS if SHARDS[patient] > 1) or "(?!)"
 UNDIVIDED = "|".join(patient for patient in SHARDS if SHARDS[patient] == 1) or "(?!)"

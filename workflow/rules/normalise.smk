@@ -51,7 +51,7 @@ rule confident_regions:
         sample=sample_of,
         version=FEDCALL_VERSION,
     shell:
-        "fedcall confident-regions --gvcf {input.gvcf:q} --reference {input.reference:q} --sample {params.sample}"
+        "fedcall confident-regions --gvcf {input.gvcf:q} --reference {input.reference:q} --sample={params.sample:q}"
         " --output {output.regions} > {log} 2>&1"
 
 
@@ -112,4 +112,4 @@ rule normalise_labels:
         version=FEDCALL_VERSION,
     shell:
         "fedcall normalise-labels --truth {input.truth:q} --reference {input.reference:q} {params.regions}"
-        " --sample {params.sample} --output {output.labels} > {log} 2>&1"
+        " --sample={params.sample:q} --output {output.labels} > {log} 2>&1"

@@ -22,9 +22,11 @@ def check(
     """
     import json
 
+    from fedcall.workflow.input_files import check_input_files
     from fedcall.workflow.run import load_run
 
     run = load_run(configuration)
+    check_input_files(run)
     summary = {
         "study": run.study.name,
         "mode": "rehearsal" if run.is_rehearsal else "site",

@@ -6,7 +6,7 @@ from pathlib import Path
 def alignment_index(alignments: Path) -> Path | None:
     """Return the index beside a BAM or CRAM file, under any of the names that htslib looks for; None without one."""
     beside = [Path(f"{alignments}{suffix}") for suffix in (".bai", ".csi", ".crai")]
-    beside += [alignments.with_suffix(suffix) for suffix in (".bai", ".crai")]
+    beside += [alignments.with_suffix(suffix) for suffix in (".bai", ".csi", ".crai")]
     return next((index for index in beside if index.is_file()), None)
 
 

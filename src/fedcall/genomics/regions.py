@@ -1,11 +1,18 @@
 """Regions of the genome: read from BED, merged, widened."""
 
 import gzip
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fedcall.errors import FedcallError
+from fedcall.files import decode_text
 from fedcall.genomics.reference import reference_contigs, some_of
+
+EOF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+"""The end of every whole bgzipped file (SAM specification, section 4.1.2)."""
+_NUMBER = re.compile(r" *-?[0-9]{1,18} *")
 
 
 def read_regions(bed: Path, reference: Path) -> list[tuple[str, int, int]]:
@@ -36,12 +43,13 @@ def read_regions(bed: Path, reference: Path) -> list[tuple[str, int, int]]:
             raise FedcallError(
                 f"{bed}:{number}: contig '{contig}' is not in {reference} (which has {some_of(lengths)})"
             )
-        if not 0 <= start < end <= lengths[contig]:
+        if not 0 <= start <= end <= lengths[contig]:
             raise FedcallError(
                 f"{bed}:{number}: {contig}:{start}-{end} is not a region of a contig of {lengths[contig]} bases"
-                " (needed: 0 <= start < end <= length)"
+                " (needed: 0 <= start <= end <= length)"
             )
-        by_contig[contig].append((start, end))
+        if start < end:  # a point between two bases holds none
+            by_contig[contig].append((start, end))
     regions = [(contig, start, end) for contig, spans in by_contig.items() for start, end in merge_spans(spans)]
     if not regions:
         raise FedcallError(f"{bed}: no regions")
@@ -107,8 +115,9 @@ def widen_regions(
 
 def _numbered(bed: Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
     for number, line in enumerate(_lines(bed), start=1):
-        if line.strip() and not line.startswith(("#", "track", "browser")):
-            yield number, _region(bed, number, line)
+        region = _region(bed, number, line)
+        if region is not None:
+            yield number, region
 
 
 def _lines(bed: Path) -> list[str]:
@@ -116,16 +125,27 @@ def _lines(bed: Path) -> list[str]:
         raise FedcallError(f"{bed}: no such BED file")
     try:
         content = bed.read_bytes()
-        return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode().splitlines()
-    except (OSError, EOFError, UnicodeDecodeError):
-        raise FedcallError(f"{bed}: not a BED file (text, plain or gzipped)") from None
+        if content[:2] == b"\x1f\x8b":
+            if content[12:14] == b"BC" and not content.endswith(EOF_BLOCK):
+                raise FedcallError(f"{bed}: truncated, the end-of-file block is missing; copy or make the file again")
+            content = gzip.decompress(content)
+    except EOFError:
+        raise FedcallError(f"{bed}: breaks off in the middle; copy or make the file again") from None
+    except (OSError, zlib.error) as error:
+        raise FedcallError(f"{bed}: not a BED file, plain or gzipped ({error})") from None
+    return decode_text(bed, content, lenient=True).split("\n")
 
 
-def _region(bed: Path, number: int, line: str) -> tuple[str, int, int]:
-    fields = line.split("\t") if "\t" in line else line.split()
-    try:
-        return fields[0], int(fields[1]), int(fields[2])
-    except (IndexError, ValueError):
-        raise FedcallError(
-            f"{bed}:{number}: found '{line.strip()[:60]}'; needed: contig, start, end, tab-separated"
-        ) from None
+def _region(bed: Path, number: int, line: str) -> tuple[str, int, int] | None:
+    """Return contig, start and end of a line; None for an empty one, a comment, or a browser's settings."""
+    # A tab ends a field; where there are none, as some write BED by hand, blanks do.
+    for fields in (line.split("\t"), line.split()):
+        if len(fields) > 2 and fields[0].strip() and _NUMBER.fullmatch(fields[1]) and _NUMBER.fullmatch(fields[2]):
+            # Only now: a contig may be called 'track1'. One that begins with '#' cannot be told from a comment.
+            if fields[0].startswith("#"):
+                return None
+            return fields[0].strip(), int(fields[1]), int(fields[2])
+    words = line.split()
+    if not words or line.startswith("#") or words[0] in ("track", "browser"):
+        return None
+    raise FedcallError(f"{bed}:{number}: found '{line.strip()[:60]}'; needed: contig, start, end, tab-separated")

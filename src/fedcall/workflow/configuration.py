@@ -1,6 +1,5 @@
 """This run's choices: `config.yaml` and the sheet of patients."""
 
-import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.study.terms import Name
+from fedcall.workflow.table import read_table
 from fedcall.yaml_files import read_yaml
 
 Split = Literal["train", "holdout", "public"]
@@ -206,19 +206,15 @@ def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
         the message names file, line and column.
     """
     path = Path(path)
-    try:
-        with open(path, newline="") as handle:
-            table = csv.DictReader(handle, delimiter="\t", restkey="(beyond the header)", restval="")
-            header = table.fieldnames or []
-            rows = list(table)
-    except FileNotFoundError:
-        raise FedcallError(f"{path}: no such sheet of patients") from None
+    if not path.is_file():
+        raise FedcallError(f"{path}: no such sheet of patients")
+    header, rows = read_table(path)
     missing = [column for column in COLUMNS if column not in header]
     if missing:
         raise FedcallError(f"{path}:1: missing column '{missing[0]}' (needed: {', '.join(COLUMNS)}; tab-separated)")
     patients: list[Patient] = []
     seen: dict[str, int] = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         patient = _read_row(path, line, row, upstream)
         if patient.patient in seen:
             raise FedcallError(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from itertools import islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -160,6 +161,21 @@ def read_carried(
     order = {contig: rank for rank, contig in enumerate(lengths)}
     found.alleles.sort(key=lambda carried: (order[carried.contig], carried.start, carried.ref, carried.alt))
     return found
+
+
+def check_patient_file(
+    path: Path, reference: Path, sample: str | None, spans: Sequence[Span] | None, what: str, records: int = 100
+) -> None:
+    """Look into a person's VCF as `read_carried` would, but at no more than a few records; errors are the same."""
+    lengths = reference_contigs(reference)
+    with open_rows(path, what) as vcf, open_reference(reference) as fasta:
+        name, contigs = patient_file(vcf, reference, sample, {contig for contig, _, _ in spans} if spans else None)
+        found: CarriedAlleles[None] = CarriedAlleles(name, contigs)
+        bases = ReferenceBases(fasta)
+        reader: _Reader[None] = _Reader(bases, reference, lengths, None, found, lambda row, index: None)
+        for row in islice(vcf.rows(name), records):
+            for _ in reader.alleles(row):
+                pass
 
 
 class Inside:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.regions import EOF_BLOCK
 from fedcall.genomics.vcf.sample import choose_sample
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
@@ -27,7 +28,6 @@ pysam.set_verbosity(0)
 Span = tuple[str, int, int]
 """Contig, start and end, 0-based and half-open."""
 _FIXED = 8
-_EOF_BLOCK = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 _GENOTYPE = re.compile(r"[/|]?(?:[0-9]+|\.)(?:[/|](?:[0-9]+|\.))*")
 _CONTIG_ID, _CONTIG_LENGTH = re.compile(r"(?:^|,)ID=([^,]*)"), re.compile(r"(?:^|,)length=([0-9]+)(?:,|$)")
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
@@ -259,7 +259,8 @@ _UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
 
 
 def _unreadable(path: Path, error: Exception) -> FedcallError:
-    if "truncated" in str(error) or isinstance(error, EOFError):
+    # A path, which may be called anything, stands in what the system says, and in nothing that zlib says.
+    if isinstance(error, EOFError) or (isinstance(error, zlib.error) and "truncated" in str(error)):
         return FedcallError(f"{path}: breaks off in the middle; copy or make the file again")
     return FedcallError(f"{path}: not a readable VCF file ({error})")
 
@@ -288,8 +289,8 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
 def _refuse_truncated(path: Path) -> None:
     with open(path, "rb") as handle:
         handle.seek(0, io.SEEK_END)
-        handle.seek(max(0, handle.tell() - len(_EOF_BLOCK)))
-        if handle.read() != _EOF_BLOCK:
+        handle.seek(max(0, handle.tell() - len(EOF_BLOCK)))
+        if handle.read() != EOF_BLOCK:
             raise FedcallError(f"{path}: truncated, the end-of-file block is missing; copy or make the file again")
 
 

@@ -1,0 +1,107 @@
+"""Look into the files that a run names, before any job: what would fail in an hour and can be seen in a moment.
+
+Of each file the header, the index and the first records are read, so that a cohort is looked at in seconds.
+"""
+
+import gzip
+import zlib
+from pathlib import Path
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.calling.panel import open_panel
+from fedcall.genomics.reads.opening import check_alignments
+from fedcall.genomics.reference import open_reference
+from fedcall.genomics.regions import read_regions
+from fedcall.genomics.vcf.bgzip import LONGEST_TABIX_CONTIG
+from fedcall.genomics.vcf.carried import check_patient_file
+from fedcall.workflow.configuration import Patient
+from fedcall.workflow.run import Run
+
+
+def check_input_files(run: Run, upstream: bool = False) -> None:
+    """Refuse files that cannot be read or do not belong together; simulated people's are made later.
+
+    Parameters
+    ----------
+    upstream : alignments, reads and references that are not there yet are made by another workflow
+
+    Raises
+    ------
+    FedcallError
+        On the first mistake found: the file, the place in it, what to do, and whose file it is.
+    """
+    if run.config.cohort is not None:
+        return
+    looked_at = _LookedAt()
+    for patient in run.patients:
+        reference = patient.reference or run.config.reference
+        assert reference is not None  # a sheet comes with one
+        if upstream and not reference.is_file():
+            continue
+        try:
+            looked_at.patient(patient, reference, upstream)
+        except FedcallError as error:
+            raise FedcallError(f"{error} (patient '{patient.patient}')") from None
+    if run.config.panel is not None and run.config.reference is not None and run.config.reference.is_file():
+        open_panel(run.config.panel, run.config.reference)
+
+
+class _LookedAt:
+    """References and regions that many patients share are looked at once."""
+
+    def __init__(self) -> None:
+        self._lengths: dict[Path, dict[str, int]] = {}
+        self._regions: dict[tuple[Path, Path], list[tuple[str, int, int]]] = {}
+
+    def patient(self, patient: Patient, reference: Path, upstream: bool) -> None:
+        lengths = self._reference(reference)
+        spans = None
+        if patient.regions is not None and not patient.has_gvcf_regions:
+            spans = self._bed(patient.regions, reference)
+        used = lengths if spans is None else {contig for contig, _, _ in spans}
+        _refuse_long({contig: lengths[contig] for contig in used}, reference)
+        if patient.haploid is not None:
+            self._bed(patient.haploid, reference)
+        name = patient.sample or patient.patient
+        if patient.has_gvcf_regions and patient.regions is not None:
+            check_patient_file(patient.regions, reference, name, None, "gVCF")
+        if patient.truth is not None:
+            check_patient_file(patient.truth, reference, name, spans, "truth VCF")
+        if patient.alignments is not None and not (upstream and not patient.alignments.exists()):
+            check_alignments(patient.alignments, reference, None if spans is None else used)
+        for reads in (patient.reads1, patient.reads2):
+            if reads is not None and not (upstream and not reads.exists()):
+                _check_fastq(reads)
+
+    def _reference(self, path: Path) -> dict[str, int]:
+        if path not in self._lengths:
+            with open_reference(path) as fasta:
+                self._lengths[path] = dict(zip(fasta.references, fasta.lengths, strict=True))
+        return self._lengths[path]
+
+    def _bed(self, bed: Path, reference: Path) -> list[tuple[str, int, int]]:
+        if (bed, reference) not in self._regions:
+            self._regions[bed, reference] = read_regions(bed, reference)
+        return self._regions[bed, reference]
+
+
+def _refuse_long(lengths: dict[str, int], reference: Path) -> None:
+    for contig, length in lengths.items():
+        if length > LONGEST_TABIX_CONTIG:
+            raise FedcallError(
+                f"{reference}: contig '{contig}' has {length} bases, and the workflow's indexes (.bai, .tbi) reach"
+                f" {LONGEST_TABIX_CONTIG}; name other contigs in 'regions', or use `fedcall call`, which reads"
+                " and writes .csi"
+            )
+
+
+def _check_fastq(path: Path) -> None:
+    try:
+        with open(path, "rb") as handle:
+            compressed = handle.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
+            start = handle.read(1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise FedcallError(f"{path}: not a readable FASTQ file ({error})") from None
+    if start != b"@":
+        raise FedcallError(f"{path}: not a FASTQ file: its first record does not begin with '@'")
