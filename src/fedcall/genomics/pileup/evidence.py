@@ -2,20 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedcall.genomics.pileup import observation_kernels as kernels
-from fedcall.genomics.pileup.candidates import Candidates
+from fedcall.genomics.pileup.candidates import MIN_FRACTION, Candidates
 from fedcall.genomics.pileup.evidence_kernels import judge_bases, one_per_fragment
 from fedcall.genomics.pileup.realignment import Fits
 from fedcall.genomics.reads.alignment_records import Records
 
 REF, ALT, OTHER, NEITHER = range(4)
 """What a fragment shows: the reference, the candidate, the best supported further allele, or something else."""
+LEAST_SHARED_READS = 3
+LEAST_SHARED = 0.3
+"""What so many reads show, and this share of the reads there, is no sign that one of them is misaligned: haplotypes
+with several changes close to each other exist (of HG002's heterozygous SNPs 0.8 % have two others within 10 bases)."""
 _EXPECTED_DEPTH = 64
 _HIGHEST_QUALITY = 40
+
+
+class Places(NamedTuple):
+    """The reference from `start` on, and what many reads show there (`observation_kernels.mark_shared`)."""
+
+    reference: np.ndarray
+    start: int
+    shared: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,7 @@ class Evidence:
     reverse : bool
     orientation : int8, +1 F1R2, -1 F2R1, 0 unpaired
     end_distance : int64, bases to the nearer end of the aligned part of the read
-    departures : int64, the read's further mismatches (1 each), indels (2) and clips (1) nearby
+    departures : int64, the read's further mismatches (1 each), indels (2) and clips (1) nearby that few others share
     """
 
     candidate: np.ndarray
@@ -49,19 +61,21 @@ class Evidence:
 
 
 def collect_evidence(
-    records: Records, candidates: Candidates, fits: Fits, reference: np.ndarray, start: int
+    records: Records, candidates: Candidates, fits: Fits, counts: np.ndarray, reference: np.ndarray, start: int
 ) -> Evidence:
     """Look at every read that covers a candidate; of overlapping mates the better one speaks.
 
     Parameters
     ----------
     fits : reads that show an indel candidate without being aligned so
-    reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
+    counts : int32, from `count_kernels.count_channels`
+    reference : uint8, 0..3 = ACGT, 4 = other; both from position `start` on
     """
+    places = Places(reference, start, _shared(candidates, counts, reference, start))
     snps, indels = np.flatnonzero(~candidates.is_indel), np.flatnonzero(candidates.is_indel)
     parts = [
-        _snp_evidence(records, candidates, snps, fits, reference, start),
-        _indel_evidence(records, candidates, indels, fits, reference, start),
+        _snp_evidence(records, candidates, snps, fits, places),
+        _indel_evidence(records, candidates, indels, fits, places),
     ]
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
@@ -78,11 +92,19 @@ def collect_evidence(
     )
 
 
+def _shared(candidates: Candidates, counts: np.ndarray, reference: np.ndarray, start: int) -> np.ndarray:
+    shared = np.zeros(len(counts), np.uint8)
+    last = candidates.position + candidates.shift + np.maximum(-candidates.gained, 0) + 1
+    rows = np.unique(np.concatenate([candidates.position, last])) - start
+    kernels.mark_shared(counts, reference, rows, LEAST_SHARED_READS, LEAST_SHARED, shared)
+    return shared
+
+
 def _snp_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, places: Places
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions, place = np.unique(candidates.position[rows], return_inverse=True)
-    seen = _observe(kernels.observe_positions, records, reference, start, positions.astype(np.int64))
+    seen = _observe(kernels.observe_positions, records, places, positions.astype(np.int64))
     seen = seen[~fits.hides(seen[:, 1], positions[seen[:, 0]])]
     kept, begins = one_per_fragment(seen, records.mates, len(positions), 3)
     seen = seen[kept]
@@ -90,17 +112,17 @@ def _snp_evidence(
     # Every candidate of a position gets that position's observations.
     count = int((begins[place + 1] - begins[place]).sum())
     candidate, shown, row = (np.empty(count, np.int64) for _ in range(3))
-    judge_bases(seen, begins, place, refs, alts, candidate, shown, row)
+    judge_bases(seen, begins, place, refs, alts, MIN_FRACTION, candidate, shown, row)
     return rows[candidate], shown, seen[row]
 
 
 def _indel_evidence(
-    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, reference: np.ndarray, start: int
+    records: Records, candidates: Candidates, rows: np.ndarray, fits: Fits, places: Places
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lefts = candidates.position[rows]
     lengths = np.maximum(1 - candidates.gained[rows], 1)
     rights = lefts + candidates.shift[rows] + lengths
-    seen = _observe(kernels.observe_spans, records, reference, start, lefts, rights)
+    seen = _observe(kernels.observe_spans, records, places, lefts, rights)
     keys = rows[seen[:, 0]] * max(len(records), 1) + seen[:, 1]
     carriers = candidates.support[:, 0] * max(len(records), 1) + candidates.support[:, 1]
     seen[:, 2] = np.where(np.isin(keys, carriers), ALT, np.where(seen[:, 2] == 1, OTHER, REF))
@@ -124,10 +146,10 @@ def _fitting(fits: Fits, rows: np.ndarray) -> np.ndarray:
     return seen
 
 
-def _observe(kernel: Callable[..., int], records: Records, *places: Any) -> np.ndarray:
+def _observe(kernel: Callable[..., int], records: Records, where: Places, *places: Any) -> np.ndarray:
     seen = np.empty((_EXPECTED_DEPTH * len(places[-1]), 6), np.int32)
-    count = kernel(records.buffer, records.table, *places, seen)
+    count = kernel(records.buffer, records.table, *where, *places, seen)
     if count > len(seen):
         seen = np.empty((count, 6), np.int32)
-        kernel(records.buffer, records.table, *places, seen)
+        kernel(records.buffer, records.table, *where, *places, seen)
     return seen[:count]

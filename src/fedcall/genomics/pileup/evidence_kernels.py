@@ -73,6 +73,7 @@ def judge_bases(
     places: np.ndarray,
     refs: np.ndarray,
     alts: np.ndarray,
+    least_fraction: float,
     out_candidate: np.ndarray,
     out_shown: np.ndarray,
     out_row: np.ndarray,
@@ -84,6 +85,8 @@ def judge_bases(
     seen : int32, one observation per place and fragment, sorted; column 2 is the base (4 = deleted)
     begins : where each place begins in `seen`
     places, refs, alts : int64, shape (n,); place, reference and alternative base of each candidate
+    least_fraction : share of the observations that a further base must have: at great depth there are errors of every
+        kind, which together would pass for an allele
     out_candidate, out_shown, out_row : int64, written: candidate; what it shows (0 reference, 1 candidate, 2 the best
         supported further base, 3 anything else); row of `seen`
     """
@@ -96,6 +99,8 @@ def judge_bases(
             support[seen[row, 2]] += 1
         support[refs[candidate]] = support[alts[candidate]] = -1
         other = np.argmax(support[:4])
+        if support[other] < least_fraction * (last - first):
+            other = 5
         for row in range(first, last):
             base = seen[row, 2]
             shown = 3

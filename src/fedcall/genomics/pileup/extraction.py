@@ -216,7 +216,7 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     rows = np.flatnonzero(_inside(everything.position, stretch.regions))
     fits = fit_indels(records, everything, reference, start).take(rows)
     candidates = everything.take(rows)
-    evidence = collect_evidence(records, candidates, fits, reference, start)
+    evidence = collect_evidence(records, candidates, fits, counts, reference, start)
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
 
 

@@ -112,10 +112,11 @@ def _base_probabilities(evidence: Evidence) -> np.ndarray:
     cap = _DEPARTED_QUALITY[np.minimum(evidence.departures, len(_DEPARTED_QUALITY) - 1)]
     quality = np.where(evidence.shown == REF, quality, np.minimum(quality, cap))
     base_error = np.clip(_ERROR[quality], 1e-4, 0.75)
-    # Misaligned reads are wrong together, more than others.
-    exponent = DEPENDENCE ** (_rank(evidence, quality) * (1.0 + np.minimum(evidence.departures, 4) / 4.0))
-    mismatch = (base_error / 3.0) ** exponent
-    return np.stack([np.where(evidence.shown == haplotype, 1.0 - base_error, mismatch) for haplotype in _HAPLOTYPES], 1)
+    match = 1.0 - base_error
+    # The same rule for all reads of a group, and never a mismatch more probable than a match: so every further read
+    # that shows an allele speaks for it, whatever the others are (test_likelihood, monotone).
+    mismatch = np.minimum((base_error / 3.0) ** (DEPENDENCE ** _rank(evidence, quality)), match)
+    return np.stack([np.where(evidence.shown == haplotype, match, mismatch) for haplotype in _HAPLOTYPES], 1)
 
 
 def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:

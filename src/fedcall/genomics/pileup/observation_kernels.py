@@ -1,6 +1,5 @@
 """List what reads show at the places of candidates."""
 
-import numpy as np
 
 from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
@@ -25,23 +24,73 @@ from fedcall.genomics.reads.record_fields import (
 )
 
 NEARBY = 10
-# What an operation next to a base adds to the read's departures: I and D 2, S 1.
-_DEPARTURE = np.array([0, 2, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.int64)
+INSERTION_BIT, DELETION_BIT = 4, 5
+"""Bits of `shared`, behind those of the four bases."""
+_GAP, _CLIP = 2, 1
+"""What a gap or a clipped end next to a base adds to the read's departures."""
+
+
+@kernel
+def mark_shared(
+    counts: np.ndarray,
+    reference: np.ndarray,
+    rows: np.ndarray,
+    least_reads: int,
+    least_fraction: float,
+    shared: np.ndarray,
+) -> None:
+    """Mark what many reads show within `NEARBY` bases of some rows: a read that shows it, too, does not depart by it.
+
+    Parameters
+    ----------
+    counts : int32, shape (positions, 18), from `count_channels`
+    reference : uint8, 0..3 = ACGT, 4 = other
+    rows : int64, sorted
+    least_reads, least_fraction : reads that must show the same, and their share of the reads there; one read fewer is
+        enough where it is half of them
+    shared : uint8, shape (positions,), zero, written: bits 0 to 3 for the bases, the reference's among them, 4 for an
+        insertion and 5 for a deletion behind the position, of any length
+    """
+    done = 0
+    for k in range(len(rows)):
+        # Gaps stand at the base before them, which may lie one base further off.
+        for at in range(max(done, rows[k] - NEARBY - 1), min(rows[k] + NEARBY + 1, len(counts))):
+            depth = counts[at, 8] + counts[at, 17]
+            for base in range(4):
+                depth += counts[at, base] + counts[at, 9 + base]
+            fewest = least_reads - 1 if depth <= 2 * (least_reads - 1) else least_reads
+            least = max(fewest, least_fraction * depth)
+            for base in range(4):
+                if base == reference[at] or counts[at, base] + counts[at, 9 + base] >= least:
+                    shared[at] |= 1 << base
+            if counts[at, 4] + counts[at, 13] >= least:
+                shared[at] |= 1 << INSERTION_BIT
+            if counts[at, 6] + counts[at, 15] >= least:
+                shared[at] |= 1 << DELETION_BIT
+            done = at + 1
 
 
 @kernel
 def observe_positions(
-    buffer: np.ndarray, table: np.ndarray, reference: np.ndarray, start: int, positions: np.ndarray, out: np.ndarray
+    buffer: np.ndarray,
+    table: np.ndarray,
+    reference: np.ndarray,
+    start: int,
+    shared: np.ndarray,
+    positions: np.ndarray,
+    out: np.ndarray,
 ) -> int:
     """List what every read shows at some positions.
 
     Parameters
     ----------
     reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
+    shared : uint8, from `mark_shared`
     positions : int64, sorted
     out : int32, shape (capacity, 6), written up to its capacity: index of the position, record, base (0..3 = ACGT,
         4 = deleted), base quality, distance to the nearer end of the aligned part of the read in bases, and how much
-        the read departs from the reference within `NEARBY` bases: mismatches, plus 2 for an indel, plus 1 for clipping
+        the read departs within `NEARBY` bases from the reference and from what is shared: mismatches, plus 2 for an
+        indel, plus 1 for clipping
 
     Returns
     -------
@@ -63,6 +112,7 @@ def observe_positions(
         for k in range(table[row, CIGAR_OPS]):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
+            own = _departure(operation, r - 1 - start, shared)
             if is_aligned(operation):
                 while c < len(positions) and positions[c] < r + size:
                     at = q + positions[c] - r
@@ -82,6 +132,7 @@ def observe_positions(
                                 row,
                                 reference,
                                 start,
+                                shared,
                                 q - r,
                                 max(r, here - NEARBY),
                                 min(r + size, here + NEARBY + 1),
@@ -90,7 +141,8 @@ def observe_positions(
                             if here - r < NEARBY:
                                 departures += before
                             if r + size - 1 - here < NEARBY and k + 1 < table[row, CIGAR_OPS]:
-                                departures += _DEPARTURE[u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15]
+                                following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
+                                departures += _departure(following, r + size - 1 - start, shared)
                             out[found, 5] = departures
                         found += 1
                     c += 1
@@ -111,8 +163,17 @@ def observe_positions(
                 r += size
             elif operation == INSERTION or operation == SOFT_CLIP:
                 q += size
-            before = _DEPARTURE[operation]
+            before = own
     return found
+
+
+@kernel
+def _departure(operation: int, at: int, shared: np.ndarray) -> int:
+    """Return what an operation behind row `at` adds to a read's departures."""
+    if operation == 1 or operation == 2:
+        bit = INSERTION_BIT if operation == 1 else DELETION_BIT
+        return 0 if 0 <= at < len(shared) and shared[at] >> bit & 1 else _GAP
+    return _CLIP if operation == 4 else 0
 
 
 @kernel
@@ -122,17 +183,21 @@ def _mismatches_between(
     row: int,
     reference: np.ndarray,
     start: int,
+    shared: np.ndarray,
     offset: int,
     first: int,
     last: int,
     position: int,
 ) -> int:
-    """Count usable mismatches in [first, last), save at `position`; read offset = reference position + `offset`."""
+    """Count usable mismatches that are not shared in [first, last), save at `position`.
+
+    Read offset = reference position + `offset`.
+    """
     count = 0
     for at in range(max(first, start), min(last, start + len(reference))):
         if at != position and reference[at - start] < 4:
             base = base_at(buffer, table, row, at + offset)
-            differs = base < 4 and base != reference[at - start]
+            differs = base < 4 and not shared[at - start] >> base & 1
             count += differs and quality_at(buffer, table, row, at + offset) >= MIN_BASE_QUALITY
     return count
 
@@ -143,6 +208,7 @@ def observe_spans(
     table: np.ndarray,
     reference: np.ndarray,
     start: int,
+    shared: np.ndarray,
     lefts: np.ndarray,
     rights: np.ndarray,
     out: np.ndarray,
@@ -151,7 +217,7 @@ def observe_spans(
 
     Parameters
     ----------
-    reference, start : as for `observe_positions`
+    reference, start, shared : as for `observe_positions`
     lefts, rights : int64, `lefts` sorted; first and last position (inclusive) a read must cover with aligned bases
     out : int32, shape (capacity, 6), written up to its capacity: index of the stretch, record, 1 if the read has an
         insertion, deletion or skip inside the stretch else 0, mean base quality at the two ends, smaller number of
@@ -178,6 +244,7 @@ def observe_spans(
             for k in range(table[row, CIGAR_OPS]):
                 value = u32(buffer, table[row, CIGAR] + 4 * k)
                 operation, size = value & 15, value >> 4
+                own = _departure(operation, r - 1 - start, shared)
                 if is_aligned(operation):
                     if r <= left < r + size:
                         covered += 1
@@ -188,13 +255,15 @@ def observe_spans(
                     if r <= left and right < r + size:
                         departures = before if left - r < NEARBY else 0
                         if r + size - 1 - right < NEARBY and k + 1 < table[row, CIGAR_OPS]:
-                            departures += _DEPARTURE[u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15]
+                            following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
+                            departures += _departure(following, r + size - 1 - start, shared)
                         departures += _mismatches_between(
                             buffer,
                             table,
                             row,
                             reference,
                             start,
+                            shared,
                             q - r,
                             max(r, left - NEARBY),
                             min(r + size, right + NEARBY + 1),
@@ -212,7 +281,7 @@ def observe_spans(
                     r += size
                 elif operation == SOFT_CLIP:
                     q += size
-                before = _DEPARTURE[operation]
+                before = own
             if covered == 2 or (covered > 0 and changed == 1):
                 if found < len(out):
                     out[found, 0] = c
