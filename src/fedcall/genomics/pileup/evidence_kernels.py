@@ -99,8 +99,7 @@ def judge_bases(
             support[seen[row, 2]] += 1
         support[refs[candidate]] = support[alts[candidate]] = -1
         other = np.argmax(support[:4])
-        if support[other] < least_fraction * (last - first):
-            other = 5
+        is_allele = support[other] >= least_fraction * (last - first)
         for row in range(first, last):
             base = seen[row, 2]
             shown = 3
@@ -108,7 +107,7 @@ def judge_bases(
                 shown = 0
             elif base == alts[candidate]:
                 shown = 1
-            elif base == other:
+            elif is_allele and base == other:
                 shown = 2
             out_candidate[found], out_shown[found], out_row[found] = candidate, shown, row
             found += 1

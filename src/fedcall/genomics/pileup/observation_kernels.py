@@ -1,5 +1,6 @@
 """List what reads show at the places of candidates."""
 
+import numpy as np
 
 from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
