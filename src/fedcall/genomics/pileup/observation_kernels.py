@@ -171,10 +171,10 @@ def observe_positions(
 @kernel
 def _departure(operation: int, at: int, shared: np.ndarray) -> int:
     """Return what an operation behind row `at` adds to a read's departures."""
-    if operation == 1 or operation == 2:
-        bit = INSERTION_BIT if operation == 1 else DELETION_BIT
+    if operation == INSERTION or operation == DELETION:
+        bit = INSERTION_BIT if operation == INSERTION else DELETION_BIT
         return 0 if 0 <= at < len(shared) and shared[at] >> bit & 1 else _GAP
-    return _CLIP if operation == 4 else 0
+    return _CLIP if operation == SOFT_CLIP else 0
 
 
 @kernel
