@@ -192,3 +192,20 @@ def schema(
     if name not in REPORTS:
         raise FedcallError(f"no report is called '{name}' (allowed: {', '.join(REPORTS)})")
     typer.echo(json.dumps(report_schema(name), indent=2, ensure_ascii=False))
+
+
+@report.command("tables")
+def tables(
+    reports: list[Path] = typer.Argument(..., metavar="REPORT_JSON...", help="JSON of reports, of any kind."),
+) -> None:
+    """Write every table of reports as tab-separated files beside their JSON, for spreadsheets and notebooks.
+
+    In Python, `fedcall.tables` gives the same tables as pandas DataFrames.
+
+    Example: fedcall report tables results/demo/evaluation.json results/demo/north/privacy.json
+    """
+    from fedcall.tables import write_tables
+
+    for path in reports:
+        for written in write_tables(path):
+            typer.echo(f"{written}")
