@@ -32,6 +32,19 @@ def groups(command: click.Command, path: tuple[str, ...] = ("fedcall",)) -> Iter
 COMMANDS = dict(leaves(typer.main.get_command(app)))
 
 
+def test_register__each_command_finds_the_module_that_has_it() -> None:
+    """A command imports its own module only, by the table of contents; a name missing there would be no command."""
+    for modules in commands.MODULES.values():
+        for module, names in modules.items():
+            for name in names:
+                alone = typer.Typer()
+                alone.callback()(lambda: None)  # or a single command would have no name
+                commands.register(alone, name)
+                assert set(getattr(typer.main.get_command(alone), "commands", {})) == set(names), module
+    listed = {name for modules in commands.MODULES.values() for names in modules.values() for name in names}
+    assert listed == set(getattr(typer.main.get_command(app), "commands", {}))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help__has_an_example_that_is_this_command(name: str) -> None:
     text = " ".join((COMMANDS[name].help or "").split())

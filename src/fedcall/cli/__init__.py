@@ -5,6 +5,8 @@ import sys
 
 # One thread per process unless a command's --threads says otherwise; must precede the import of numpy and torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# pydantic looks through all installed packages for plugins of its own, at every start; none are used here.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 import click
 import typer
@@ -41,7 +43,7 @@ def main() -> None:
     """Run the command line: exit 0 done, 2 a user's mistake, 3 refused by a privacy rule, 1 our bug."""
     from fedcall.cli import commands
 
-    commands.register(app)
+    commands.register(app, next(iter(sys.argv[1:]), None))
     try:
         app(standalone_mode=False)
     except FedcallError as error:

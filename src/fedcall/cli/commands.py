@@ -6,22 +6,42 @@ import re
 import typer
 from typer.models import CommandInfo
 
-# Each module has a function `register(app)` that adds its commands; `fedcall --help` lists them under these headings.
-MODULES = {
-    "Start here": ("check", "simulate"),
-    "Data path: from alignments to calls": ("normalise", "regions", "pileup", "call", "concordance"),
-    "Data path: training with privacy": ("train", "exchange", "audit", "utility"),
-    "A hospital": ("site", "ledger", "privacy"),
-    "The coordinator": ("study", "aggregator", "quarantine", "attestation"),
-    "Reports and measurements": ("report", "benchmark"),
+# Each module has a function `register(app)` that adds these commands; `fedcall --help` lists them under the headings.
+MODULES: dict[str, dict[str, tuple[str, ...]]] = {
+    "Start here": {"check": ("check",), "simulate": ("simulate",)},
+    "Data path: from alignments to calls": {
+        "normalise": ("align", "normalise-alignments", "normalise-labels", "confident-regions"),
+        "pileup": ("pileup", "gather"),
+        "call": ("call", "call-classical"),
+        "regions": ("regions",),
+        "concordance": ("concordance", "errors", "allele-counts"),
+    },
+    "Data path: training with privacy": {
+        "train": ("train-public", "train-round"),
+        "exchange": ("fetch", "fetch-log", "upload"),
+        "audit": ("audit",),
+        "utility": ("utility",),
+    },
+    "A hospital": {"site": ("site",), "ledger": ("ledger",), "privacy": ("privacy",)},
+    "The coordinator": {
+        "study": ("study",),
+        "aggregator": ("aggregator",),
+        "quarantine": ("quarantine",),
+        "attestation": ("attestation",),
+    },
+    "Reports and measurements": {"report": ("report",), "benchmark": ("benchmark",)},
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add every command to `app`."""
+def register(app: typer.Typer, wanted: str | None = None) -> None:
+    """Add every command to `app`; of those that share a module with the command `wanted` these alone.
+
+    A workflow starts hundreds of commands, each a moment's work: what a command does not use is not imported.
+    """
+    alone = {module for modules in MODULES.values() for module, names in modules.items() if wanted in names}
     known = len(app.registered_commands), len(app.registered_groups)
     for heading, modules in MODULES.items():
-        for module in modules:
+        for module in alone & modules.keys() if alone else modules:
             importlib.import_module(f"fedcall.cli.{module}").register(app)
         for command in app.registered_commands[known[0] :]:
             command.rich_help_panel = heading

@@ -2,7 +2,6 @@
 
 import gc
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, TypeVar
 
@@ -33,6 +32,8 @@ def side_by_side(
     turn = context.Value("q", 0)
     if others < 1:
         return [result for _, result in _take_turns(work, items, turn, on_started)]
+    from concurrent.futures import ProcessPoolExecutor  # not where one worker does all
+
     # What is there already is left alone by the others' collections: they would copy the pages it lies on.
     gc.freeze()
     try:
