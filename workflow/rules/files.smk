@@ -102,6 +102,11 @@ def sample_of(wildcards):
     return RUN.by_name[wildcards.patient].sample or wildcards.patient
 
 
+def duplicates_of(wildcards):
+    """Return the option that leaves marks of duplicates as they are, for a patient whose row says so."""
+    return "--keep-duplicate-marks" if RUN.by_name[wildcards.patient].duplicates == "keep" else ""
+
+
 def labels_of(wildcards):
     """Return the normalised truth of a patient, or nothing for a patient without one."""
     if RUN.by_name[wildcards.patient].truth is None:

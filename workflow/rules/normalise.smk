@@ -79,10 +79,11 @@ rule normalise_alignments:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         regions=lambda wildcards, input: option("--regions", input.regions),
+        duplicates=duplicates_of,
         version=FEDCALL_VERSION,
     shell:
         "fedcall normalise-alignments --alignments {input.alignments:q} --reference {input.reference:q}"
-        " {params.regions} --output {output.alignments} --threads {threads} > {log} 2>&1"
+        " {params.regions} {params.duplicates} --output {output.alignments} --threads {threads} > {log} 2>&1"
 
 
 rule normalise_labels:

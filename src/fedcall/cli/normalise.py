@@ -51,11 +51,14 @@ def confident_regions(
 
 
 def normalise_alignments(
-    alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient."),
+    alignments: Path = typer.Option(..., "--alignments", help="BAM, CRAM or SAM of one patient, in any order."),
     reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
     regions: Path | None = typer.Option(None, "--regions", help="BED; keep reads in and around these regions only."),
     output: Path = typer.Option(..., "--output", help="BAM to write; its index is written beside it."),
     threads: int = typer.Option(1, "--threads", min=1, help="Threads for compression and sorting."),
+    keep_duplicate_marks: bool = typer.Option(
+        False, "--keep-duplicate-marks", help="Mark no duplicates: for amplicons, and where UMIs told them."
+    ),
 ) -> None:
     """Check alignments against the reference; write them sorted, with duplicates marked, and indexed.
 
@@ -63,8 +66,12 @@ def normalise_alignments(
     """
     from fedcall.genomics.reads.normalise_alignments import normalise_alignments as normalise
 
-    summary = normalise(alignments, reference, output, regions=regions, threads=threads)
+    summary = normalise(
+        alignments, reference, output, regions=regions, threads=threads, mark_duplicates=not keep_duplicate_marks
+    )
     typer.echo(summary.sentence())
+    if (warning := summary.warning()) is not None:
+        typer.echo(warning, err=True)
 
 
 def normalise_labels(

@@ -5,6 +5,15 @@ from typing import NamedTuple
 MAX_SHIFT = 256
 """Bases an indel is shifted at most: it bounds the reference that must be at hand, and no short read spans more."""
 
+MAX_INDEL_LENGTH = 50
+"""Longer ones are structural variants, which short windows cannot judge."""
+_AMBIGUOUS = str.maketrans("RYSWKMBDHV", "ACCAGACAAA")
+
+
+def without_ambiguity(bases: str) -> str:
+    """Return bases as a VCF may spell them: of a code for several, the first of them (VCF 4.3, section 1.6.1, REF)."""
+    return bases.translate(_AMBIGUOUS)
+
 
 class Allele(NamedTuple):
     """A difference from the reference: 0-based position of the first base of REF, REF, ALT."""

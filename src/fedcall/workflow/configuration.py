@@ -37,6 +37,11 @@ class Patient(Document):
     haploid: Path | None = Field(
         None, description="BED of what the patient has one copy of, such as a man's X and Y outside the shared parts."
     )
+    duplicates: Literal["mark", "keep"] = Field(
+        "mark",
+        description="'keep' leaves marks of duplicates as they are in the alignments: for amplicons, whose reads begin"
+        " and end alike by design, and for reads whose UMIs told duplicates.",
+    )
     private: Literal["yes", "no"] = Field(
         "yes",
         description="'no' for simulated people and those whose data is public with their consent: only with them may"

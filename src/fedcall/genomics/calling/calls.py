@@ -11,7 +11,7 @@ from fedcall import __version__
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.diplotypes import Candidate, Site, sites
 from fedcall.genomics.examples import Examples
-from fedcall.genomics.reads.opening import open_alignments
+from fedcall.genomics.reads.opening import open_alignments, samples_of
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
 from fedcall.genomics.vcf.bgzip import write_vcf
@@ -115,10 +115,7 @@ def sample_name(alignments: Path, reference: Path) -> str:
         If the read groups name several samples.
     """
     with open_alignments(alignments, reference) as file:
-        groups = file.header.to_dict().get("RG", [])
-    names = sorted({group["SM"] for group in groups if group.get("SM")})
-    if len(names) > 1:
-        raise FedcallError(f"{alignments}: reads of several samples ({', '.join(names[:4])}); one patient a file")
+        names = samples_of(file)
     return names[0] if names else Path(alignments).stem
 
 

@@ -97,12 +97,14 @@ def normalise_events(
                     low = low << 2 | base
                 else:
                     high = high << 2 | base
-            usable = reference[at] < 4
         else:
             while at > stop and reference[at] < 4 and reference[at] == reference[at - length]:
                 at -= 1
-            for j in range(at, at - length + 1):
-                usable &= reference[j] < 4
+            # A code for several bases, or an N, inside is deleted with the others; of N alone nothing is known.
+            known = 0
+            for j in range(at + 1, at - length + 1):
+                known += reference[j] < 4
+            usable = known > 0
         if usable:
             out[found, 0], out[found, 1], out[found, 2], out[found, 3] = at + start, length, low, high
             out[found, 4], out[found, 5] = row, bad

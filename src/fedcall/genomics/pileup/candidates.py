@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fedcall.genomics.alleles import MAX_SHIFT, Allele, right_shift, smallest_period
+from fedcall.genomics.alleles import MAX_INDEL_LENGTH, MAX_SHIFT, Allele, right_shift, smallest_period
 from fedcall.genomics.examples import BASES
 from fedcall.genomics.pileup import candidate_kernels as kernels
 from fedcall.genomics.reads.alignment_records import Records
@@ -18,8 +18,6 @@ MIN_INDEL_READS = 2
 MIN_INDEL_FRACTION = 0.12
 SPELLED_WRONG = 0.2
 """An insertion like a candidate's save for at most this share of its bases is that one, with errors."""
-MAX_INDEL_LENGTH = 50
-"""Longer ones are structural variants, which short windows cannot judge."""
 _LOW_BITS = int("01" * kernels.HALF, 2)
 _CODE = np.full(256, 4, np.uint8)
 for _k, _letter in enumerate(BASES):

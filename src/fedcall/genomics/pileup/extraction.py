@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics.alleles import MAX_SHIFT
+from fedcall.genomics.alleles import MAX_SHIFT, without_ambiguity
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
     WINDOW,
@@ -30,6 +30,7 @@ from fedcall.genomics.pileup.realignment import fit_indels
 from fedcall.genomics.pileup.reassembly import REACH, reassemble
 from fedcall.genomics.reads.alignment_records import fetch_records
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
+from fedcall.genomics.reads.plain_records import spell_plainly
 from fedcall.genomics.reads.workspace import Workspace
 from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions
@@ -204,7 +205,7 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
         return empty_examples()
     covered = sequence[: end - start]
     reference = base_codes(covered)
-    records = reassemble(records, reference, start)
+    records = reassemble(spell_plainly(records, reference, start), reference, start)
     counts = workspace.counts.take(end - start)[: end - start]
     counts[:] = 0
     events = np.empty((records.indels, 4), np.int64)
@@ -260,7 +261,7 @@ def _encode(
     bases = np.full((count, WINDOW), 4, np.uint8)
     cut_windows(counts, reference, candidates.position - start, windows, bases)
     return make_examples(
-        [(allele.ref, allele.alt) for allele in candidates.alleles],
+        [(without_ambiguity(allele.ref), without_ambiguity(allele.alt)) for allele in candidates.alleles],
         {"contigs": json.dumps([contig])},
         counts=windows,
         reference=bases,

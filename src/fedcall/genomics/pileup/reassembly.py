@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedcall.genomics.alleles import MAX_INDEL_LENGTH
 from fedcall.genomics.pileup import reassembly_kernels as kernels
 from fedcall.genomics.pileup.assembly import assemble
-from fedcall.genomics.pileup.candidates import MAX_INDEL_LENGTH
 from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads.alignment_records import Records
 

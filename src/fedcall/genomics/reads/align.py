@@ -105,7 +105,8 @@ def _names(fastq: Path) -> Iterator[str]:
     try:
         with pysam.FastxFile(str(fastq), persist=False) as reads:
             for number, read in enumerate(reads, start=1):
-                if not read.quality:
+                # A read of no bases is what trimming leaves; it comes out unmapped.
+                if read.sequence and not read.quality:
                     raise FedcallError(f"{fastq}: read {number} ('{read.name}') has no base qualities; FASTQ is needed")
                 yield read.name.removesuffix("/1").removesuffix("/2")
     except (OSError, ValueError) as error:

@@ -49,6 +49,8 @@ class Records:
         Reads laid along an assembled haplotype (`reassembly`).
     room : Room
         Where the buffer lies.
+    unusual : int
+        Reads that are spelled or aligned in words that `spell_plainly` takes out.
     """
 
     buffer: np.ndarray
@@ -57,6 +59,7 @@ class Records:
     indels: int
     settled: np.ndarray
     room: Room
+    unusual: int = 0
 
     def __len__(self) -> int:
         return len(self.table)
@@ -139,7 +142,7 @@ def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace
     """Inflate from a virtual offset (0: the header) to the first record behind the span (contig, start, end)."""
     contig, start, end = span
     in_header = place == 0
-    size = behind = rows = indels = 0
+    size = behind = rows = indels = unusual = 0
     blocks = inflate(content, place)
     table = workspace.table.take(0)
     finished = False
@@ -162,22 +165,23 @@ def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace
             in_header = False
         first = behind
         table = workspace.table.take(rows + (size - behind) // _SHORTEST_RECORD + 1, rows)
-        rows, more, behind, stopped, fault = kernels.index_records(
+        rows, more, odd, behind, stopped, fault = kernels.index_records(
             buffer, behind, contig, start, end, DROPPED_FLAGS, MIN_MAPPING_QUALITY, table, rows
         )
         _refuse(fault, where)
         indels += more
+        unusual += odd
         if place and stopped and behind == first == 0 and int.from_bytes(buffer[4:8], "little") != contig:
             raise FedcallError(f"{where}: the index leads to another contig; make it again with: samtools index")
         finished |= stopped
         if finished and not stopped and behind < size:
             _refuse(kernels.TRUNCATED, where)
-    return _paired(workspace, size, table[:rows], indels)
+    return _paired(workspace, size, table[:rows], indels, unusual)
 
 
-def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int) -> Records:
+def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int, unusual: int = 0) -> Records:
     buffer = workspace.inflated.take(size, size)[:size]
-    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool), workspace.inflated)
+    return Records(buffer, table, _pair(buffer, table), indels, np.zeros(len(table), bool), workspace.inflated, unusual)
 
 
 def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:

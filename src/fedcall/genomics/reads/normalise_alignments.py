@@ -10,7 +10,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.htslib import run_samtools
-from fedcall.genomics.reads.opening import check_alignments, header_contigs, is_sorted, open_alignments
+from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions, widen_regions
 
@@ -22,6 +22,10 @@ DUPLICATE_MARKERS = ("markduplicates", "markdup", "samblaster", "bamsormadup")
 LARGE_FILE_BYTES = 2_000_000_000
 # Reads are collated by name in buckets of about this size, compressed.
 BUCKET_BYTES = 100_000_000
+# A .bai holds no position behind this one (SAM specification v1, section 5.2).
+LONGEST_BAI_CONTIG = 1 << 29
+# Share of duplicates above which it is said aloud: libraries of whole genomes and exomes stay below.
+MANY_DUPLICATES = 0.5
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,16 @@ class AlignmentSummary:
     sorted_here: bool
     duplicates_marked_here: bool
 
+    def warning(self) -> str | None:
+        """Return a line to say aloud where most reads are duplicates, which nobody looks at afterwards."""
+        if self.reads == 0 or self.duplicates <= MANY_DUPLICATES * self.reads:
+            return None
+        return (
+            f"{self.output}: warning: {self.duplicates} of {self.reads} reads are marked as duplicates and will not be"
+            " looked at; for amplicons or reads with UMIs, which begin and end alike by design, leave the marks as they"
+            " are with --keep-duplicate-marks"
+        )
+
     def sentence(self) -> str:
         """Return one line for the log."""
         steps = [
@@ -44,22 +58,31 @@ class AlignmentSummary:
 
 
 def normalise_alignments(
-    path: Path, reference: Path, output: Path, *, regions: Path | None = None, threads: int = 1
+    path: Path,
+    reference: Path,
+    output: Path,
+    *,
+    regions: Path | None = None,
+    threads: int = 1,
+    mark_duplicates: bool = True,
 ) -> AlignmentSummary:
     """Write the alignments as sorted, indexed BAM with PCR duplicates marked.
 
     Parameters
     ----------
     path : Path
-        BAM or CRAM. Sorted input needs its index; unsorted input is sorted.
+        BAM, CRAM or SAM. What has no index is sorted, whatever its header says.
     reference : Path
         Indexed FASTA; its contigs must agree with those of the header that are used.
     output : Path
-        BAM to write; the index goes to `output` + `.bai`, first, so that a finished BAM always has one.
+        BAM to write; the index goes to `output` + `.bai` (`.csi` where a contig is longer than 512 Mb), first, so that
+        a finished BAM always has one.
     regions : Path, optional
         BED; only reads within `REGION_MARGIN` bases of a region are kept.
     threads : int
         Threads for sorting and compression; the output's bytes do not depend on it.
+    mark_duplicates : bool
+        False leaves the marks as they are: for amplicons, and for reads whose UMIs tell duplicates.
 
     Raises
     ------
@@ -69,22 +92,24 @@ def normalise_alignments(
     path, reference, output = Path(path), Path(reference), Path(output)
     spans = None if regions is None else read_regions(regions, reference)
     contigs = None if spans is None else sorted({contig for contig, _, _ in spans})
-    with open_alignments(path, reference) as alignments:
+    with open_alignments(path, reference, text=True) as alignments:
         found = header_contigs(alignments)
         used = shared_contigs(path, found, reference, contigs)
-        already_sorted = is_sorted(alignments)
-        already_marked = _duplicates_are_marked(alignments)
+        # An index proves the order; a header only says so.
+        already_sorted = alignments.has_index() if alignments.is_bam or alignments.is_cram else False
+        already_marked = not mark_duplicates or _duplicates_are_marked(alignments)
     if already_sorted:
         check_alignments(path, reference, contigs)
     if spans is None and set(found) != set(used):
         spans = [(contig, 0, found[contig]) for contig in used]
     if output.resolve() == path.resolve():
         raise FedcallError(f"{output}: is the input itself; give another --output")
+    suffix = ".csi" if max(found.values()) > LONGEST_BAI_CONTIG else ".bai"
     output.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".normalise-", dir=output.parent) as folder,
         atomic_path(output) as bam,
-        atomic_path(Path(f"{output}.bai")) as bai,
+        atomic_path(Path(f"{output}{suffix}")) as index,
     ):
         work = _Work(path, reference, Path(folder), threads)
         selected = work.select(spans, needs_sort=not already_sorted)
@@ -94,7 +119,8 @@ def normalise_alignments(
             work.sort(selected, bam)
         else:
             work.mark_duplicates(selected, bam)
-        run_samtools(path, "index", ["-@", str(threads - 1), "-o", str(bai), str(bam)])
+        kind = ["-c"] if suffix == ".csi" else []
+        run_samtools(path, "index", [*kind, "-@", str(threads - 1), "-o", str(index), str(bam)])
         reads, duplicates = _count(bam)
     return AlignmentSummary(output, reads, duplicates, not already_sorted, not already_marked)
 
@@ -130,14 +156,39 @@ class _Work:
 
     def mark_duplicates(self, source: Path, bam: Path) -> None:
         """Write `source` sorted by coordinate with duplicates marked (samtools markdup's documented chain)."""
+        # Reads that are no pair keep their names to themselves: two of one name are not each other's mates.
+        single, paired = self._by_pairing(source)
+        parts = [part for part in (single, None if paired is None else self._mated(paired)) if part is not None]
+        # Sort and index in one go would not help: marking duplicates changes the records once more.
+        options = [*self._reference(), *self._scratch()]
+        ordered = [self._step(f"ordered{k}.bam", "sort", options, part) for k, part in enumerate(parts)]
+        whole = ordered[0]
+        if len(ordered) > 1:
+            whole = self.folder / "ordered.bam"
+            level = ["--output-fmt", f"bam,level={self.level}"]
+            self._run("merge", ["-c", "-p", *level, "-o", str(whole), *(str(part) for part in ordered)])
+        self._run("markdup", ["-T", str(self.folder / "markdup"), str(whole), str(bam)])
+
+    def _by_pairing(self, source: Path) -> tuple[Path | None, Path | None]:
+        """Return the reads that are no pair and those that are; the source itself where all are one or the other."""
+        report = _report("-@", self.threads, *self._reference()[2:], str(source))
+        if report["paired in sequencing"] == report["primary"]:
+            return None, source
+        if report["paired in sequencing"] == 0:
+            return source, None
+        level = ["--output-fmt", f"bam,level={self.level}"]
+        chosen = {option: self.folder / f"paired{option}.bam" for option in ("-F", "-f")}
+        for option, target in chosen.items():
+            self._run("view", [option, "0x1", *self._reference(), *level, "-o", str(target), str(source)])
+        return chosen["-F"], chosen["-f"]
+
+    def _mated(self, source: Path) -> Path:
+        """Return paired reads with what each must know of its mate."""
         # Collating makes its temporary files even for a few reads, and holds one of them in memory at a time.
         buckets = min(1_024, 1 + source.stat().st_size // BUCKET_BYTES)
         options = [*self._reference(), "-n", str(buckets), "-T", str(self.folder / "collate")]
         collated = self._step("collated.bam", "collate", options, source)
-        mated = self._step("mated.bam", "fixmate", ["-m"], collated, write_to_last=True)
-        # Sort and index in one go would not help: marking duplicates changes the records once more.
-        ordered = self._step("ordered.bam", "sort", self._scratch(), mated)
-        self._run("markdup", ["-T", str(self.folder / "markdup"), str(ordered), str(bam)])
+        return self._step("mated.bam", "fixmate", ["-m"], collated, write_to_last=True)
 
     def _step(self, name: str, command: str, options: list[str], source: Path, *, write_to_last: bool = False) -> Path:
         target = self.folder / name
@@ -170,6 +221,11 @@ def _duplicates_are_marked(alignments: pysam.AlignmentFile) -> bool:
 
 def _count(bam: Path) -> tuple[int, int]:
     """Return the number of reads and of duplicates among them."""
-    report = pysam.flagstat("-O", "tsv", str(bam)).splitlines()
-    values = {fields[2]: int(fields[0]) for fields in (line.split("\t") for line in report) if fields[0].isdigit()}
-    return values["total (QC-passed reads + QC-failed reads)"], values["duplicates"]
+    report = _report(str(bam))
+    return report["total (QC-passed reads + QC-failed reads)"], report["duplicates"]
+
+
+def _report(*arguments: str) -> dict[str, int]:
+    """Return what samtools flagstat counts."""
+    lines = (line.split("\t") for line in pysam.flagstat("-O", "tsv", *arguments).splitlines())
+    return {fields[2]: int(fields[0]) for fields in lines if fields[0].isdigit()}

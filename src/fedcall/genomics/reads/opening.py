@@ -38,10 +38,20 @@ def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None 
         shared_contigs(path, header_contigs(alignments), reference, contigs)
 
 
-def open_alignments(path: Path, reference: Path) -> pysam.AlignmentFile:
-    """Open BAM or CRAM for reading; SAM, truncated and unreadable files are refused.
+def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam.AlignmentFile:
+    """Open BAM or CRAM of one person for reading; truncated and unreadable files are refused.
 
     The caller closes it. Whether there is an index, and which contigs there are, is left to `check_alignments`.
+
+    Parameters
+    ----------
+    text : take SAM, too, which cannot be read at random
+
+    Raises
+    ------
+    FedcallError
+        If the file cannot be read, or if its read groups name several people: a person is what privacy protects, and
+        a genotype is one person's.
     """
     path = Path(path)
     reference_contigs(reference)
@@ -55,10 +65,23 @@ def open_alignments(path: Path, reference: Path) -> pysam.AlignmentFile:
                 f"{path}: truncated, the end-of-file block is missing; copy or make the file again"
             ) from None
         raise FedcallError(f"{path}: not a readable BAM or CRAM file ({error})") from None
-    if not (alignments.is_bam or alignments.is_cram):
+    if not (alignments.is_bam or alignments.is_cram or text):
         alignments.close()
-        raise FedcallError(f"{path}: neither BAM nor CRAM; convert it, for example: samtools sort --write-index")
+        raise FedcallError(f"{path}: neither BAM nor CRAM; convert it with: fedcall normalise-alignments")
+    names = samples_of(alignments)
+    if len(names) > 1:
+        alignments.close()
+        raise FedcallError(
+            f"{path}: reads of several samples ({', '.join(names[:4])}); one patient a file: take the reads of one with"
+            f" samtools view -r GROUP (and samtools reheader), or split the file with samtools split"
+        )
     return alignments
+
+
+def samples_of(alignments: pysam.AlignmentFile) -> list[str]:
+    """Return the samples that the read groups name, sorted; none where there are no read groups."""
+    groups = alignments.header.to_dict().get("RG", [])
+    return sorted({group["SM"] for group in groups if group.get("SM")})
 
 
 def is_sorted(alignments: pysam.AlignmentFile) -> bool:

@@ -20,6 +20,7 @@ from fedcall.genomics.reads.record_fields import (
     MATE_POSITION,
     MISMATCH,
     NAME,
+    PADDING,
     POSITION,
     QUALITIES,
     SEQUENCE,
@@ -31,6 +32,7 @@ from fedcall.genomics.reads.record_fields import (
     u8,
     u16,
     u32,
+    u64,
 )
 
 OK, TRUNCATED, BAD_FIELD, BAD_CIGAR, NO_POSITION = range(5)
@@ -42,6 +44,7 @@ ERRORS = (
     "a record has no position",
 )
 _SHORTEST = 32
+_ONES, _HIGHS = np.uint64(0x1111_1111_1111_1111), np.uint64(0x8888_8888_8888_8888)
 _COPIES = 8
 
 
@@ -78,7 +81,7 @@ def index_records(
     lowest: int,
     table: np.ndarray,
     row: int,
-) -> tuple[int, int, int, bool, int]:
+) -> tuple[int, int, int, int, bool, int]:
     """Check records as far as whole ones go, and note where the parts of the usable ones lie.
 
     Parameters
@@ -94,18 +97,18 @@ def index_records(
 
     Returns
     -------
-    (rows written in all, insertions and deletions in the CIGARs of the new ones, offset of the first record not looked
-    at, whether that is the last, error code)
+    (rows written in all, insertions and deletions in the CIGARs of the new ones, how many of the new ones
+    `spell_plainly` should look at, offset of the first record not looked at, whether that is the last, error code)
     """
-    indels = 0
+    indels = unusual = 0
     while offset + 36 <= buffer.size:
         length = i32(buffer, offset)
         if length < _SHORTEST:
-            return row, indels, offset, False, BAD_FIELD
+            return row, indels, unusual, offset, False, BAD_FIELD
         p = offset + 4
         position = i32(buffer, p + 4)
         if i32(buffer, p) != contig or position >= end:
-            return row, indels, offset, True, OK
+            return row, indels, unusual, offset, True, OK
         if p + length > buffer.size:
             break
         offset = p + length
@@ -118,15 +121,24 @@ def index_records(
         cigar = p + 32 + name_length
         sequence = cigar + 4 * operations
         if bases < 0 or name_length < 1 or sequence + (bases + 1) // 2 + bases > offset or buffer[cigar - 1] != 0:
-            return row, indels, offset, False, BAD_FIELD
+            return row, indels, unusual, offset, False, BAD_FIELD
         if position < 0:
-            return row, indels, offset, False, NO_POSITION
+            return row, indels, unusual, offset, False, NO_POSITION
+        if operations == 2 and u32(buffer, cigar) == bases << 4 | SOFT_CLIP and u32(buffer, cigar + 4) & 15 == SKIP:
+            # More operations than fit in 16 bits: the CIGAR stands in a tag (SAM specification v1, section 4.2.2).
+            real, number = _long_cigar(buffer, sequence + (bases + 1) // 2 + bases, offset)
+            if number > 0:
+                cigar, operations = real, number
         reference_end, query, head, tail, found, aligned = position, 0, 0, 0, 0, False
+        before, is_unusual = -1, has_equals(buffer, sequence, bases)
         for k in range(operations):
             value = u32(buffer, cigar + 4 * k)
             operation, size = value & 15, value >> 4
+            is_gap = operation == INSERTION or operation == DELETION
+            is_unusual |= size == 0 or operation == PADDING or (is_gap and (before == INSERTION or before == DELETION))
+            before = operation
             if operation > MISMATCH:
-                return row, indels, offset, False, BAD_CIGAR
+                return row, indels, unusual, offset, False, BAD_CIGAR
             if is_aligned(operation):
                 reference_end += size
                 query += size
@@ -143,10 +155,11 @@ def index_records(
                 reference_end += size
                 found += operation == DELETION
         if bases > 0 and query != bases:
-            return row, indels, offset, False, BAD_CIGAR
+            return row, indels, unusual, offset, False, BAD_CIGAR
         if max(reference_end, position + 1) <= start:
             continue
         indels += found
+        unusual += is_unusual
         table[row, POSITION] = position
         table[row, END] = reference_end
         table[row, FLAG] = flag
@@ -163,7 +176,50 @@ def index_records(
         table[row, TAIL] = tail
         table[row, NAME] = p + 32
         row += 1
-    return row, indels, offset, False, OK
+    return row, indels, unusual, offset, False, OK
+
+
+@kernel
+def _long_cigar(buffer: np.ndarray, at: int, end: int) -> tuple[int, int]:
+    """Return where the CIGAR in a record's CG tag begins, and its operations: 0 if the tags in [at, end) hold none."""
+    while at + 8 <= end:
+        kind = u8(buffer, at + 2)
+        is_cigar = u8(buffer, at) == 67 and u8(buffer, at + 1) == 71
+        at += 3
+        if kind == 66:  # B: type of the items, their number, the items
+            item, number = u8(buffer, at), i32(buffer, at + 1)
+            at += 5
+            size = 1 if item == 99 or item == 67 else 2 if item == 115 or item == 83 else 4
+            if number < 0 or at + size * number > end:
+                return 0, 0
+            if is_cigar and size == 4:
+                return at, number
+            at += size * number
+        elif kind == 90 or kind == 72:  # Z, H: as far as a zero
+            while at < end and buffer[at] != 0:
+                at += 1
+            at += 1
+        else:
+            at += 1 if kind == 65 or kind == 99 or kind == 67 else 2 if kind == 115 or kind == 83 else 4
+    return 0, 0
+
+
+@kernel
+def has_equals(buffer: np.ndarray, sequence: int, bases: int) -> bool:
+    """Return whether a sequence of four-bit codes holds "=" (0): a base like the reference's."""
+    whole = bases // 2
+    at = 0
+    while at + 8 <= whole:
+        eight = u64(buffer, np.uint64(sequence + at))
+        if (eight - _ONES) & ~eight & _HIGHS:
+            return True
+        at += 8
+    while at < whole:
+        byte = u8(buffer, sequence + at)
+        if byte < 16 or byte & 15 == 0:
+            return True
+        at += 1
+    return bases & 1 == 1 and u8(buffer, sequence + whole) < 16
 
 
 @kernel
