@@ -11,6 +11,7 @@ from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.update_noise import update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
+from fedcall.study.judgement import Judgement
 from fedcall.study.terms import Site, Study
 from fedcall.weights import Weights, read_weights, weights_digest, write_weights
 
@@ -67,6 +68,22 @@ class Consortium:
     def sign_claim(self, claim: Claim, site: str) -> bytes:
         return sign(claim, read_signing_key(self.keys(site)))
 
+    def judgement(self, site: str, final: str, total: int | None, /, **changes) -> bytes:
+        """Return a site's signed judgement of the final model, with `changes` made to it."""
+        honest = {
+            "study": self.study.digest,
+            "site": site,
+            "outcome": "withheld" if total is None else "released",
+            "initial": self.study.model.initial_weights,
+            "final": final,
+            "people": self.study.site(site).holdout,
+            "total": total,
+            "evaluation": self.study.evaluation,
+            "ledger_head": "0" * 64,
+            "software": "test",
+        }
+        return sign(Judgement.model_validate({**honest, **changes}), read_signing_key(self.keys(site)))
+
     def write_answer(self, site: str, number: int, model: Path, folder: Path) -> tuple[Path, Path]:
         """Write an honest update and its claim, as `train-round` would; return their paths."""
         base = read_weights(model)
@@ -78,7 +95,13 @@ class Consortium:
         return update, claim
 
 
-def make_consortium(folder: Path, rounds: int = 2, patients: dict[str, int] | None = None, **terms) -> Consortium:
+def make_consortium(
+    folder: Path,
+    rounds: int = 2,
+    patients: dict[str, int] | None = None,
+    holdout: dict[str, int] | None = None,
+    **terms,
+) -> Consortium:
     """Make keys of a coordinator and its sites (two by default), an initial model and a signed study."""
     generator = np.random.default_rng(7)
     tensors = {name: generator.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
@@ -87,7 +110,15 @@ def make_consortium(folder: Path, rounds: int = 2, patients: dict[str, int] | No
     sites = []
     for name, count in (patients or PATIENTS).items():
         identity = create_keys(folder / "keys" / name, name)
-        sites.append(Site(name=name, public_key=identity.public_key, node_key=identity.node_key, patients=count))
+        sites.append(
+            Site(
+                name=name,
+                public_key=identity.public_key,
+                node_key=identity.node_key,
+                patients=count,
+                holdout=(holdout or {}).get(name),
+            )
+        )
     study = Study.model_validate(
         {
             "name": "tiny",

@@ -51,6 +51,19 @@ def test_dag__rehearsal(workspace):
     }
 
 
+def test_dag__held_out_patients_judge_where_the_study_says_so(tmp_path):
+    study = STUDY | {"evaluation": {"epsilon": 1.0, "regions": ["sim1:2001-3500"]}}
+    workspace = Workspace.create(tmp_path / "workspace", COHORT | {"public_holdout": 1}, study)
+    jobs = dry_run(workspace)
+    assert {name: jobs.get(name) for name in ("judge_models", "upload_judgement", "fetch_verdict")} == {
+        "judge_models": 2,
+        "upload_judgement": 1,
+        "fetch_verdict": 1,
+    }
+    assert jobs["evaluate_unseen"] == 2 * 3  # first and final model, on one patient of each site and a public person
+    assert jobs["extract_pileup"] == 8
+
+
 def test_dag__without_public_people_the_likelihood_caller_is_the_first_model(tmp_path):
     workspace = Workspace.create(tmp_path / "workspace", COHORT | {"public": 0}, STUDY)
     jobs = dry_run(workspace)

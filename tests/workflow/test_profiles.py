@@ -12,7 +12,7 @@ from rehearsal_workspace import BIN, ROOT, Workspace
 
 CLUSTER_PROFILES = ("slurm", "cluster-generic")
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
-LOCAL = {"all", "fetch_global", "upload_update", "fetch_final"}
+LOCAL = {"all", "fetch_global", "upload_update", "fetch_final", "upload_judgement", "fetch_verdict"}
 # What the submit commands of the profile call. Options are kept for the test to see; the job runs at once.
 FAKE_SCHEDULER = """\
 #!{python}

@@ -69,8 +69,9 @@ def test_rules__have_log_benchmark_environment_and_resources(name):
     assert f'"benchmarks/{name}/' in text
 
 
-def test_rules__training_is_never_retried():
-    assert re.search(r"^ +retries: 0", rules()["train_round"], flags=re.MULTILINE)
+@pytest.mark.parametrize("rule", ["train_round", "judge_models"])
+def test_rules__training_is_never_retried(rule):
+    assert re.search(r"^ +retries: 0", rules()[rule], flags=re.MULTILINE)
 
 
 def test_rules__local_are_those_that_use_the_network():

@@ -59,42 +59,12 @@ rule evaluate_calls:
         " > {log} 2>&1"
 
 
-# A gain counts where nobody trained: public people are scored once more, there only.
-rule find_unseen_regions:
-    input:
-        terms=CONFIG.study,
-        regions=regions_of,
-        trained=trained_regions(),
-        reference=reference_of,
-        reference_index=reference_index_of,
-    output:
-        regions="results/{study}/{site}/unseen/{patient}.bed",
-    log:
-        "logs/find_unseen_regions/{study}.{site}.{patient}.log",
-    benchmark:
-        "benchmarks/find_unseen_regions/{study}.{site}.{patient}.tsv"
-    group:
-        "evaluation"
-    conda:
-        "../envs/reads.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
-    params:
-        trained=lambda wildcards, input: options("--trained", input.trained),
-        study=STUDY_DIGEST,
-        version=FEDCALL_VERSION,
-    shell:
-        "fedcall regions unseen --study {input.terms:q} --reference {input.reference:q} --regions {input.regions:q}"
-        " {params.trained} --output {output.regions} > {log} 2>&1"
-
-
+# A gain counts where nobody trained: whoever judges the models is scored once more, there only.
 rule evaluate_unseen:
     input:
         truth="results/{study}/{site}/labels/{patient}.vcf.gz",
         calls=calls_to_score,
-        regions="results/{study}/{site}/unseen/{patient}.bed",
+        regions=regions_of,
         reference=reference_of,
         reference_index=reference_index_of,
     output:
@@ -112,9 +82,10 @@ rule evaluate_unseen:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        unseen=unseen_regions_options(),
         version=FEDCALL_VERSION,
     shell:
-        "fedcall concordance --truth {input.truth} --calls {input.calls} --regions {input.regions} --may-be-empty"
+        "fedcall concordance --truth {input.truth} --calls {input.calls} --regions {input.regions:q} {params.unseen}"
         " --reference {input.reference:q} --json {output.concordance} > {log} 2>&1"
 
 
@@ -154,6 +125,7 @@ rule evaluation_report:
         concordances=concordances_of_this_run(),
         unseen=unseen_concordances_of_this_run(),
         errors=errors_of_this_run(),
+        verdict=verdict_of_this_run(),
     output:
         html=report(
             "results/{study}/evaluation.html",
@@ -177,10 +149,12 @@ rule evaluation_report:
     params:
         errors=lambda wildcards, input: options("--errors", input.errors),
         unseen=lambda wildcards, input: options("--unseen", input.unseen),
+        verdict=lambda wildcards, input: options("--verdict", input.verdict),
         key_folder=keys_of_this_run(),
         version=FEDCALL_VERSION,
     message:
         "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
-        " --keys {params.key_folder:q} {params.errors} {params.unseen} {input.concordances} > {log} 2>&1"
+        " --keys {params.key_folder:q} {params.errors} {params.unseen} {params.verdict}"
+        " {input.concordances} > {log} 2>&1"

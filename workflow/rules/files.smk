@@ -49,24 +49,28 @@ def regions_of(wildcards):
     return str(patient.regions) if patient.regions else []
 
 
-def training_regions_of(wildcards):
-    """Return what a patient is trained on: the regions, without those that the study keeps for the evaluation."""
-    if not RUN.study.unseen_regions:
-        return regions_of(wildcards)
-    return f"{RESULTS}/{wildcards.site}/training_regions/{wildcards.patient}.bed"
+def training_regions(regions):
+    """Return the options that say where a patient is trained on: not where the study keeps regions for the evaluation."""
+    return f"{option('--regions', regions)} {options('--leave-out', RUN.study.unseen_regions)}"
 
 
-def trained_regions():
-    """Return the BED files of everybody who was trained on; nothing where they are not known to be all.
+def unseen_regions_options():
+    """Return the options that say where nobody was trained on; nothing where that is not known.
 
     A hospital does not know where others train, and where a gVCF is sure of its genotypes depends on the patient's
     data: then only regions on which the study agreed are unseen.
     """
-    trained = [patient for patient in RUN.patients if patient.split in ("train", PUBLIC)]
-    unknown = any(patient.regions is None or patient.has_gvcf_regions for patient in trained)
-    if not RUN.is_rehearsal or unknown or RUN.study.unseen_regions:
-        return []
-    return sorted({str(patient.regions) for patient in trained})
+    if RUN.study.unseen_regions:
+        return options("--within", RUN.study.unseen_regions)
+    trained = [
+        patient for patient in RUN.patients if patient.split in ("train", PUBLIC)
+    ]
+    unknown = any(
+        patient.regions is None or patient.has_gvcf_regions for patient in trained
+    )
+    if not RUN.is_rehearsal or unknown:
+        return ""
+    return options("--outside", sorted({str(patient.regions) for patient in trained}))
 
 
 def haploid_of(wildcards):

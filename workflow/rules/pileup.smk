@@ -2,42 +2,13 @@
 # `shard_size` are worked on in shards (shards.smk).
 
 
-rule leave_out_regions:
-    input:
-        terms=CONFIG.study,
-        regions=regions_of,
-        reference=reference_of,
-        reference_index=reference_index_of,
-    output:
-        regions="results/{study}/{site}/training_regions/{patient}.bed",
-    log:
-        "logs/leave_out_regions/{study}.{site}.{patient}.log",
-    benchmark:
-        "benchmarks/leave_out_regions/{study}.{site}.{patient}.tsv"
-    group:
-        "pileup"
-    conda:
-        "../envs/reads.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
-    params:
-        regions=lambda wildcards, input: option("--regions", input.regions),
-        study=STUDY_DIGEST,
-        version=FEDCALL_VERSION,
-    shell:
-        "fedcall regions training --study {input.terms:q} --reference {input.reference:q} {params.regions}"
-        " --output {output.regions} > {log} 2>&1"
-
-
 rule extract_pileup:
     input:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         reference=reference_of,
         reference_index=reference_index_of,
-        regions=training_regions_of,
+        regions=regions_of,
         labels=labels_of,
         labels_index=labels_index_of,
     output:
@@ -57,7 +28,7 @@ rule extract_pileup:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        regions=lambda wildcards, input: option("--regions", input.regions),
+        regions=lambda wildcards, input: training_regions(input.regions),
         truth=lambda wildcards, input: option("--truth", input.labels),
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)
@@ -81,7 +52,7 @@ use rule extract_pileup as extract_thinned_pileup with:
     wildcard_constraints:
         patient=NAME,
     params:
-        regions=lambda wildcards, input: option("--regions", input.regions),
+        regions=lambda wildcards, input: training_regions(input.regions),
         truth=lambda wildcards, input: option("--truth", input.labels),
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)

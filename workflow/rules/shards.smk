@@ -14,7 +14,7 @@ use rule extract_pileup as extract_pileup_shard with:
     wildcard_constraints:
         patient=SHARDED,
     params:
-        regions=lambda wildcards, input: option("--regions", input.regions),
+        regions=lambda wildcards, input: training_regions(input.regions),
         truth=lambda wildcards, input: option("--truth", input.labels),
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)

@@ -52,7 +52,7 @@ if RUN.is_rehearsal:
             runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             sites=lambda wildcards, input: " ".join(
-                f"--site {identity}={len(RUN.training[site])}"
+                f"--site {identity}={len(RUN.training[site])}{held_out(site)}"
                 for site, identity in zip(SITES, input.sites)
             ),
             key_folder=f"private/{COORDINATOR}/keys",

@@ -60,6 +60,8 @@ def concordances_of_this_run():
 
 def unseen_concordances_of_this_run():
     """Return how both models call public people where nobody trained: what the recommendation rests on."""
+    if not unseen_regions_options():
+        return []
     return [
         f"{RESULTS}/{PUBLIC}/unseen/{caller}/{patient}.json"
         for caller in ("final", "initial")

@@ -13,12 +13,12 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "normalise": ("align", "normalise-alignments", "normalise-labels", "confident-regions"),
         "pileup": ("pileup", "gather"),
         "call": ("call", "call-classical"),
-        "regions": ("regions",),
         "concordance": ("concordance", "errors", "allele-counts"),
     },
     "Data path: training with privacy": {
         "train": ("train-public", "train-round"),
         "exchange": ("fetch", "fetch-log", "upload"),
+        "judge": ("judge", "upload-judgement", "fetch-verdict"),
         "audit": ("audit",),
         "utility": ("utility",),
     },

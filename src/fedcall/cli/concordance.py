@@ -24,8 +24,11 @@ def concordance(
     panel: Path | None = typer.Option(
         None, "--panel", help="VCF of public allele frequencies: also report recall by frequency there."
     ),
-    may_be_empty: bool = typer.Option(
-        False, "--may-be-empty", help="The regions may be an empty file: then nothing is counted."
+    within: list[str] = typer.Option(
+        [], "--within", help="Count only here, too (CONTIG or CONTIG:FIRST-LAST); may be given often."
+    ),
+    outside: list[Path] = typer.Option(
+        [], "--outside", help="BED of people who were trained on: count only outside of it. May be given often."
     ),
     json: Path | None = typer.Option(None, "--json", help="Also write everything as JSON to this file."),
 ) -> None:
@@ -40,7 +43,7 @@ def concordance(
     from fedcall.files import write_text
     from fedcall.genomics.concordance.comparison import compare
 
-    result = compare(truth, calls, regions, reference, sample, allele_counts, panel, may_be_empty)
+    result = compare(truth, calls, regions, reference, sample, allele_counts, panel, within, outside)
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 

@@ -11,24 +11,24 @@ from fedcall.errors import FedcallError
 if TYPE_CHECKING:
     from fedcall.federation.site.visits import Visitor
 
-_STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
-_SITES = typer.Option(
+STUDY = typer.Option(..., "--study", help="Signed study (study.json).")
+SITES = typer.Option(
     ...,
     "--site",
     help="Name of this site; in a rehearsal again for each other one, then {site} in paths stands for it.",
 )
-_KEYS = typer.Option(..., "--keys", help="Folder of this site's keys.")
-_AGGREGATOR = typer.Option(None, "--aggregator", metavar="HOST:PORT", help="Address of the consortium's aggregator.")
-_CA = typer.Option(None, "--ca", help="Certificate of the authority that signed the aggregator's certificate.")
-_REHEARSAL = typer.Option(
+KEYS = typer.Option(..., "--keys", help="Folder of this site's keys.")
+AGGREGATOR = typer.Option(None, "--aggregator", metavar="HOST:PORT", help="Address of the consortium's aggregator.")
+CA = typer.Option(None, "--ca", help="Certificate of the authority that signed the aggregator's certificate.")
+REHEARSAL = typer.Option(
     None, "--rehearsal", metavar="STATE_DIR", help="Rehearse: start an aggregator on this machine if none is alive."
 )
-_COORDINATOR_KEYS = typer.Option(None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys.")
-_INITIAL = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
-_HANDOVER = typer.Option(
+COORDINATOR_KEYS = typer.Option(None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys.")
+INITIAL = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
+HANDOVER = typer.Option(
     None, "--handover", metavar="DIR", help="Folder that this site's stock SuperNode carries to the aggregator."
 )
-_DEADLINE = typer.Option(
+DEADLINE = typer.Option(
     10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
 )
 
@@ -41,17 +41,17 @@ def register(app: typer.Typer) -> None:
 
 
 def fetch(
-    study: Path = _STUDY,
-    sites: list[str] = _SITES,
-    keys: Path = _KEYS,
+    study: Path = STUDY,
+    sites: list[str] = SITES,
+    keys: Path = KEYS,
     number: int = typer.Option(..., "--round", min=1, help="Round to train next; the study's rounds + 1: final model."),
-    aggregator: str | None = _AGGREGATOR,
-    ca: Path | None = _CA,
-    handover: Path | None = _HANDOVER,
-    rehearsal: Path | None = _REHEARSAL,
-    coordinator_keys: Path | None = _COORDINATOR_KEYS,
-    initial: Path | None = _INITIAL,
-    deadline_minutes: float = _DEADLINE,
+    aggregator: str | None = AGGREGATOR,
+    ca: Path | None = CA,
+    handover: Path | None = HANDOVER,
+    rehearsal: Path | None = REHEARSAL,
+    coordinator_keys: Path | None = COORDINATOR_KEYS,
+    initial: Path | None = INITIAL,
+    deadline_minutes: float = DEADLINE,
     wait_minutes: float | None = typer.Option(
         None,
         "--wait-minutes",
@@ -72,7 +72,7 @@ def fetch(
     from fedcall.federation.site.visits import fetch_global
 
     for site, (own_keys, own_output) in each_site(sites, keys, output):
-        visitor = _visitor(
+        visitor = make_visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
         minutes = wait_minutes
@@ -88,16 +88,16 @@ def fetch(
 
 
 def fetch_log(
-    study: Path = _STUDY,
-    sites: list[str] = _SITES,
-    keys: Path = _KEYS,
-    aggregator: str | None = _AGGREGATOR,
-    ca: Path | None = _CA,
-    handover: Path | None = _HANDOVER,
-    rehearsal: Path | None = _REHEARSAL,
-    coordinator_keys: Path | None = _COORDINATOR_KEYS,
-    initial: Path | None = _INITIAL,
-    deadline_minutes: float = _DEADLINE,
+    study: Path = STUDY,
+    sites: list[str] = SITES,
+    keys: Path = KEYS,
+    aggregator: str | None = AGGREGATOR,
+    ca: Path | None = CA,
+    handover: Path | None = HANDOVER,
+    rehearsal: Path | None = REHEARSAL,
+    coordinator_keys: Path | None = COORDINATOR_KEYS,
+    initial: Path | None = INITIAL,
+    deadline_minutes: float = DEADLINE,
     output: Path = typer.Option(..., "--output", help="The admission log (JSON lines)."),
 ) -> None:
     """Fetch the aggregator's admission log: this site's decisions in full, those on other sites as digests.
@@ -111,26 +111,26 @@ def fetch_log(
     from fedcall.federation.site.visits import fetch_log as run
 
     for site, (own_keys, own_output) in each_site(sites, keys, output):
-        visitor = _visitor(
+        visitor = make_visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
         typer.echo(f"{own_output}: {run(visitor, own_output)} lines")
 
 
 def upload(
-    study: Path = _STUDY,
-    sites: list[str] = _SITES,
-    keys: Path = _KEYS,
+    study: Path = STUDY,
+    sites: list[str] = SITES,
+    keys: Path = KEYS,
     number: int = typer.Option(..., "--round", min=1, help="Round the update belongs to."),
     update: Path = typer.Option(..., "--update", help="The update (safetensors); without tensors when withheld."),
     claim: Path = typer.Option(..., "--claim", help="The signed claim that travels with it."),
-    aggregator: str | None = _AGGREGATOR,
-    ca: Path | None = _CA,
-    handover: Path | None = _HANDOVER,
-    rehearsal: Path | None = _REHEARSAL,
-    coordinator_keys: Path | None = _COORDINATOR_KEYS,
-    initial: Path | None = _INITIAL,
-    deadline_minutes: float = _DEADLINE,
+    aggregator: str | None = AGGREGATOR,
+    ca: Path | None = CA,
+    handover: Path | None = HANDOVER,
+    rehearsal: Path | None = REHEARSAL,
+    coordinator_keys: Path | None = COORDINATOR_KEYS,
+    initial: Path | None = INITIAL,
+    deadline_minutes: float = DEADLINE,
     receipt: Path = typer.Option(..., "--receipt", help="The aggregator's signed receipt (JSON)."),
 ) -> None:
     """Upload one update and its claim; leave with the signed receipt.
@@ -144,7 +144,7 @@ def upload(
     from fedcall.federation.site.visits import upload_update
 
     for site, (own_keys, own_update, own_claim, own_receipt) in each_site(sites, keys, update, claim, receipt):
-        visitor = _visitor(
+        visitor = make_visitor(
             study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
         )
         answer = upload_update(visitor, number, own_update, own_claim, own_receipt)
@@ -152,7 +152,7 @@ def upload(
         typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
 
 
-def _visitor(
+def make_visitor(
     study_path: Path,
     site: str,
     keys: Path,
@@ -164,6 +164,7 @@ def _visitor(
     initial: Path | None,
     deadline_minutes: float,
 ) -> "Visitor":
+    """Return a site on its way to the aggregator, by whichever of the three ways was given."""
     import signal
     import sys
 

@@ -15,6 +15,9 @@ def pileup(
     alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient, sorted and indexed."),
     reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),
     regions: Path | None = typer.Option(None, "--regions", help="BED; candidates in these regions only."),
+    leave_out: list[str] = typer.Option(
+        [], "--leave-out", help="Region nobody trains on (CONTIG or CONTIG:FIRST-LAST), and 100 bases around it."
+    ),
     truth: Path | None = typer.Option(None, "--truth", help="VCF with true genotypes; labels the candidates."),
     sample: str | None = typer.Option(None, "--sample", help="Column of the patient in --truth."),
     output: Path = typer.Option(..., "--output", help="Examples file (safetensors) to write."),
@@ -36,6 +39,9 @@ def pileup(
 
     Example: fedcall pileup --alignments p1.bam --reference ref.fa --truth p1.vcf.gz --output p1.safetensors
     """
+    import contextlib
+    import tempfile
+
     from fedcall.genomics.examples import open_examples, write_examples
     from fedcall.genomics.pileup.extraction import extract_examples, spans_of
     from fedcall.genomics.shards import Shard, gather_examples, parse_shard, work_in_turn
@@ -46,7 +52,16 @@ def pileup(
         return len(found)
 
     part = parse_shard(shard)
-    count = work_in_turn(output, spans_of(alignments, reference, regions), part, shard_size, extract, gather_examples)
+    with contextlib.ExitStack() as stack:
+        if leave_out:
+            from fedcall.genomics.unseen import training_regions, write_bed
+
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedcall-pileup-")))
+            left = training_regions(regions, reference, leave_out)
+            regions = folder / "training.bed"
+            write_bed(regions, left)
+        spans = spans_of(alignments, reference, regions)
+        count = work_in_turn(output, spans, part, shard_size, extract, gather_examples)
     labelled = int((open_examples(output).labels >= 0).sum())
     typer.echo(f"{output}: {count} candidates, {labelled} labelled")
 

@@ -69,3 +69,43 @@ def plan(
 
         draw_plan(result, plot)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+
+
+@privacy.command("judge")
+def judge(
+    gain: float = typer.Option(0.01, "--gain", help="Gain in F1 that is to be seen."),
+    epsilons: list[float] = typer.Option([0.1, 0.3, 1.0], "--epsilon", help="Per held-out patient; may be repeated."),
+    clips: list[float] = typer.Option([0.02, 0.05, 0.1], "--clip", help="Bound on a patient; may be repeated."),
+    sites: int = typer.Option(9, "--sites", min=1, help="Hospitals, with as many held-out patients each."),
+    spread: float = typer.Option(
+        0.02, "--spread", help="Standard deviation of people's differences, if none are given."
+    ),
+    before: list[Path] = typer.Option(
+        [],
+        "--before",
+        help="Concordance of a real person with the first model's calls: people then differ as these do.",
+    ),
+    after: list[Path] = typer.Option([], "--after", help="The same people's with the final model's calls."),
+    power: float = typer.Option(0.8, "--power", min=0.05, max=0.99, help="Wanted chance to see the gain."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Print how many held-out patients the private judge needs to see a gain, by simulation.
+
+    Seen means: the 95 % interval of `fedcall fetch-verdict`, which counts noise and sampling of patients, lies above 0.
+    Concordances must be of people whose data is public, or the result stays at the site.
+
+    Example: fedcall privacy judge --gain 0.01 --epsilon 0.3 --clip 0.05 --sites 9 --spread 0.02
+    """
+    from fedcall.experiments.judge_power import Question, as_text, paired_differences, power_rows
+
+    if not 0 < gain <= 1 or not spread >= 0:
+        raise FedcallError("--gain must be in (0, 1], and --spread not below 0")
+    differences = paired_differences(before, after)
+    question = Question(gain, spread, sites, differences, power)
+    rows = power_rows(question, epsilons, clips)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([row.model_dump() for row in rows], indent=2))
+        return
+    typer.echo(as_text(question, rows))

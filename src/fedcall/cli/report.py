@@ -114,6 +114,9 @@ def evaluation(
         help="File …/SITE/unseen/CALLER/PATIENT.json: a public person, scored only where nobody trained; may be given"
         " often. The recommendation rests on them.",
     ),
+    verdict: Path | None = typer.Option(
+        None, "--verdict", help="Verdict of 'fedcall fetch-verdict'; the recommendation then rests on it."
+    ),
     keys: Path | None = typer.Option(
         None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
     ),
@@ -125,16 +128,20 @@ def evaluation(
     Example: fedcall report evaluation --study results/demo/study.json --html evaluation.html --json evaluation.json
     results/demo/*/concordance/*/*.json
     """
+    from fedcall.documents import read_signed
     from fedcall.keys import read_secret
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.evaluation.inputs import read_errors, read_results, results_digest
     from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
+    from fedcall.study.judgement import Verdict
     from fedcall.study.terms import read_study
 
     results, there = read_results(concordances), read_results(unseen, "unseen") if unseen else []
     inputs = results_digest([*results, *there], read_secret(keys)) if keys else None
     drawn = read_errors(errors) if errors else None
-    document = evaluation_report(read_study(study), results, drawn, inputs, there)
+    agreed = read_study(study)
+    judged = read_signed(verdict, Verdict, str(agreed.coordinator)) if verdict else None
+    document = evaluation_report(agreed, results, drawn, inputs, there, judged)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
 

@@ -21,7 +21,10 @@ def new(
     ),
     coordinator: Path = typer.Option(..., "--coordinator", help="Public file (site.json) of the coordinator's keys."),
     sites: list[str] = typer.Option(
-        ..., "--site", metavar="SITE.JSON=PATIENTS", help="A site's public file and its declared number of patients."
+        ...,
+        "--site",
+        metavar="SITE.JSON=PATIENTS[+HELDOUT]",
+        help="A site's public file, its declared number of patients, and of held-out ones who judge the final model.",
     ),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:

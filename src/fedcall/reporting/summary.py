@@ -55,7 +55,8 @@ def _accuracy(calls: EvaluationReport) -> str:
     gate = calls.gate
     headline = gate.headline[0].lower() + gate.headline[1:]
     where = ", in regions nobody trained on" if gate.on_unseen_regions else ""
-    basis = f" (by {gate.people} people{where})" if gate.people else " (nobody to judge it on)"
+    people = "held-out patients" if gate.basis == "held-out patients" else "public people"
+    basis = f" (by {gate.people} {people}{where})" if gate.people else " (nobody to judge it on)"
     return f"{', '.join(parts)}: {headline}{basis}"
 
 

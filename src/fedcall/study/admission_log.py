@@ -26,6 +26,7 @@ from fedcall.errors import FedcallError
 from fedcall.files import sync
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import ReasonCode
+from fedcall.study.judgement import JudgedSite
 from fedcall.study.terms import Digest, Name
 
 GENESIS = "0" * 64
@@ -77,6 +78,29 @@ class Decided(Document):
     )
 
 
+class Judged(Document):
+    """A site's judgement of the final model was answered; all of the receipt but the head of the log."""
+
+    kind: Literal["judged"] = "judged"
+    site: Name
+    judgement: Digest = Field(description="SHA-256 of the judgement's bytes as received.")
+    document: Digest = Field(description="Digest of the judgement; of the bytes if they hold none.")
+    status: Literal["accepted", "rejected", "quarantined", "withheld"]
+    reason: ReasonCode
+    sentence: str
+    epsilon: float | None = Field(description="Spent by each held-out patient; null unless accepted.")
+    total: int | None = Field(description="The noisy sum that was released; null unless accepted.")
+    settles: bool = Field(description="Whether this is the site's answer.")
+    ledger_head: Digest | None
+
+
+class Concluded(Document):
+    """The judgements were closed: these count, and no other will."""
+
+    kind: Literal["concluded"] = "concluded"
+    sites: tuple[JudgedSite, ...]
+
+
 class SetAside(Document):
     """An operator quarantined a site: it is gone for good, or is not to be trusted."""
 
@@ -109,10 +133,12 @@ class Hidden(Document):
     sha256: Digest = Field(description="Digest of the entry.")
 
 
-Entry = Opened | Decided | SetAside | Released | Fetched
+Entry = Opened | Decided | Judged | Concluded | SetAside | Released | Fetched
 _KINDS: dict[str, type[Entry]] = {
     "opened": Opened,
     "decided": Decided,
+    "judged": Judged,
+    "concluded": Concluded,
     "set-aside": SetAside,
     "released": Released,
     "fetched": Fetched,
@@ -226,7 +252,7 @@ def extract(lines: Iterable[Line], site: str) -> bytes:
 
 
 def _concerns(entry: Entry | Hidden, site: str) -> bool:
-    return isinstance(entry, Opened) or (not isinstance(entry, Hidden) and entry.site == site)
+    return isinstance(entry, Opened | Concluded) or (not isinstance(entry, Hidden) and entry.site == site)
 
 
 def _hidden(line: Line) -> Line:

@@ -30,6 +30,7 @@ ReasonCode = Literal[
     "budget",
     "noise-floor",
     "norm-ceiling",
+    "range",
     "outlier",
     "site-quarantined",
 ]

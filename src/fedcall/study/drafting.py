@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import SiteIdentity, read_signing_key
-from fedcall.study.terms import Study, read_study_terms
+from fedcall.study.terms import Site, Study, read_study_terms
 from fedcall.weights import read_weights
 
 _REVIEW_HEADER = """\
@@ -22,8 +22,9 @@ def complete_terms(terms: Path, initial: Path, coordinator: Path, sites: list[st
 
     Parameters
     ----------
-    sites : list of "SITE.JSON=PATIENTS"
-        Public file of each site and its declared number of training patients.
+    sites : list of "SITE.JSON=PATIENTS" or "SITE.JSON=PATIENTS+HELDOUT"
+        Public file of each site, its declared number of training patients, and, where held-out patients judge the
+        final model (evaluation.epsilon), their declared number.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def summarise(study: Study) -> dict[str, object]:
         "coordinator": study.coordinator,
         "initial_weights": study.model.initial_weights,
         "rounds": study.rounds,
-        "sites": ", ".join(f"{site.name} ({site.patients} patients)" for site in study.sites),
+        "sites": ", ".join(f"{site.name} ({_declared(site)})" for site in study.sites),
         "unit": privacy.unit,
         "mechanism": privacy.mechanism,
         "noise_multiplier": privacy.noise_multiplier,
@@ -88,7 +89,21 @@ def summarise(study: Study) -> dict[str, object]:
         "max_epsilon": privacy.max_epsilon,
         "trainable": study.model.trainable,
         "aggregation": study.aggregation.strategy,
+        **_evaluation(study),
     }
+
+
+def _declared(site: Site) -> str:
+    held_out = "" if site.holdout is None else f", {site.holdout} held out to judge the final model"
+    return f"{site.patients} patients{held_out}"
+
+
+def _evaluation(study: Study) -> dict[str, object]:
+    terms = study.evaluation
+    if terms is None:
+        return {}
+    judge = "none" if terms.epsilon is None else f"epsilon {terms.epsilon:g} per held-out patient, {terms.mechanism}"
+    return {"unseen_regions": ", ".join(terms.regions) or "none", "judge": judge}
 
 
 def _read_public(path: Path) -> SiteIdentity:
@@ -102,13 +117,18 @@ def _read_public(path: Path) -> SiteIdentity:
 
 
 def _declare(text: str) -> dict[str, object]:
-    path, separator, patients = text.rpartition("=")
-    if not separator or not patients.isdecimal() or int(patients) < 1:
-        raise FedcallError(f"--site {text!r}: SITE.JSON=PATIENTS expected, with a whole number of patients above zero")
+    path, separator, counts = text.rpartition("=")
+    patients, plus, holdout = counts.partition("+")
+    numbers = (patients, holdout) if plus else (patients,)
+    if not separator or not all(number.isdecimal() and int(number) >= 1 for number in numbers):
+        raise FedcallError(
+            f"--site {text!r}: SITE.JSON=PATIENTS or SITE.JSON=PATIENTS+HELDOUT expected, with whole numbers above zero"
+        )
     identity = _read_public(Path(path))
     return {
         "name": identity.name,
         "public_key": identity.public_key,
         "node_key": identity.node_key,
         "patients": int(patients),
+        "holdout": int(holdout) if plus else None,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
-from fedcall.study.admission_log import Decided, Entry, Fetched, Hidden, Line, Opened, read_lines
+from fedcall.study.admission_log import Concluded, Decided, Entry, Fetched, Hidden, Judged, Line, Opened, read_lines
 from fedcall.study.claims import Receipt
 from fedcall.study.terms import Study
 
@@ -82,6 +82,10 @@ def _words(entry: Entry | Hidden) -> str:
         return f"round {entry.round} opened, averaged: {', '.join(entry.accepted) or 'nobody'}{outliers}"
     if isinstance(entry, Decided):
         return f"{entry.site} round {entry.round} {entry.status} ({entry.reason}): {entry.sentence}"
+    if isinstance(entry, Judged):
+        return f"{entry.site} judgement {entry.status} ({entry.reason}): {entry.sentence}"
+    if isinstance(entry, Concluded):
+        return f"judgements closed: {', '.join(site.site for site in entry.sites) or 'nobody'}"
     if isinstance(entry, Hidden):
         return f"another site's entry {entry.sha256[:8]}"
     if isinstance(entry, Fetched):

@@ -65,6 +65,23 @@ class Run:
         """Names of held-out patients with a truth by folder: the site, or 'public'."""
         return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether held-out patients judge the final model."""
+        if self.is_rehearsal:
+            return bool(self.judging)
+        return bool(self.study.judging_sites)
+
+    @cached_property
+    def judging(self) -> dict[str, list[str]]:
+        """Names of the held-out patients who judge the final model, by site of this run that has any."""
+        terms = self.study.evaluation
+        if terms is None or terms.epsilon is None:
+            return {}
+        declared = {site.name for site in self.study.judging_sites}
+        sites = self.sites if self.is_rehearsal else [site for site in self.sites if site in declared]
+        return {site: self.scored[site] for site in sites if self.scored[site]}
+
     @cached_property
     def swept(self) -> dict[str, Path]:
         """Files with the study terms of the target privacy_utility_sweep by the studies' names: this run's, first."""
@@ -303,6 +320,7 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
             f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
+    _check_held_out(config, study, patients)
     if config.handover is None:
         _check_way(path, config)
     keys = Path(config.site_key.format(site=config.site))
@@ -316,6 +334,22 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
         raise FedcallError(
             f"{place(path, ['site_key'])}: {keys} holds other keys than study '{study.name}' registers for site"
             f" '{config.site}'; name the folder whose site.json the coordinator has"
+        )
+
+
+def _check_held_out(config: Config, study: Study, patients: list[Patient]) -> None:
+    """Compare the held-out patients with the number that the study declares for its judge."""
+    assert config.site is not None
+    declared = study.site(config.site).holdout
+    if declared is None:
+        return
+    found = sum(
+        patient.site == config.site and patient.split == "holdout" and patient.truth is not None for patient in patients
+    )
+    if not 1 <= found <= declared:
+        raise FedcallError(
+            f"{config.samples}: {found} held-out patients with a truth, but site '{config.site}' declared {declared} in"
+            f" study '{study.name}', who judge its final model; list 1 to {declared}, or agree on a new study"
         )
 
 

@@ -30,7 +30,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.terms import Study
 
-__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare"]
+__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare", "readable"]
 
 MAX_CLAIM_BYTES = 64 * 1024
 _SENTENCE_LENGTH = 300
@@ -109,7 +109,7 @@ def judge(
         check_noise_floor(study, claim, tensors)
         check_norm_ceiling(study, claim, tensors)
     except Refused as refusal:
-        return replace(decision, reason=refusal.reason, sentence=_readable(refusal.sentence))
+        return replace(decision, reason=refusal.reason, sentence=readable(refusal.sentence))
     spent = "" if decision.epsilon is None else f"; cumulative epsilon {decision.epsilon:.4g}"
     return replace(decision, reason="ok", sentence=f"accepted{spent}")
 
@@ -293,7 +293,7 @@ def _composed(events: tuple[tuple[Event, int], ...], delta: float) -> float | No
     return float(epsilon) if math.isfinite(epsilon) else None
 
 
-def _readable(sentence: str) -> str:
+def readable(sentence: str) -> str:
     """Return a sentence that fits into a log and a terminal, whatever was quoted in it."""
     printable = sentence.encode("ascii", "backslashreplace").decode()
     printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in printable)

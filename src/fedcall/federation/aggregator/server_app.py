@@ -117,7 +117,11 @@ class _Desk:
         self._read_replies()
         self._close_round()
         for session in self._sessions.values():
-            if session.waiting is not None and self._state.opening(session.waiting.round) is not None:
+            if session.waiting is None:
+                continue
+            if session.waiting.kind == "verdict":
+                self._give_verdict(session)
+            elif self._state.opening(session.waiting.round) is not None:
                 self._give_model(session, session.waiting.round)
         return bool(online)
 
@@ -183,7 +187,13 @@ class _Desk:
         if request.kind == "nothing":
             session.rests_since = time.monotonic()
             return
-        if request.kind == "upload":
+        if request.kind == "upload" and request.round == study.judging_round and self._state.judge.is_wanted:
+            receipt = self._state.judge.answer(session.site, request.claim, request.update)
+            self._answer(session, Answer("receipt", document=receipt))
+            log.info("site %s: answered its judgement", session.site)
+        elif request.kind == "verdict":
+            self._reply_verdict(session, request)
+        elif request.kind == "upload":
             if request.round > study.rounds:
                 raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
             start = time.monotonic()
@@ -201,6 +211,25 @@ class _Desk:
         else:
             session.waiting = request
             self._answer(session, Answer("wait", sentence=self._why_wait(request.round)))
+
+    def _reply_verdict(self, session: _Session, request: Request) -> None:
+        judge = self._state.judge
+        if not judge.is_wanted:
+            raise FedcallError(f"study '{self._state.study.name}' has no judge (evaluation.epsilon)")
+        session.waiting = request
+        if not self._give_verdict(session):
+            missing = ", ".join(judge.waiting_for()) or "nobody"
+            waits = f"waits for {missing}" if self._state.is_done else "waits for the final model"
+            self._answer(session, Answer("wait", sentence=f"the verdict {waits}"))
+
+    def _give_verdict(self, session: _Session) -> bool:
+        verdict = self._state.judge.verdict()
+        if verdict is None:
+            return False
+        session.waiting = None
+        self._answer(session, Answer("verdict", document=verdict))
+        log.info("site %s: given the verdict", session.site)
+        return True
 
     def _why_wait(self, number: int) -> str:
         missing = ", ".join(self._state.waiting_for()) or "nobody"

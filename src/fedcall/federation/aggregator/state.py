@@ -19,6 +19,7 @@ from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, OpenRound, judge, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
+from fedcall.federation.aggregator.judging import Judge
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
 from fedcall.federation.aggregator.round_closing import admitted_sites, close_round
 from fedcall.federation.aggregator.state_files import StudyFiles
@@ -59,6 +60,7 @@ class StudyState:
             self._open(1, NextGlobal(weights.tensors), weights.metadata, (), ())
         self._base = read_weights(self.model_path(self.log.open_round))
         self._mend()
+        self.judge = Judge(study, self.files, self.log, key)
 
     @property
     def is_done(self) -> bool:
@@ -68,6 +70,8 @@ class StudyState:
     @property
     def progress(self) -> str:
         """What the sites can do now, for the log."""
+        if self.log.concluded is not None:
+            return "the final model is judged"
         return "the final model is ready" if self.is_done else f"round {self.log.open_round} is open"
 
     @property
@@ -175,9 +179,14 @@ class StudyState:
                 prepare(self.study, History(releases=self.log.site(site.name).releases))
 
     def close_round_if_due(self) -> bool:
-        """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed."""
+        """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed.
+
+        After the last round the judgements of the final model are closed in the same way.
+        """
         self.log.catch_up()
-        if self.is_done or not self._is_due():
+        if self.is_done:
+            return self.judge.conclude_if_due()
+        if not self._is_due():
             return False
         number = self.log.open_round
         closing = close_round(self.study, self.files, self.log, self._base.tensors)

@@ -5,6 +5,8 @@ rounds/{round}/global.safetensors, opening.json       the model going into the r
 rounds/{round}/moments.safetensors                    what fedadam remembers, going into the round
 rounds/{round}/accepted/{site}.safetensors, .claim.json
 rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
+judgements/{site}.json, {site}.receipt.json           what held-out patients say of the final model, and the answer
+judgements/verdict.json                               all of them, closed and signed
 quarantine/{site}-{round}-{claim}/claim.json, update.safetensors, receipt.json
 """
 
@@ -51,6 +53,19 @@ class StudyFiles:
     def receipt(self, number: int, site: str) -> Path:
         """The receipt that settled a round for a site."""
         return self._round(number) / "receipts" / f"{site}.json"
+
+    def judgement(self, site: str) -> Path:
+        """An accepted or withheld judgement."""
+        return self.folder / "judgements" / f"{site}.json"
+
+    def judgement_receipt(self, site: str) -> Path:
+        """The answer to it."""
+        return self.folder / "judgements" / f"{site}.receipt.json"
+
+    @property
+    def verdict(self) -> Path:
+        """The signed list of all judgements."""
+        return self.folder / "judgements" / "verdict.json"
 
     def quarantine(self, identifier: str) -> Path:
         """The folder of a refused upload."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.admission_log import (
     AdmissionLog,
+    Concluded,
     Decided,
     Entry,
     Fetched,
     Hidden,
+    Judged,
     Line,
     Opened,
     PutOut,
@@ -44,6 +46,14 @@ class Decision:
         return self.put_out is not None or self.entry.status in ("rejected", "quarantined")
 
 
+@dataclass(frozen=True)
+class Judging:
+    """The answer to a judgement in its place in the log."""
+
+    entry: Judged
+    head: str
+
+
 @dataclass
 class SiteHistory:
     """What the log says about one site."""
@@ -55,6 +65,8 @@ class SiteHistory:
     clip_norm: float | None = None  # where adaptive clipping stands
     answers: dict[tuple[str, str | None], Decision] = field(default_factory=dict)
     settled: dict[int, Decision] = field(default_factory=dict)
+    judgements: dict[str, Judging] = field(default_factory=dict)  # by the SHA-256 of the bytes received
+    judged: Judging | None = None  # the site's answer
 
     @property
     def refusals(self) -> int:
@@ -71,6 +83,8 @@ class StudyLog:
         self.heads: dict[int, str] = {}  # of the log, when a round opened
         self.opened_at = 0
         self.fetched: set[str] = set()
+        self.concluded: Concluded | None = None
+        self.concluded_head = ""
         self.interventions: list[tuple[int, SetAside | Released]] = []
         self._sites: dict[str, SiteHistory] = {}
         self._taken = 0
@@ -110,6 +124,10 @@ class StudyLog:
             self._take_opening(entry, line)
         elif isinstance(entry, Fetched):
             self.fetched.add(entry.site)
+        elif isinstance(entry, Judged):
+            self._take_judgement(Judging(entry, line.head))
+        elif isinstance(entry, Concluded):
+            self.concluded, self.concluded_head = entry, line.head
         elif isinstance(entry, SetAside):
             self.site(entry.site).is_quarantined = True
             self.interventions.append((line.seconds, entry))
@@ -136,6 +154,12 @@ class StudyLog:
             site.accepted_rounds -= 1
             site.refusals_in_a_row += 1
             site.is_quarantined = site.is_quarantined or put_out.quarantines
+
+    def _take_judgement(self, judging: Judging) -> None:
+        site = self.site(judging.entry.site)
+        site.judgements[judging.entry.judgement] = judging
+        if judging.entry.settles:
+            site.judged = judging
 
     def _take_decision(self, decision: Decision) -> None:
         entry = decision.entry

@@ -24,12 +24,12 @@ _LARGE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Request:
-    """What a site wants: the global model of a round, an answer to its claim, the admission log; or nothing now.
+    """What a site wants: a round's model, an answer to its claim or judgement, the log, the verdict; or nothing now.
 
     Nothing is what a node says that stays online, a stock SuperNode.
     """
 
-    kind: Literal["fetch", "upload", "log", "nothing"]
+    kind: Literal["fetch", "upload", "log", "verdict", "nothing"]
     study: str
     round: int
     claim: bytes = b""
@@ -38,12 +38,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a site gets: a model with its opening, a receipt, the log as it may see it, or the reason why not (yet).
+    """What a site gets: a model with its opening, a receipt, the log as it may see it, the verdict, or why not (yet).
 
     The sentence of a model is a reason not to train on it, empty if there is none.
     """
 
-    kind: Literal["model", "receipt", "log", "wait", "refused"]
+    kind: Literal["model", "receipt", "log", "verdict", "wait", "refused"]
     document: bytes = b""
     model: bytes = b""
     sentence: str = ""
@@ -70,7 +70,9 @@ def unpack_request(content: RecordDict) -> Request:
     """
     fields, update = _unpack(content)
     kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
-    if kind not in ("fetch", "upload", "log", "nothing") or not isinstance(study, str) or not isinstance(claim, bytes):
+    if kind not in ("fetch", "upload", "log", "verdict", "nothing"):
+        raise FedcallError("not a request of fedcall")
+    if not isinstance(study, str) or not isinstance(claim, bytes):
         raise FedcallError("not a request of fedcall")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
         raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")
@@ -87,7 +89,7 @@ def unpack_answer(content: RecordDict) -> Answer:
     """Return the answer in Flower records that come from anywhere; FedcallError if there is none."""
     fields, model = _unpack(content)
     kind, document, sentence = (fields.get(name) for name in ("kind", "document", "sentence"))
-    if kind not in ("model", "receipt", "log", "wait", "refused") or not isinstance(document, bytes):
+    if kind not in ("model", "receipt", "log", "verdict", "wait", "refused") or not isinstance(document, bytes):
         raise FedcallError(
             "the aggregator's answer is not one of fedcall; is this the address of a fedcall aggregator?"
         )

@@ -1,4 +1,4 @@
-"""A site's two exchanges with the aggregator: fetch the model of a round, upload the answer to it.
+"""A site's exchanges with the aggregator: fetch a round's model, upload the answer to it; at the end judge it.
 
 Both may be repeated at any time and end the same: a model is named by a signed digest, an upload by its claim.
 """
@@ -21,6 +21,7 @@ from fedcall.files import atomic_path, write_bytes
 from fedcall.keys import read_identity, read_node_key
 from fedcall.study.admission_log import read_lines
 from fedcall.study.claims import Claim, Receipt
+from fedcall.study.judgement import JudgedSite, Judgement, Verdict
 from fedcall.study.opening import RoundOpening
 from fedcall.study.terms import Study
 from fedcall.weights import STAND_DOWN, read_weights, weights_bytes
@@ -135,6 +136,62 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
     return receipt
 
 
+def upload_judgement(visitor: Visitor, judgement: Path, output: Path) -> Receipt:
+    """Upload a site's judgement of the final model; write and return the signed receipt.
+
+    Raises
+    ------
+    FedcallError
+        If the judgement is not this site's for this study, or no receipt came before the deadline.
+    """
+    study = visitor.study
+    signed, document = _read_judgement(judgement)
+    if (document.study, document.site) != (study.digest, visitor.site):
+        raise FedcallError(
+            f"{judgement}: is of site '{document.site}' in study {document.study}, not of '{visitor.site}' in"
+            f" {study.digest}"
+        )
+    answer = _visit(visitor, Request("upload", study.digest, study.judging_round, signed))
+    if answer.kind != "receipt":
+        raise _not_yet(visitor.deadline_seconds, answer)
+    receipt = verify(answer.document, Receipt, _coordinator(study))
+    if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
+        raise FedcallError("the aggregator sent the receipt of another judgement; upload again")
+    write_bytes(output, answer.document)
+    return receipt
+
+
+def fetch_verdict(visitor: Visitor, judgement: Path | None, output: Path) -> Verdict:
+    """Fetch the signed list of all judgements, once they are closed; write it once it is verified.
+
+    Raises
+    ------
+    FedcallError
+        If the judgements are not closed before the deadline, the list names a site or a number of people that the
+        study does not declare, or it says something else of this site than `judgement` does.
+    """
+    study = visitor.study
+    answer = _visit(visitor, Request("verdict", study.digest, study.judging_round), visitor.wait_seconds)
+    if answer.kind != "verdict":
+        raise _not_yet(visitor.wait_seconds or visitor.deadline_seconds, answer)
+    verdict = verify(answer.document, Verdict, _coordinator(study))
+    declared = {site.name: site.holdout for site in study.judging_sites}
+    names = [site.site for site in verdict.sites]
+    if (
+        (verdict.study, verdict.initial) != (study.digest, study.model.initial_weights)
+        or len(set(names)) != len(names)
+        or any(declared.get(site.site) != site.people for site in verdict.sites)
+    ):
+        raise FedcallError("the aggregator sent a verdict that does not fit the study; ask the coordinator")
+    own = None if judgement is None else _read_judgement(judgement)[1]
+    if own is not None and any(_contradicts(site, own) for site in verdict.sites):
+        raise FedcallError(
+            f"the verdict says something else of site '{own.site}' than {judgement}; ask the coordinator"
+        )
+    write_bytes(output, answer.document)
+    return verdict
+
+
 def fetch_log(visitor: Visitor, output: Path) -> int:
     """Fetch the admission log as this site may see it; write it once its chain is verified; return its lines.
 
@@ -222,6 +279,20 @@ def _read_claim(path: Path) -> tuple[bytes, Claim]:
         return signed, read_unverified(signed, Claim)[0]
     except FedcallError as error:
         raise FedcallError(f"{path}: {error}") from None
+
+
+def _read_judgement(path: Path) -> tuple[bytes, Judgement]:
+    try:
+        signed = Path(path).read_bytes()
+        return signed, read_unverified(signed, Judgement)[0]
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such judgement; 'fedcall judge' writes it") from None
+    except FedcallError as error:
+        raise FedcallError(f"{path}: {error}") from None
+
+
+def _contradicts(listed: JudgedSite, own: Judgement) -> bool:
+    return listed.site == own.site and listed.total != own.total
 
 
 def _coordinator(study: Study) -> str:

@@ -93,7 +93,8 @@ def compare(
     sample: str | None = None,
     allele_counts: Path | None = None,
     panel: Path | None = None,
-    may_be_empty: bool = False,
+    within: Sequence[str] = (),
+    outside: Sequence[Path] = (),
 ) -> Concordance:
     """Compare the calls of one patient with the truth.
 
@@ -105,7 +106,8 @@ def compare(
     reference : indexed FASTA
     allele_counts : table of `fedcall allele-counts`, which says what is rare among held-out people
     panel : VCF of public allele frequencies, which says what is rare in public
-    may_be_empty : the regions may be an empty file; then all counts are 0
+    within, outside : count only within these regions (samtools' notation) or outside of these BED files; where nothing
+        is left, all counts are 0
 
     Raises
     ------
@@ -116,12 +118,13 @@ def compare(
     from fedcall.genomics.calling.calls import panel_digest
     from fedcall.genomics.regions import read_regions
     from fedcall.genomics.truth.labels import label_types
+    from fedcall.genomics.unseen import unseen_regions
 
-    is_empty = may_be_empty and Path(regions).is_file() and Path(regions).stat().st_size == 0
-    intervals = [] if is_empty else read_regions(Path(regions), Path(reference))
+    only_unseen = within or outside
+    intervals = unseen_regions(regions, reference, within, outside) if only_unseen else read_regions(regions, reference)
     nothing: tuple[list[Variant], Counter[str]] = ([], Counter())
-    true_variants, odd_truth = nothing if is_empty else read_and_count(truth, reference, intervals, sample)
-    called_variants, odd_calls = nothing if is_empty else read_and_count(calls, reference, intervals)
+    true_variants, odd_truth = read_and_count(truth, reference, intervals, sample) if intervals else nothing
+    called_variants, odd_calls = read_and_count(calls, reference, intervals) if intervals else nothing
     left_out = {f"truth: {reason}": count for reason, count in sorted(odd_truth.items())}
     left_out |= {f"calls: {reason}": count for reason, count in sorted(odd_calls.items())}
     labelled = label_types(Path(truth))

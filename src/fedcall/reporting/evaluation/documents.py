@@ -95,6 +95,22 @@ class Difference(Document):
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
+class JudgeFigures(Document):
+    """What the sites' held-out patients say of the final model, from the signed verdict."""
+
+    patients: int = Field(description="Held-out patients of the sites that judged, as declared.")
+    sites: int
+    gain: float | None = Field(description="Mean clipped difference of F1; null if no site judged.")
+    low: float | None = Field(description="Of the 95 % interval, which counts the noise and the sampling of patients.")
+    high: float | None
+    noise_std: float | None = Field(description="Standard deviation of the noise in the gain.")
+    clip: float
+    epsilon: float = Field(description="Spent by each held-out patient, once.")
+    delta: float
+    mechanism: Literal["laplace", "gaussian"]
+    sentence: Text
+
+
 Decision = Literal["use", "no-difference", "worse", "cannot-tell"]
 
 
@@ -110,9 +126,12 @@ class Gate(Document):
     model: Literal["final.safetensors", "initial.safetensors"] | None = Field(
         description="File to use; null: cannot tell, so nothing speaks for leaving the first model."
     )
+    basis: Literal["held-out patients", "public people"] = Field(
+        description="Held-out patients: the private judge of all sites."
+    )
     people: int = Field(description="People it was judged on.")
     on_unseen_regions: bool = Field(description="Whether they were scored on regions that nobody trained on, only.")
-    regions_bases: int = Field(description="Length of these regions, summed over people.")
+    regions_bases: int | None = Field(description="Length of these regions, summed over people; null: not told.")
     rule: Text
     headline: Text
     verdict: Text = Field(description="The headline, and what it rests on.")
@@ -138,6 +157,7 @@ class EvaluationReport(Document):
     sentence: Text = Field(description="The verdict, then the figures on patients.")
     on_patients: str = Field("", description="The figures on held-out patients alone.")
     gate: Gate
+    judge: JudgeFigures | None = Field(None, description="null: the study has no private judge.")
     initial_is_fresh: bool = Field(
         description="The initial model calls as the likelihood does: nothing public trained."
     )

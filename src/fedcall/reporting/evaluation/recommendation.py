@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.pool import difference_interval, pool
-from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, Measure, Scope
+from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, JudgeFigures, Measure, Scope
 from fedcall.reporting.evaluation.inputs import Result, of_caller
+from fedcall.study.gain import estimate_gain, gain_sentence
+from fedcall.study.judgement import Verdict, judge_terms
+from fedcall.study.terms import Study
 
 LEAST_PEOPLE = 6
 """With five, even a model that is better for each of them may be no better: 2 · 2⁻⁵ > 5 % (two-sided sign test)."""
@@ -31,16 +35,55 @@ SEEN_ONLY = (
 )
 
 
+def judge_figures(study: Study, verdict: Verdict) -> JudgeFigures:
+    """Return what the signed verdict of all sites' held-out patients says."""
+    if verdict.study != study.digest:
+        raise FedcallError(f"the verdict is about study {verdict.study[:12]}…, not about '{study.name}'")
+    terms = judge_terms(study)
+    assert terms.epsilon is not None
+    gain = estimate_gain(terms, verdict.sites)
+    return JudgeFigures(
+        patients=gain.people if gain else 0,
+        sites=gain.sites if gain else 0,
+        gain=gain and gain.value,
+        low=gain and gain.low,
+        high=gain and gain.high,
+        noise_std=gain and gain.noise_std,
+        clip=terms.clip,
+        epsilon=terms.epsilon,
+        delta=terms.delta,
+        mechanism=terms.mechanism,
+        sentence=gain_sentence(terms, gain),
+    )
+
+
+def judge_privately(study: Study, figures: JudgeFigures) -> Gate | None:
+    """Return what held-out patients decide; None if no site judged, so that public people must."""
+    if figures.gain is None:
+        return None
+    is_unseen = bool(study.unseen_regions)
+    difference = Difference(value=figures.gain, low=figures.low, high=figures.high)
+    evidence = _Evidence(figures.patients, None, is_unseen, None, None, difference, "held-out patients")
+    decision, why = _decide(evidence)
+    where = ", in regions that nobody trained on" if is_unseen else ""
+    sentence = figures.sentence[0].upper() + figures.sentence[1:]
+    verdict = f"{HEADLINES[decision]}{why}. {sentence}{where}."
+    verdict += f" {_KEEP}" if decision == "cannot-tell" else ""
+    verdict += "" if is_unseen else f" {SEEN_ONLY}"
+    return _gate(decision, verdict, evidence, difference)
+
+
 @dataclass(frozen=True)
 class _Evidence:
     """What a decision rests on."""
 
     people: int
-    bases: int
+    bases: int | None
     is_unseen: bool
     final: float | None
     initial: float | None
     difference: Difference
+    basis: str = "public people"
 
 
 def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Gate:
@@ -117,6 +160,7 @@ def _gate(decision: Decision, verdict: str, evidence: _Evidence | None, differen
             "passes": None if recommended is None else decision == "use",
             "recommended": recommended,
             "model": recommended and f"{recommended}.safetensors",
+            "basis": evidence.basis if evidence else "public people",
             "people": evidence.people if evidence else 0,
             "on_unseen_regions": bool(evidence and evidence.is_unseen),
             "regions_bases": evidence.bases if evidence else 0,

@@ -19,6 +19,7 @@ from fedcall.reporting.evaluation.documents import (
     Caller,
     CallerFigures,
     EvaluationReport,
+    JudgeFigures,
     Measure,
     PatientError,
     Scope,
@@ -29,10 +30,11 @@ from fedcall.reporting.evaluation.documents import (
 )
 from fedcall.reporting.evaluation.inputs import Result, callers_of, of_caller, panel_of
 from fedcall.reporting.evaluation.pileup_drawing import draw_pileup
-from fedcall.reporting.evaluation.recommendation import judge, on_patients
+from fedcall.reporting.evaluation.recommendation import judge, judge_figures, judge_privately, on_patients
 from fedcall.reporting.privacy.checklist import software
 from fedcall.reporting.privacy.documents import Statement
 from fedcall.reporting.privacy.site_report import study_facts
+from fedcall.study.judgement import Verdict
 from fedcall.study.terms import Study
 from fedcall.workflow.run import PUBLIC
 
@@ -46,6 +48,7 @@ def evaluation_report(
     errors: Mapping[tuple[str, str], WorstErrors] | None = None,
     inputs: str | None = None,
     unseen: Sequence[Result] = (),
+    verdict: Verdict | None = None,
 ) -> EvaluationReport:
     """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
 
@@ -57,6 +60,8 @@ def evaluation_report(
         Keyed digest of the results, for the report (`inputs.results_digest`).
     unseen : sequence of Result
         Results of public people on those of their regions that nobody trained on.
+    verdict : Verdict, optional
+        What all sites' held-out patients say of the final model; the recommendation then rests on it.
 
     Raises
     ------
@@ -83,13 +88,16 @@ def evaluation_report(
     ]
     scopes = tuple(_scope(site, own, callers) for site, own in tracked(groups, "evaluation", "groups"))
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
-    gate = judge(public, [result for result in unseen if result.site == PUBLIC], fresh)
+    judged = None if verdict is None else judge_figures(study, verdict)
+    gate = judge_privately(study, judged) if judged else None
+    gate = gate or judge(public, [result for result in unseen if result.site == PUBLIC], fresh)
     figures_sentence = on_patients(scopes[0], fresh, study.privacy.noise_multiplier > 0)
     return EvaluationReport(
         study=study_facts(study),
         sentence=f"{gate.verdict} {figures_sentence}",
         on_patients=figures_sentence,
         gate=gate,
+        judge=judged,
         initial_is_fresh=fresh,
         noise_multiplier=study.privacy.noise_multiplier,
         patients=scopes[0].patients,
@@ -101,7 +109,7 @@ def evaluation_report(
         calibration=_calibration(pooled),
         errors_in_all=None if errors is None else sum(own.errors_in_all for own in errors.values()),
         errors=_worst(errors or {}),
-        notes=_notes(),
+        notes=(*_notes(), *([_judge_note(judged)] if judged else [])),
         software=software(),
         inputs=inputs,
     )
@@ -254,6 +262,17 @@ def _worst(errors: Mapping[tuple[str, str], WorstErrors]) -> tuple[PatientError,
         for error in own.errors
     ]
     return tuple(sorted(everyone, key=lambda one: -one.error.severity)[:DRAWN_ERRORS])
+
+
+def _judge_note(judged: JudgeFigures) -> Statement:
+    return Statement(
+        topic="The private judge",
+        statement=f"Each site released one number about its held-out patients: the sum of their differences of F1, each"
+        f" clipped to ±{judged.clip:g}, with {judged.mechanism.capitalize()} noise; the mean divides by the declared"
+        " number of held-out patients, and a patient whose budget is spent counts as no difference. This figure is"
+        f" differentially private: it cost each held-out patient epsilon = {judged.epsilon:g}, once. The interval"
+        " counts the noise, and the sampling of patients by the largest variance that the clipping allows.",
+    )
 
 
 def _notes() -> tuple[Statement, ...]:

@@ -59,11 +59,11 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
         "Unit, contribution bound, overlap": f"The unit is one {unit}. {bound} A patient treated at two sites is"
         " counted at each of them and loses the sum; relatives are not covered.",
         "Adjacency": f"Add or remove one {unit}; the declared number of {unit}s is public and does not change with it.",
-        "Everything released": "Signed updates (local minus global weights) and claims"
+        "Everything released": f"Signed updates (local minus global weights) and claims"
         f"{f', which tell the noisy share of the {unit}s shorter than the clip norm in each step' if adaptive else ''}."
         " No loss, metric, count of"
         " candidates, batch size or plain digest of data leaves the site; training stops after the agreed rounds, never"
-        " early on private data. Calls and the evaluation report stay at the site.",
+        f" early on private data. Calls and the evaluation report stay at the site.{_judge(study)}",
         "Data touched without privacy": "Normalisation of alignments and labels, pileups and likelihoods are computed"
         " per patient and stay at the site. Learning rate, clip norm and noise are agreed in the study before training;"
         " choosing them on private data would not be covered. Public data train the initial model without privacy; a"
@@ -90,6 +90,21 @@ def checklist(study: Study, spent: str, ledger: str, audit: str) -> tuple[Checkl
     return tuple(
         ChecklistItem(number=number, point=point, statement=text)
         for number, (point, text) in enumerate(texts.items(), start=1)
+    )
+
+
+def _judge(study: Study) -> str:
+    """Return what held-out patients spend on judging the final model; nothing without a judge."""
+    terms = study.evaluation
+    if terms is None or terms.epsilon is None or not study.judging_sites:
+        return ""
+    declared = ", ".join(f"{site.holdout} at {site.name}" for site in study.judging_sites)
+    return (
+        " After the last round each site releases one signed number more: the sum over its held-out patients of their"
+        f" differences of F1 between the final and the first model, each clipped to ±{terms.clip:g}, with"
+        f" {terms.mechanism.capitalize()} noise. It costs each held-out patient epsilon = {terms.epsilon:g} at delta ="
+        f" {terms.delta:g}, once, charged to that patient in the ledger; training patients lose nothing by it. Declared"
+        f" held-out patients: {declared}."
     )
 
 

@@ -63,6 +63,7 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
         fault = ledger.verify()
         rows = list(ledger.rows())
         mine = {row.round for row in rows if (row.kind, row.study, row.site) == ("reserve", study.digest, site)}
+        mine -= {study.judging_round}  # of held-out patients, who trained nothing
         return LedgerFacts(
             charged=tuple(sorted(mine)),
             histories=tuple(ledger.histories(study.digest)),

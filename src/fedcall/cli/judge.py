@@ -1,0 +1,125 @@
+"""`fedcall judge`, `upload-judgement` and `fetch-verdict`: held-out patients judge the final model, privately."""
+
+from pathlib import Path
+
+import typer
+
+from fedcall.cli import exchange
+from fedcall.cli.sites import each_site
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("judge")(judge)
+    app.command("upload-judgement")(upload_judgement)
+    app.command("fetch-verdict")(fetch_verdict)
+
+
+def judge(
+    study: Path = typer.Option(..., "--study", help="Signed study (study.json)."),
+    site: str = typer.Option(..., "--site", help="Name of this site in the study."),
+    keys: Path = typer.Option(..., "--keys", help="The site's key folder."),
+    initial: Path = typer.Option(..., "--initial", help="The first global model (safetensors)."),
+    final: Path = typer.Option(..., "--final", help="The final model (safetensors)."),
+    before: list[Path] = typer.Option(
+        ..., "--before", help="A held-out patient's concordance with the first model's calls; once per patient."
+    ),
+    after: list[Path] = typer.Option(
+        ..., "--after", help="A held-out patient's concordance with the final model's calls; once per patient."
+    ),
+    ledger: Path = typer.Option(..., "--ledger", help="The site's ledger."),
+    receipts: Path | None = typer.Option(
+        None, "--receipts", help="Folder of this site's rounds, N/receipt.json in it; the ledger must hold their rows."
+    ),
+    output: Path = typer.Option(..., "--output", help="The signed judgement (JSON) to write."),
+) -> None:
+    """Compare the final with the first model on this site's held-out patients: charge them, then release one noisy sum.
+
+    Run again with the same inputs, it returns the same bytes and charges nothing.
+
+    Example: fedcall judge --study study.json --site north --keys private/north/keys --initial initial.safetensors
+    --final final.safetensors --before initial/h1.json --after final/h1.json --ledger private/north/ledger.sqlite
+    --output judgement.json
+    """
+    from fedcall.study.judgement import judge_terms
+    from fedcall.study.terms import read_study
+    from fedcall.training.judging import judge_models
+
+    signed = read_study(study)
+    last = [receipts / f"{signed.rounds}/receipt.json"] if receipts else []
+    outcome = judge_models(signed, site, keys, initial, final, before, after, ledger, output, last)
+    # Public facts only: logs are shared more freely than data.
+    typer.echo(f"study    {signed.name} ({signed.digest[:12]}), site {site}")
+    typer.echo(f"outcome  {outcome.state}: {outcome.sentence}")
+    terms = judge_terms(signed)
+    typer.echo(f"epsilon  {terms.epsilon:g} per held-out patient ({outcome.judgement.people} declared)")
+
+
+def upload_judgement(
+    study: Path = exchange.STUDY,
+    sites: list[str] = exchange.SITES,
+    keys: Path = exchange.KEYS,
+    judgement: Path = typer.Option(..., "--judgement", help="The signed judgement, made by `fedcall judge`."),
+    aggregator: str | None = exchange.AGGREGATOR,
+    ca: Path | None = exchange.CA,
+    handover: Path | None = exchange.HANDOVER,
+    rehearsal: Path | None = exchange.REHEARSAL,
+    coordinator_keys: Path | None = exchange.COORDINATOR_KEYS,
+    initial: Path | None = exchange.INITIAL,
+    deadline_minutes: float = exchange.DEADLINE,
+    receipt: Path = typer.Option(..., "--receipt", help="The aggregator's signed receipt (JSON)."),
+) -> None:
+    """Upload this site's judgement of the final model; leave with the signed receipt.
+
+    Uploading the same file again gives the same receipt. A refusal is no error: the receipt says why.
+
+    Example: fedcall upload-judgement --study study.json --site north --keys private/north/keys
+    --aggregator fedcall.example.org:443 --ca ca.crt --judgement judgement.json --receipt receipt.json
+    """
+    from fedcall.federation.site.visits import upload_judgement as run
+
+    for site, (own_keys, own_judgement, own_receipt) in each_site(sites, keys, judgement, receipt):
+        visitor = exchange.make_visitor(
+            study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+        )
+        answer = run(visitor, own_judgement, own_receipt)
+        typer.echo(f"{site}: judgement {answer.status} ({answer.reason}): {answer.sentence}")
+
+
+def fetch_verdict(
+    study: Path = exchange.STUDY,
+    site: str = typer.Option(..., "--site", help="Name of this site in the study."),
+    keys: Path = exchange.KEYS,
+    judgement: Path | None = typer.Option(
+        None, "--judgement", help="This site's own judgement: the verdict must say the same of it."
+    ),
+    aggregator: str | None = exchange.AGGREGATOR,
+    ca: Path | None = exchange.CA,
+    handover: Path | None = exchange.HANDOVER,
+    rehearsal: Path | None = exchange.REHEARSAL,
+    coordinator_keys: Path | None = exchange.COORDINATOR_KEYS,
+    initial: Path | None = exchange.INITIAL,
+    deadline_minutes: float = exchange.DEADLINE,
+    wait_minutes: float | None = typer.Option(
+        None, "--wait-minutes", min=0, help="Wait so long for the other sites; the study's deadline if left out."
+    ),
+    output: Path = typer.Option(..., "--output", help="The signed verdict (JSON)."),
+) -> None:
+    """Fetch the signed list of all sites' judgements; wait until every site has judged, or the deadline passed.
+
+    Example: fedcall fetch-verdict --study study.json --site north --keys private/north/keys
+    --aggregator fedcall.example.org:443 --ca ca.crt --judgement judgement.json --output verdict.json
+    """
+    import dataclasses
+
+    from fedcall.federation.site.visits import fetch_verdict as run
+    from fedcall.study.gain import estimate_gain, gain_sentence
+    from fedcall.study.judgement import judge_terms
+
+    visitor = exchange.make_visitor(
+        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
+    )
+    minutes = visitor.study.aggregation.deadline_minutes if wait_minutes is None else wait_minutes
+    verdict = run(dataclasses.replace(visitor, wait_seconds=60 * minutes), judgement, output)
+    terms = judge_terms(visitor.study)
+    typer.echo(gain_sentence(terms, estimate_gain(terms, verdict.sites)))
