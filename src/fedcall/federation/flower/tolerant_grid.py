@@ -1,4 +1,4 @@
-"""Flower's grid for a server that waits for nobody and falls over nobody: it takes a reply once all of it is there.
+"""Flower's grid, so that a slow or broken site does not delay the others: a reply is taken once all of it is there.
 
 Flower's own grid waits for the rest of a reply that a node has begun to send, up to three minutes after its last piece.
 One site that was killed in the middle of an upload, or means ill, would hold up all the others that long.

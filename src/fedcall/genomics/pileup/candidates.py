@@ -17,7 +17,7 @@ MIN_SNP_READS = 1
 MIN_INDEL_READS = 2
 MIN_INDEL_FRACTION = 0.12
 SPELLED_WRONG = 0.2
-"""An insertion like a candidate's save for at most this share of its bases is that one, with errors."""
+"""An inserted sequence that differs from a candidate's in at most this share of its bases counts as misread."""
 _LOW_BITS = int("01" * kernels.HALF, 2)
 _CODE = np.full(256, 4, np.uint8)
 for _k, _letter in enumerate(BASES):

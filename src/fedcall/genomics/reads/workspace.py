@@ -1,4 +1,4 @@
-"""Memory that one stretch after another is worked on in: fresh pages cost more time than what is written on them."""
+"""Arrays that are used again for each stretch of the genome: new memory costs more time than filling it."""
 
 import numpy as np
 from numpy.typing import DTypeLike
