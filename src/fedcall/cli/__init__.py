@@ -13,6 +13,9 @@ import typer
 
 from fedcall import __version__
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
+
+_ERROR_CHARACTERS = 4000
 
 app = typer.Typer(
     name="fedcall",
@@ -47,7 +50,7 @@ def main() -> None:
     try:
         app(standalone_mode=False)
     except FedcallError as error:
-        typer.echo(f"fedcall: {error}", err=True)
+        typer.echo(f"fedcall: {shown(error, _ERROR_CHARACTERS)}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
         typer.echo("fedcall: interrupted", err=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
 
 _STATE = typer.Option(None, "--state", help="State folder of the aggregator.")
 _LOG = typer.Option(None, "--log", help="The log as a site fetched it ('fedcall fetch-log'), in place of --state.")
@@ -36,7 +37,7 @@ def show(
         typer.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        typer.echo(f"{row['time'][:16]}  {row['head'][:8]}  {row['what']}")
+        typer.echo(f"{row['time'][:16]}  {row['head'][:8]}  {shown(row['what'], 600)}")
 
 
 def verify(

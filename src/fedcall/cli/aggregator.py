@@ -56,8 +56,9 @@ def serve(
     from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.federation.aggregator.service import ServeOptions
     from fedcall.federation.aggregator.service import serve as run
+    from fedcall.shown import log_on_stderr
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    log_on_stderr(logging.WARNING)
     logging.getLogger("fedcall").setLevel(logging.INFO)
     quiet_flower()
     run(

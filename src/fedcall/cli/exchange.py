@@ -7,6 +7,7 @@ import typer
 
 from fedcall.cli.sites import each_site
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
 
 if TYPE_CHECKING:
     from fedcall.federation.site.visits import Visitor
@@ -149,7 +150,7 @@ def upload(
         )
         answer = upload_update(visitor, number, own_update, own_claim, own_receipt)
         prefix = f"{site}: " if len(sites) > 1 else ""
-        typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {answer.sentence}")
+        typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")
 
 
 def make_visitor(

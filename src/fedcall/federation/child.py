@@ -2,15 +2,17 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 10.0
+_LOG_BYTES = 8 * 1024 * 1024  # of a log; beyond it the log becomes the previous one, and the previous one goes
 
 
 class ChildLost(Exception):  # noqa: N818  (the supervisor starts another)
@@ -30,7 +32,8 @@ class Child:
         return self._process.pid
 
     def check(self) -> None:
-        """Raise ChildLost, with the end of its log, if the child is not running."""
+        """Raise ChildLost, with the end of its log, if the child is not running; keep the log short."""
+        _keep_short(self.log)
         code = self._process.poll()
         if code is not None:
             tail = self.log.read_text(errors="replace").strip().splitlines()[-3:]
@@ -65,6 +68,14 @@ def running(
         yield Child(name, process, log)
     finally:
         _stop(process)
+
+
+def _keep_short(log: Path) -> None:
+    """Move what a log holds to `NAME.1` once it is long; the child goes on appending to the same, now empty, file."""
+    with suppress(OSError):
+        if log.stat().st_size > _LOG_BYTES:
+            shutil.copyfile(log, log.with_name(log.name + ".1"))
+            os.truncate(log, 0)
 
 
 def die_with(parent: int) -> None:

@@ -157,6 +157,40 @@ def test_network__cuts_halves_and_stalls(agreed, undisturbed, tmp_path):
     assert (mischief.cuts, mischief.stalls) == (2, 1)
 
 
+@pytest.mark.parametrize("role", ["worker", "superlink", "gate"])
+def test_aggregator__an_interrupt_that_is_not_the_operator_s(agreed, undisturbed, tmp_path, role):
+    """Flower interrupts its own process once it has lost its run, after a machine was asleep; the study goes on."""
+    with served(again(agreed, tmp_path)) as service:
+
+        def disturb(moment: str) -> None:
+            if moment == "after a fetch":
+                os.kill(processes(service)[role], signal.SIGINT)
+
+        assert run(service, disturb) == undisturbed
+        assert service.process.poll() is None
+
+
+@pytest.mark.parametrize(
+    "roles", [("worker",), ("superlink",), ("gate",), ("supervisor", "worker", "superlink", "gate")]
+)
+def test_aggregator__paused(agreed, undisturbed, tmp_path, roles):
+    """As by a suspended machine; FEDCALL_PAUSE_SECONDS=70 is longer than Flower waits for a heartbeat."""
+    seconds = float(os.environ.get("FEDCALL_PAUSE_SECONDS", "2"))
+    with served(again(agreed, tmp_path)) as service:
+
+        def disturb(moment: str) -> None:
+            if moment == "after a fetch":
+                paused = [processes(service)[role] for role in roles]
+                for pid in paused:
+                    os.kill(pid, signal.SIGSTOP)
+                time.sleep(seconds)
+                for pid in paused:
+                    os.kill(pid, signal.SIGCONT)
+
+        assert run(service, disturb) == undisturbed
+        assert service.process.poll() is None
+
+
 def test_aggregator__away_for_a_while(agreed, undisturbed, tmp_path):
     seconds = float(os.environ.get("FEDCALL_AWAY_SECONDS", "4"))
     service = start(again(agreed, tmp_path))

@@ -17,8 +17,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, PushMessagesRequest
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest, PushMessagesRequest
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import Metadata, ObjectTree
+from flwr.proto.node_pb2 import Node
 from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
@@ -50,6 +52,15 @@ def service(tmp_path_factory) -> Iterator[Service]:
 def outside(service) -> Iterator[httpx.Client]:
     verify = ssl.create_default_context(cafile=str(service.ca))
     with httpx.Client(base_url=f"https://{service.endpoint.address}", verify=verify, timeout=40) as client:
+        yield client
+
+
+@pytest.fixture
+def elsewhere(service) -> Iterator[httpx.Client]:
+    """A client with an address of its own: refusals are told by address."""
+    verify = ssl.create_default_context(cafile=str(service.ca))
+    transport = httpx.HTTPTransport(verify=verify, local_address="127.0.0.7")
+    with httpx.Client(base_url=f"https://{service.endpoint.address}", transport=transport, timeout=40) as client:
         yield client
 
 
@@ -121,6 +132,56 @@ def test_gate__a_message_of_countless_objects(outside, north):
     tree = ObjectTree(object_id="0", children=[ObjectTree(object_id=str(number)) for number in range(1000)])
     body = PushMessagesRequest(message_object_trees=[tree]).SerializeToString()
     assert outside.post(FLEET + "push-messages", headers=north, content=body).status_code == 413
+
+
+def test_gate__forges_no_lines_in_its_log(service, elsewhere, north):
+    log = service.consortium.state / "gate.log"
+    for path in ("/x%0d%0a2026-01-01%2000:00%20accepted%1b[2J", "/" + "x" * 30_000, "/%e2%80%ae%c2%85"):
+        assert elsewhere.post(path, headers=north).status_code in (403, 400)
+    lines = log.read_bytes().decode().split("\n")
+    assert any("\\r\\n2026-01-01 00:00 accepted\\x1b[2J" in line for line in lines)
+    assert all(line.isprintable() and len(line) < 400 for line in lines)
+
+
+def test_gate__refusals_fill_no_disk(service, outside):
+    log = service.consortium.state / "gate.log"
+    before = log.stat().st_size
+    for _ in range(300):
+        assert outside.post("/" + "y" * 20_000).status_code in (403, 400)
+    assert log.stat().st_size - before < 40_000
+
+
+def test_gate__a_node_stores_nothing_of_its_own(service, outside, north):
+    """Messages to nobody's question, from another node, for ever: Flower would keep them all."""
+    activate = ActivateNodeRequest(
+        public_key=public_key_to_bytes(read_node_key(service.consortium.keys("north")).public_key()),
+        heartbeat_interval=10.0,
+    )
+    answer = outside.post(FLEET + "activate-node", headers=north, content=activate.SerializeToString())
+    node = ActivateNodeResponse.FromString(answer.content).node_id
+    assert node
+    for source, ttl in ((1, 3600.0), (node, 1e9), (node, 3600.0)):
+        metadata = Metadata(src_node_id=source, dst_node_id=1, message_id="0" * 64, ttl=ttl, message_type="query.ask")
+        body = PushMessagesRequest(
+            node=Node(node_id=node),
+            messages_list=[ProtoMessage(metadata=metadata)],
+            message_object_trees=[ObjectTree(object_id="0" * 64)],
+        ).SerializeToString()
+        assert outside.post(FLEET + "push-messages", headers=north, content=body).status_code == 403
+    leave = DeactivateNodeRequest(node_id=node)
+    assert outside.post(FLEET + "deactivate-node", headers=north, content=leave.SerializeToString()).status_code == 200
+
+
+def test_gate__idle_connections_keep_nobody_out(service):
+    host, _, port = service.endpoint.address.rpartition(":")
+    idle: list[socket.socket] = []
+    try:
+        for _ in range(700):  # more than there are places; each from another address than sites come from
+            idle.append(socket.create_connection((host, int(port)), timeout=10, source_address=("127.0.0.9", 0)))
+        assert service.fetch(service.visitor("north"), 1).exists()
+    finally:
+        for connection in idle:
+            connection.close()
 
 
 def test_gate__a_slow_head_is_cut(service):

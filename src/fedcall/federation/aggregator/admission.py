@@ -27,6 +27,7 @@ from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
 from fedcall.privacy.mechanism.update_noise import largest_share_deviation
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.shown import shown
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.terms import Study
 
@@ -294,7 +295,5 @@ def _composed(events: tuple[tuple[Event, int], ...], delta: float) -> float | No
 
 
 def readable(sentence: str) -> str:
-    """Return a sentence that fits into a log and a terminal, whatever was quoted in it."""
-    printable = sentence.encode("ascii", "backslashreplace").decode()
-    printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in printable)
-    return printable if len(printable) <= _SENTENCE_LENGTH else printable[: _SENTENCE_LENGTH - 3] + "..."
+    """Return a sentence that fits into a log and a terminal of any character set, whatever was quoted in it."""
+    return shown(sentence.encode("ascii", "backslashreplace").decode(), _SENTENCE_LENGTH)

@@ -16,6 +16,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.last_seen import Presence
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
+from fedcall.shown import shown
 
 _BUSY_SECONDS = 0.1  # between looks at the grid while sites come, go and talk
 _QUIET_SECONDS = 0.25
@@ -155,11 +156,12 @@ class _Desk:
                 self._reply_to(session, reply.content)
 
     def _tell_no_reply(self, session: _Session, reason: str) -> None:
+        reason = shown(reason.strip())
         if reason == session.told:
             return
         session.told = reason
         hint = "; its SuperNode lets no app in: serve with --pin and the site's pin.json" if "FAB" in reason else ""
-        log.info("site %s: no reply (%s)%s", session.site, reason.strip(), hint)
+        log.info("site %s: no reply (%s)%s", session.site, reason, hint)
 
     def _reply_to(self, session: _Session, content: RecordDict) -> None:
         try:
@@ -177,8 +179,9 @@ class _Desk:
             self._answer(session, Answer("wait", sentence=sentence))
 
     def _refuse(self, session: _Session, sentence: str) -> None:
-        log.warning("site %s: %s", session.site, sentence[:500])
-        self._answer(session, Answer("refused", sentence=sentence[:500]))
+        sentence = shown(sentence, 500)
+        log.warning("site %s: %s", session.site, sentence)
+        self._answer(session, Answer("refused", sentence=sentence))
 
     def _handle(self, session: _Session, request: Request) -> None:
         study = self._state.study

@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from fedcall.files import write_bytes
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from fedcall.federation.aggregator.supervisor import Stop
     from fedcall.federation.certificates import Certificates
     from fedcall.study.terms import Study
 
@@ -150,9 +150,7 @@ def holding(state: Path) -> Iterator[None]:
         yield
 
 
-def _work(
-    options: ServeOptions, study: "Study", key: "Ed25519PrivateKey", host: str, port: int, stop: threading.Event
-) -> None:
+def _work(options: ServeOptions, study: "Study", key: "Ed25519PrivateKey", host: str, port: int, stop: "Stop") -> None:
     from fedcall.federation.certificates import ensure_certificates, given_certificates
     from fedcall.federation.child import ChildLost
 
@@ -186,13 +184,14 @@ def _serve_once(
     inside: "Certificates",
     outside: "Certificates",
     listener: socket.socket,
-    stop: threading.Event,
+    stop: "Stop",
 ) -> None:
     import base64
 
     from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES
     from fedcall.federation.aggregator.server_app import make_app
     from fedcall.federation.aggregator.state import StudyState
+    from fedcall.federation.child import ChildLost
     from fedcall.federation.flower.app_bundle import app_hash, read_pins
     from fedcall.federation.flower.gate import GateOptions, gate
     from fedcall.federation.flower.superlink import (
@@ -226,6 +225,9 @@ def _serve_once(
         def should_stop() -> bool:
             link.check()
             door.check()
+            if stop.interrupted.is_set():
+                stop.interrupted.clear()
+                raise ChildLost("Flower gave up its run, as it does after a machine was asleep")
             return stop.is_set()
 
         with connected_grid(address, folder, inside.authority, study.sites, verifications) as (grid, context):

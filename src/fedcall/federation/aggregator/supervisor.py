@@ -19,11 +19,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BUG = 1  # exit code, see fedcall.errors
 
 
-def supervise(work: Callable[[threading.Event], None]) -> None:
+class Stop(threading.Event):
+    """Set when the operator stops the service; `interrupted` is set by an interrupt that is nobody's wish.
+
+    Flower interrupts its own process when it has lost its run, for example because the machine was asleep.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupted = threading.Event()
+
+
+def supervise(work: Callable[[Stop], None]) -> None:
     """Run `work` in a child process, and again whenever that child is killed or crashes; return when it returned.
 
-    `work` gets an event that is set on SIGTERM and SIGINT, which are passed on to it; what it raises is raised in the
-    child, where the caller's handlers see it, and this process then exits with the child's exit code.
+    `work` gets an event that is set when this process gets SIGTERM or SIGINT: only the operator stops it. What `work`
+    raises is raised in the child, where the caller's handlers see it, and this process then exits with the child's exit
+    code.
 
     Must be called from the main thread, while it is the only one.
     """
@@ -31,12 +43,12 @@ def supervise(work: Callable[[threading.Event], None]) -> None:
     child = 0
     stopping = False
 
-    def pass_on(number: int, _: object) -> None:
+    def pass_on(_: int, __: object) -> None:
         nonlocal stopping
         stopping = True
         if child:
             with suppress(ProcessLookupError):
-                os.kill(child, number)
+                os.kill(child, signal.SIGTERM)
 
     for number in _SIGNALS:
         signal.signal(number, pass_on)
@@ -65,8 +77,8 @@ def supervise(work: Callable[[threading.Event], None]) -> None:
         time.sleep(min(0.1 * 2 ** len(failures), 15.0))
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
+def _stop_on_signals() -> Stop:
+    stop = Stop()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.interrupted.set())
     return stop

@@ -58,6 +58,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from fedcall.errors import FedcallError
 from fedcall.federation.flower.messages import ANSWER, ASK, Answer, Request, pack_request, unpack_answer
+from fedcall.shown import shown
 
 log = logging.getLogger("fedcall.exchange")
 
@@ -257,9 +258,11 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         details = FlowerError.from_json(error.response.text)
         if details is not None and details.code == _NODE_NOT_ACTIVATED:
-            raise NodeRefused(details.message) from None
+            raise NodeRefused(shown(details.message)) from None
         reason = error.response.text if error.response.headers.get("content-type") == "text/plain" else ""
-        raise Unreachable(f"{address} answered HTTP {error.response.status_code} {reason[:200]}".strip()) from None
+        raise Unreachable(
+            f"{address} answered HTTP {error.response.status_code} {shown(reason, 200)}".strip()
+        ) from None
     except httpx.TransportError as error:
         if _is_certificate_error(error):
             raise FedcallError(

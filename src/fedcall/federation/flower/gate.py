@@ -17,6 +17,8 @@ import shutil
 import socket
 import ssl
 import sys
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,9 +32,11 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from google.protobuf.message import DecodeError
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedcall.federation.child import Child, running
+from fedcall.federation.flower.connections import Connection, LimitedServer, connections_allowed
+from fedcall.federation.flower.replies import Forbidden, SiteReplies
+from fedcall.shown import log_on_stderr, shown
 
 FLEET = "/v1/fleet/"
 # What fedcall's client and a stock SuperNode call; not registering and unregistering of nodes.
@@ -48,13 +52,17 @@ _ENVELOPE_BYTES = 64 * 1024  # around an object, and for calls without one
 _OTHER_OBJECTS = 16  # of a message, beside the chunks of its file
 _SPARE_BYTES = 16 * 1024 * 1024  # of disk kept for logs, receipts and the next model
 
-_HEADER_SECONDS = 10.0
 _BODY_STALL_SECONDS = 20.0
-_CLOSE_SECONDS = 0.5  # for the answer to arrive
 _BODY_SECONDS = 300.0
 _UPSTREAM_SECONDS = 60.0
 _CONNECTIONS = 512
 _CALLS_PER_SITE = 8
+_UPLOADS_PER_HOUR = 600  # of a site; a rehearsal's rounds are short
+_LEAST_BYTES_PER_HOUR = 256 * 1024 * 1024
+_PATH_CHARACTERS = 80  # of a path in the log; the longest that is served has 40
+_REFUSALS_TOLD = 20  # per address and minute, each with a line of the log; the rest is counted
+_REFUSALS_TOLD_IN_ALL = 200
+_MINUTE_SECONDS = 60.0
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -107,6 +115,9 @@ class Gate:
     def __init__(self, options: GateOptions) -> None:
         self._options = options
         self._busy = dict.fromkeys(options.node_keys, 0)
+        hourly = max(_UPLOADS_PER_HOUR * options.upload_bytes, _LEAST_BYTES_PER_HOUR)
+        self._replies = {key: SiteReplies(hourly) for key in options.node_keys}
+        self._refusals = _Refusals()
         chunks = math.ceil(options.upload_bytes / CHUNK_BYTES)
         self._objects = chunks + _OTHER_OBJECTS
         self._body_bytes = min(options.upload_bytes, CHUNK_BYTES) + _ENVELOPE_BYTES
@@ -132,13 +143,13 @@ class Gate:
             self._busy[key] += 1
             try:
                 body = await self._read(headers, receive)
-                if scope["path"].endswith("/push-messages"):
-                    self._check_upload(body)
-                await self._pass_on(scope["path"], headers, body, send)
+                if scope["path"].endswith(("/push-messages", "/push-object")):
+                    self._check_upload(self._replies[key], scope["path"], body)
+                await self._pass_on(scope["path"], headers, body, send, self._replies[key])
             finally:
                 self._busy[key] -= 1
         except _Refused as refusal:
-            log.info("%s %s: %d %s", (scope.get("client") or ("?",))[0], scope["path"], refusal.status, refusal)
+            self._refusals.tell((scope.get("client") or ("?",))[0], scope["path"], refusal.status, str(refusal))
             await _answer(send, refusal.status, str(refusal))
 
     def _sender(self, headers: dict[bytes, bytes]) -> str:
@@ -174,19 +185,29 @@ class Gate:
         except TimeoutError:
             raise _Refused(408, "the body did not arrive in time") from None
 
-    def _check_upload(self, body: bytes) -> None:
+    def _check_upload(self, replies: SiteReplies, path: str, body: bytes) -> None:
+        if not replies.spend(len(body)):
+            raise _Refused(429, "this site has sent more within an hour than uploads need; try again later")
+        if path.endswith("/push-object"):
+            return
         try:
-            trees = PushMessagesRequest.FromString(body).message_object_trees
+            request = PushMessagesRequest.FromString(body)
         except DecodeError:
             raise _Refused(400, "not a message of Flower") from None
-        if sum(_count(tree, self._objects) for tree in trees) > self._objects:
+        if sum(_count(tree, self._objects) for tree in request.message_object_trees) > self._objects:
             raise _Refused(413, f"a message has at most {self._objects} objects here")
+        try:
+            replies.check(request)
+        except Forbidden as error:
+            raise _Refused(403, str(error)) from None
         # Twice: an update lies in Flower's database before it lies in the state.
         if shutil.disk_usage(self._options.state).free < 2 * self._options.upload_bytes + _SPARE_BYTES:
             log.error("%s: too little disk space left for an upload", self._options.state)
             raise _Refused(507, "the aggregator has too little disk space left; nothing is lost, try again later")
 
-    async def _pass_on(self, path: str, headers: dict[bytes, bytes], body: bytes, send: Send) -> None:
+    async def _pass_on(
+        self, path: str, headers: dict[bytes, bytes], body: bytes, send: Send, replies: SiteReplies
+    ) -> None:
         kept = {name: value for name, value in headers.items() if name.startswith(b"flwr-")}
         kept |= {name: headers[name] for name in (b"content-type", b"accept") if name in headers}
         request = self._upstream.build_request("POST", path, content=body, headers=list(kept.items()))
@@ -195,8 +216,36 @@ class Gate:
         except httpx.HTTPError as error:
             log.warning("%s: the SuperLink does not answer (%s)", path, type(error).__name__)
             raise _Refused(503, "the aggregator is starting or busy") from None
+        if response.status_code == 200 and path.endswith("/activate-node"):
+            replies.note_activation(response.content)
+        elif response.status_code == 200 and path.endswith("/pull-messages"):
+            replies.note_messages(response.content)
         kept_back = [(name, value) for name, value in response.headers.raw if name.startswith(b"flwr-")]
         await _answer(send, response.status_code, response.content, response.headers.get("content-type"), kept_back)
+
+
+class _Refusals:
+    """Tells of refusals in the log, a few of each address and minute; the rest is counted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._told: Counter[str] = Counter()
+        self._untold = 0
+
+    def tell(self, address: str, path: str, status: int, reason: str) -> None:
+        """Log one refusal, if its address has not been told of enough."""
+        now = self._clock()
+        if now - self._since > _MINUTE_SECONDS:
+            if self._untold:
+                log.warning("%d more requests were refused within a minute", self._untold)
+            self._since, self._untold = now, 0
+            self._told.clear()
+        if self._told[address] >= _REFUSALS_TOLD or self._told.total() >= _REFUSALS_TOLD_IN_ALL:
+            self._untold += 1
+            return
+        self._told[address] += 1
+        log.info("%s %s: %d %s", shown(address, 60), shown(path, _PATH_CHARACTERS), status, reason)
 
 
 async def _answer(
@@ -227,44 +276,25 @@ def _count(tree: ObjectTree, limit: int) -> int:
     return count
 
 
-class _Connection(H11Protocol):
-    """A connection that is cut when the head of a request does not arrive in time (uvicorn waits for ever)."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(_HEADER_SECONDS, self._watch, None)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():  # a TLS connection closes politely, reading on while the sender talks
-            self.loop.call_later(_CLOSE_SECONDS, self.transport.abort)
-
-    def _watch(self, seen: object) -> None:
-        """Cut the connection if no request has come since `seen` and none is being answered."""
-        if self.transport.is_closing():
-            return
-        is_idle = self.cycle is None or self.cycle.response_complete
-        if is_idle and self.cycle is seen:
-            self.transport.abort()
-        else:
-            self.loop.call_later(_HEADER_SECONDS, self._watch, self.cycle)
-
-
 def main() -> None:
     """Serve on an inherited socket: `python -m fedcall.federation.flower.gate DESCRIPTOR OPTIONS`."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    log_on_stderr(logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     options = json.loads(sys.argv[2])
     options["node_keys"] = tuple(options["node_keys"])
     found = GateOptions(**options)
+    try:
+        most = connections_allowed(_CONNECTIONS)
+    except OSError as error:
+        log.error("%s", error)
+        sys.exit(1)
     config = uvicorn.Config(
         Gate(found),
-        http=_Connection,
+        http=Connection,
         ws="none",
         lifespan="off",
         ssl_certfile=found.certificate,
         ssl_keyfile=found.certificate_key,
-        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=8,
         timeout_graceful_shutdown=3,
         h11_max_incomplete_event_size=32 * 1024,
@@ -272,7 +302,7 @@ def main() -> None:
         access_log=False,
         log_level="warning",
     )
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    LimitedServer(config, most).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
 
 
 if __name__ == "__main__":

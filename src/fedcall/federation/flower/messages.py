@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
 
 ASK = "query.ask"
 ANSWER = "query.answer"
@@ -20,6 +21,7 @@ _FIELDS = "fedcall"
 _FILE = "file"
 # Each object of a message costs a call at both ends, an array three objects. A chunk has 5 MiB, and a claim must fit.
 _LARGE_BYTES = 4 * 1024 * 1024
+_SENTENCE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def unpack_answer(content: RecordDict) -> Answer:
         raise FedcallError(
             "the aggregator's answer is not one of fedcall; is this the address of a fedcall aggregator?"
         )
-    return Answer(kind, document, model, str(sentence))
+    return Answer(kind, document, model, shown(sentence, _SENTENCE_CHARACTERS))
 
 
 def _pack(fields: Mapping[str, object], file: bytes) -> RecordDict:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fedcall.federation.flower.messages import Answer, Request
 from fedcall.files import write_bytes, write_text
+from fedcall.shown import shown
 
 _LOOK_SECONDS = 0.2
 
@@ -79,5 +80,5 @@ def _take_answer(folder: Path, identifier: str) -> Answer | None:
             return None
         document, file = base64.b64decode(found["document"]), (folder / "answer.file").read_bytes()
         (folder / "answer.json").unlink()
-        return Answer(found["kind"], document, file, str(found["sentence"]))
+        return Answer(found["kind"], document, file, shown(found["sentence"], 2000))
     return None
