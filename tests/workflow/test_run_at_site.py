@@ -9,7 +9,7 @@ from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.study.terms import ModelTerms, Site, Study
+from fedcall.study.terms import ModelTerms, Site, Study, read_study
 from fedcall.workflow.run import load_run
 
 
@@ -65,6 +65,21 @@ def test_load_run__at_a_site(hospital):
 def test_load_run__at_a_site_refuses(hospital, change, message):
     with pytest.raises(FedcallError, match=message):
         load(hospital | change)
+
+
+def test_load_run__another_study_of_the_same_name(hospital):
+    """A study signed again with more rounds has another digest; its results must not replace those of the first."""
+    load(hospital)
+    folder = Path("results/tiny")
+    folder.mkdir(parents=True)
+    (folder / "study.json").write_bytes(Path("study.json").read_bytes())
+    load(hospital)
+    study = read_study(Path("study.json")).model_copy(update={"rounds": 5})
+    write_signed(Path("study.json"), study, read_signing_key(Path("c")))
+    with pytest.raises(FedcallError, match=r"results/tiny belongs to another study of the same name"):
+        load(hospital | {"approved_study": study.digest})
+    folder.rename("results/tiny-1")
+    load(hospital | {"approved_study": study.digest})
 
 
 def test_load_run__at_a_site_with_a_supernode_of_its_own(hospital):

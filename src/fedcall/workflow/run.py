@@ -296,8 +296,22 @@ def _agreed(study: Study, key: str) -> object:
     return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
 
 
+def _check_folder(config: Config, study: Study) -> None:
+    """Refuse to work in the folder of another study of the same name, whose rounds would be made again or deleted."""
+    agreed = Path("results") / study.name / "study.json"
+    if not agreed.is_file():
+        return
+    begun = read_study(agreed)
+    if begun.digest != study.digest:
+        raise FedcallError(
+            f"{config.study}: results/{study.name} belongs to another study of the same name ({begun.digest}), and this"
+            f" one is {study.digest}; move results/{study.name} away to keep it, or agree on another name"
+        )
+
+
 def _check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:
     assert config.site is not None
+    _check_folder(config, study)
     known = [site.name for site in study.sites]
     if config.site not in known:
         raise FedcallError(
