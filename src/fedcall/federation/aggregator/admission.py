@@ -15,6 +15,7 @@ from functools import lru_cache
 
 from fedcall.documents import is_exact, read_unverified, verify
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.noise_checks import check_noise_shape
 from fedcall.federation.aggregator.update_checks import (
     OpenRound,
     Refused,
@@ -109,6 +110,7 @@ def judge(
         _check_epsilon(study, claim, decision.epsilon)
         check_noise_floor(study, claim, tensors)
         check_norm_ceiling(study, claim, tensors)
+        check_noise_shape(study, claim, tensors, open_round.largest_weight)
     except Refused as refusal:
         return replace(decision, reason=refusal.reason, sentence=readable(refusal.sentence))
     spent = "" if decision.epsilon is None else f"; cumulative epsilon {decision.epsilon:.4g}"

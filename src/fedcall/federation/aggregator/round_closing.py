@@ -10,6 +10,7 @@ import numpy as np
 
 from fedcall.documents import read_unverified
 from fedcall.federation.aggregator.aggregation import Contribution, Moments, NextGlobal, next_global, read_moments
+from fedcall.federation.aggregator.noise_checks import EarlierUpdates, noise_of_last_step
 from fedcall.federation.aggregator.outliers import Screened, find_outliers
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import StudyLog
@@ -34,17 +35,50 @@ def admitted_sites(study: Study, log: StudyLog) -> list[str]:
     return [name for name, answer in answers.items() if answer is not None and answer.entry.status == "accepted"]
 
 
-def close_round(study: Study, files: StudyFiles, log: StudyLog, base: Mapping[str, np.ndarray]) -> Closing:
-    """Compare the admitted updates of the open round with each other and average those that stand."""
+def close_round(
+    study: Study, files: StudyFiles, log: StudyLog, base: Mapping[str, np.ndarray], earlier: EarlierUpdates
+) -> Closing:
+    """Compare the admitted updates of the open round with all others and average those that stand."""
     number, terms = log.open_round, study.aggregation
     admitted = admitted_sites(study, log)
-    outliers = _outliers(study, files, log, admitted)
+    repeated = _repeated(study, files, log, admitted, earlier)
+    outliers = repeated + _outliers(study, files, log, [name for name in admitted if not _names(repeated, name)])
     put_out = {outlier.site for outlier in outliers}
     accepted = tuple(name for name in admitted if name not in put_out)
     if len(accepted) < terms.minimum_sites:
         accepted = ()  # too few to average: the model stays as it is
     contributions = [Contribution(name, files.update(number, name), study.site(name).patients) for name in accepted]
     return Closing(accepted, outliers, next_global(base, contributions, terms, _moments(files, log)))
+
+
+def _repeated(
+    study: Study, files: StudyFiles, log: StudyLog, admitted: Sequence[str], earlier: EarlierUpdates
+) -> tuple[PutOut, ...]:
+    """Put out updates whose noise is that of another: of an earlier round, or of a site that sent it before."""
+    number = log.open_round
+    settled = [entry for entry in (decision.entry for decision in log.decisions) if entry.settles]
+    arrival = {entry.site: place for place, entry in enumerate(settled) if entry.round == number}
+    ordered = sorted(admitted, key=lambda name: arrival[name])
+    claims = [read_unverified(files.claim(number, name).read_bytes(), Claim)[0] for name in ordered]
+    reused = earlier.find_reused(
+        [files.update(number, name) for name in ordered],
+        [noise_of_last_step(study, claim) for claim in claims],
+        [files.update(before - 1, name) for before in range(2, number + 1) for name in log.openings[before].accepted],
+        study.privacy.mechanism,
+    )
+    return tuple(_put_out(study, log, ordered[position], "its noise is that of another update") for position in reused)
+
+
+def _names(put_out: Sequence[PutOut], name: str) -> bool:
+    return any(one.site == name for one in put_out)
+
+
+def _put_out(study: Study, log: StudyLog, name: str, reason: str) -> PutOut:
+    return PutOut(
+        site=name,
+        sentence=f"round {log.open_round}: not averaged, {reason}",
+        quarantines=log.site(name).refusals_in_a_row + 1 >= study.admission.max_refusals,
+    )
 
 
 def _outliers(study: Study, files: StudyFiles, log: StudyLog, admitted: Sequence[str]) -> tuple[PutOut, ...]:
@@ -60,14 +94,7 @@ def _outliers(study: Study, files: StudyFiles, log: StudyLog, admitted: Sequence
         for name in admitted
     ]
     found = find_outliers(updates, terms.outlier_z, terms.outlier_ratio, study.privacy.mechanism)
-    return tuple(
-        PutOut(
-            site=outlier.site,
-            sentence=f"round {number}: not averaged, {outlier.sentence}",
-            quarantines=log.site(outlier.site).refusals_in_a_row + 1 >= terms.max_refusals,
-        )
-        for outlier in found
-    )
+    return tuple(_put_out(study, log, outlier.site, outlier.sentence) for outlier in found)
 
 
 def _moments(files: StudyFiles, log: StudyLog) -> Moments | None:

@@ -13,6 +13,7 @@ import hashlib
 import time
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, sign
@@ -20,6 +21,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, OpenRound, judge, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
 from fedcall.federation.aggregator.judging import Judge
+from fedcall.federation.aggregator.noise_checks import EarlierUpdates
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
 from fedcall.federation.aggregator.round_closing import admitted_sites, close_round
 from fedcall.federation.aggregator.state_files import StudyFiles
@@ -59,6 +61,7 @@ class StudyState:
                 )
             self._open(1, NextGlobal(weights.tensors), weights.metadata, (), ())
         self._base = read_weights(self.model_path(self.log.open_round))
+        self._earlier = EarlierUpdates(key.private_bytes_raw())
         self._mend()
         self.judge = Judge(study, self.files, self.log, key)
 
@@ -154,7 +157,12 @@ class StudyState:
                 number in history.settled,
                 history.is_quarantined,
             ),
-            OpenRound(number, self.log.openings[number].base, {name: shapes[name] for name in names}),
+            OpenRound(
+                number,
+                self.log.openings[number].base,
+                {name: shapes[name] for name in names},
+                max(float(np.abs(self._base.tensors[name]).max(initial=0)) for name in names),
+            ),
             requested,
             claim,
             update,
@@ -189,7 +197,7 @@ class StudyState:
         if not self._is_due():
             return False
         number = self.log.open_round
-        closing = close_round(self.study, self.files, self.log, self._base.tensors)
+        closing = close_round(self.study, self.files, self.log, self._base.tensors, self._earlier)
         for outlier in closing.outliers:
             self._store_outlier(number, outlier.site)
         self._open(number + 1, closing.made, self._base.metadata, closing.accepted, closing.outliers)

@@ -36,6 +36,7 @@ class OpenRound:
     number: int
     base: str
     shapes: Mapping[str, tuple[int, ...]]  # of the trainable tensors
+    largest_weight: float = 0.0  # absolute, of the trainable tensors
 
     @property
     def max_update_bytes(self) -> int:

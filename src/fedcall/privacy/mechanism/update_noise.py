@@ -58,6 +58,18 @@ def update_noise_std(
     return float(np.sqrt(((coefficients * _noise_of_steps(terms, learning_rate, units, clip_norms)) ** 2).sum()))
 
 
+def last_noise_std(
+    terms: PrivacyTerms,
+    learning_rate: float,
+    iterate_averaging: float,
+    units: int,
+    clip_norms: Sequence[float] | None = None,
+) -> float:
+    """Return the part of `update_noise_std` that the last step's noise has; nothing else of an update depends on it."""
+    coefficients = _coefficients(terms.steps_per_round, iterate_averaging)
+    return float(coefficients[-1] * _noise_of_steps(terms, learning_rate, units, clip_norms)[-1])
+
+
 def norm_bounds(
     terms: PrivacyTerms,
     learning_rate: float,
