@@ -1,6 +1,7 @@
 """A private step of training against plain SGD and against stock Opacus, on the same rows and one thread."""
 
 import functools
+import itertools
 import multiprocessing
 import statistics
 import warnings
@@ -18,7 +19,7 @@ from fedcall.model.caller import build_model, freeze, single_threaded
 from fedcall.model.unit_gradients import CallerGradSampleModule
 from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.study.terms import ModelTerms
+from fedcall.study.terms import ModelTerms, TrainingTerms
 from fedcall.training.dp_sgd import (
     BATCH_ROWS,
     UnitDPOptimizer,
@@ -28,6 +29,7 @@ from fedcall.training.dp_sgd import (
     finish_step,
     unit_losses,
 )
+from fedcall.training.oracle import RoundOracle
 from fedcall.training.row_sampling import stratify
 
 PATIENTS, ROWS = 16, 16
@@ -46,6 +48,7 @@ class StepBenchmark(BaseModel):
     opacus_ratio: float  # stock Opacus over our step
     head_sgd_ratio: float  # as sgd_ratio, with `trainable: head`
     noise_share: float  # of our step
+    oracle_share: float  # of our step
     milliseconds: dict[str, float]
     peak_memory_mb: dict[str, float]  # of a process that makes steps, above what it held before
     patients: int = PATIENTS
@@ -66,6 +69,7 @@ def benchmark_step(repeats: int) -> StepBenchmark:
         opacus_ratio=median_ratio(seconds["opacus"], seconds["private"]),
         head_sgd_ratio=median_ratio(seconds["private_head"], seconds["sgd_head"]),
         noise_share=median_ratio(seconds["noise"], seconds["private"]),
+        oracle_share=1 - median_ratio(seconds["unwatched"], seconds["private"]),
         milliseconds={name: 1e3 * statistics.median(found) for name, found in seconds.items()},
         peak_memory_mb=memory,
         parameters=sum(parameter.numel() for parameter in build_model().parameters()),
@@ -81,6 +85,7 @@ def as_text(result: StepBenchmark) -> str:
         "opacus": "Opacus, per example",
         "sgd_head": "plain SGD, head only",
         "private_head": "fedcall, per patient, head only",
+        "unwatched": "fedcall without its oracle",
         "noise": "keyed noise alone",
     }
     lines = [
@@ -94,7 +99,7 @@ def as_text(result: StepBenchmark) -> str:
     lines += [
         f"{result.sgd_ratio:.2f} times plain SGD ({result.head_sgd_ratio:.2f} with trainable: head)",
         f"{result.opacus_ratio:.2f} times faster than stock Opacus",
-        f"keyed noise is {100 * result.noise_share:.1f} % of a step",
+        f"keyed noise is {100 * result.noise_share:.1f} % of a step, the oracle {100 * result.oracle_share:.1f} %",
     ]
     return "\n".join(lines)
 
@@ -112,17 +117,21 @@ def _sgd(trainable: str = "all") -> Step:
     return step
 
 
-def _private(trainable: str = "all") -> Step:
+def _private(trainable: str = "all", watched: bool = True) -> Step:
     model = CallerGradSampleModule(_model(trainable), ROWS)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = UnitDPOptimizer(torch.optim.SGD(trained, lr=LEARNING_RATE), TERMS, PATIENTS, SECRET)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = UnitDPOptimizer(torch.optim.SGD(trained.values(), lr=LEARNING_RATE), TERMS, PATIENTS, SECRET)
+    if watched:
+        training = TrainingTerms(learning_rate=LEARNING_RATE, iterate_averaging=0.0)
+        optimizer.oracle = RoundOracle(TERMS, training, TERMS.noise_multiplier, PATIENTS, trained)
+    steps = itertools.count()
     size = max(1, BATCH_ROWS // ROWS)
     batches = _batches(size)
 
     def step() -> None:
         for batch in batches:
             accumulate(model, optimizer, batch, size)
-        finish_step(optimizer, StepContext("benchmark", "site", 1, 0, "none"))
+        finish_step(optimizer, StepContext("benchmark", "site", 1, next(steps), "none"))
 
     return step
 
@@ -168,6 +177,7 @@ CONTENDERS: Mapping[str, Callable[[], Step]] = {
     "opacus": _opacus,
     "sgd_head": functools.partial(_sgd, "head"),
     "private_head": functools.partial(_private, "head"),
+    "unwatched": functools.partial(_private, "all", False),
     "noise": _noise,
 }
 

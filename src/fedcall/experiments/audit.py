@@ -1,5 +1,6 @@
 """`fedcall audit` as a function: the scenes, the planted faults, and what to think of them."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import nullcontext
@@ -11,7 +12,7 @@ from typing import Any
 from fedcall import __version__
 from fedcall.experiments.attack import ATTACKED, attack_models, attack_report
 from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport
-from fedcall.experiments.faults import FAULTS
+from fedcall.experiments.faults import FAULTS, unwatched
 from fedcall.experiments.one_run import (
     DELTA,
     MEASUREMENT_SHARE,
@@ -21,7 +22,10 @@ from fedcall.experiments.one_run import (
     scene_terms,
     scenes_of,
 )
+from fedcall.experiments.watched import PATIENTS, watch_rounds
 from fedcall.federation.aggregator.aggregation import quiet_flower
+from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.mechanism.noise_checks import FALSE_ALARM
 from fedcall.study.terms import Study
 
 
@@ -52,21 +56,24 @@ def audit(
     # Scenes and the measurement share the chance of an accidental alarm.
     names = scenes_of(study)
     each = 1 - (1 - confidence) / (len(names) + MEASUREMENT_SHARE)
-    planted = {
-        fault: planted.scene
+    possible = [
+        fault
         for fault, planted in FAULTS.items()
         if self_check and not (planted.only_patients and study.privacy.unit == "example")
-    }
+    ]
+    planted = {fault: scene for fault in possible if (scene := FAULTS[fault].scene) is not None}
     # The longest first, so that no worker is left with one at the end.
     parts: dict[str, Callable[[], Any]] = {}
     if membership:
         parts |= {attacked: partial(attack_models, study, seed, attacked) for attacked in ATTACKED}
     parts |= {name: partial(_audit_scene, study, name, None, each, seed) for name in reversed(names)}
     parts |= {fault: partial(_audit_scene, study, scene, fault, each, seed) for fault, scene in planted.items()}
+    parts["rounds"] = partial(_watch, study, None, seed)
+    parts |= {_watched(fault): partial(_watch, study, fault, seed) for fault in possible}
     found = _side_by_side(parts, threads, on_part)
 
-    scenes = [found[name] for name in names]
-    faults = [found[fault] for fault in planted]
+    scenes = [*(found[name] for name in names), found["rounds"]]
+    faults = [*(found[fault] for fault in planted), *(found[_watched(fault)] for fault in possible)]
     alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
     missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
     own = next((scene for scene in scenes if scene.scene == "study"), None)
@@ -83,7 +90,7 @@ def audit(
         confidence=confidence,
         seed=seed,
         passes=not alarms and not missed,
-        sentence=_sentence(alarms, missed, len(faults), confidence),
+        sentence=_sentence(alarms, missed, len(possible), confidence),
         scenes=tuple(scenes),
         faults=tuple(faults),
         membership=attack_report(*(found[attacked] for attacked in ATTACKED)) if membership else None,
@@ -96,11 +103,23 @@ def as_text(report: AuditReport) -> str:
     header = f"{'scene':<9}{'fault planted':<28}{'claimed':>8}{'proven':>7}{'right guesses':>14}  verdict"
     lines = [f"epsilon at delta {DELTA:g}, {100 * report.confidence:g} % confidence", header]
     for row in (*report.scenes, *report.faults):
+        if row.scene == "rounds":
+            continue
         verdict = "caught" if row.contradicts_claim and row.fault else "ALARM" if row.contradicts_claim else "quiet"
         lines.append(
             f"{row.scene:<9}{row.fault or '-':<28}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>7.2f}"
             f"{f'{row.correct} of {row.guesses}':>14}  {verdict}"
         )
+    lines += [
+        "",
+        "what the oracle of the training path saw in three rounds of eight steps",
+        f"{'fault planted':<28}saw",
+    ]
+    for row in (*report.scenes, *report.faults):
+        if row.scene == "rounds":
+            seen = row.refusal.split(";")[0] if row.refusal else "nothing"
+            lines += textwrap.wrap(f"{row.fault or '-':<28}{seen}", 80, subsequent_indent=" " * 28)
+    lines.append(f"(sound training would be refused with a chance below {3 * FALSE_ALARM:.0e})")
     header = f"{'measured':<9}{'fault planted':<28}{'noise claimed':>14}{'at most':>8}{'unit at least':>14}"
     lines += ["", "noise of a step's sum, and what one unit adds to it, in clip norms; beyond doubt", header]
     for row in (*report.scenes, *report.faults):
@@ -153,9 +172,34 @@ def _side_by_side(
 
 
 def _audit_scene(study: Study, scene: SceneName, fault: str | None, confidence: float, seed: int) -> SceneReport:
-    with FAULTS[fault].plant() if fault else nullcontext():
+    # The oracle would refuse before guesses or measurement could show anything.
+    with FAULTS[fault].plant() if fault else nullcontext(), unwatched() if fault else nullcontext():
         found = audit_scene(study, scene, confidence, seed)
     return _report(found, fault)
+
+
+def _watched(fault: str) -> str:
+    return f"{fault} (oracle)"
+
+
+def _watch(study: Study, fault: str | None, seed: int) -> SceneReport:
+    with FAULTS[fault].plant() if fault else nullcontext():
+        found = watch_rounds(study, seed)
+    return SceneReport(
+        scene="rounds",
+        fault=fault,
+        claimed_epsilon=study_epsilon(found.terms, found.rounds).pld,
+        delta=DELTA,
+        canaries=PATIENTS,
+        guesses=0,
+        correct=0,
+        epsilon_lower_bound=0.0,
+        measurement=None,
+        contradicts_claim=found.refusal is not None,
+        shown_by=("oracle",) if found.refusal is not None else (),
+        refusal=found.refusal,
+        false_alarm=found.false_alarm,
+    )
 
 
 def _report(found: Finding, fault: str | None) -> SceneReport:

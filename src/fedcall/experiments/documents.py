@@ -34,7 +34,7 @@ class MeasurementReport(Document):
 class SceneReport(Document):
     """What one scene of the audit showed."""
 
-    scene: Literal["crowd", "sampled", "alone", "study"]
+    scene: Literal["crowd", "sampled", "alone", "study", "rounds"]
     fault: str | None = Field(description="Planted on purpose; null for the code as it is.")
     claimed_epsilon: float = Field(description="What the accountant claims for the scene.")
     delta: float
@@ -44,8 +44,14 @@ class SceneReport(Document):
     epsilon_lower_bound: float = Field(description="Epsilon that the guesses contradict (Steinke et al. 2023).")
     measurement: MeasurementReport | None = Field(description="Only of the crowd.")
     contradicts_claim: bool
-    shown_by: tuple[Literal["guesses", "measurement"], ...] = Field(
+    shown_by: tuple[Literal["guesses", "measurement", "oracle"], ...] = Field(
         description="What contradicts the claim. Guesses: the claim, or its curve (Mahloujifar et al. 2024)."
+    )
+    refusal: str | None = Field(
+        None, description="Of the scene 'rounds': what the oracle of the training path saw, with its size."
+    )
+    false_alarm: float | None = Field(
+        None, description="Of the scene 'rounds': chance that sound training would be refused."
     )
 
 

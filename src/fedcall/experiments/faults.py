@@ -6,16 +6,20 @@ nothing of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
 from fedcall.experiments.one_run import SceneName
-from fedcall.privacy.mechanism.noise import noisy_sum
+from fedcall.model.caller import build_model
+from fedcall.privacy.mechanism.clipping import GRID, Norm, grid_sum, row_norms
+from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
+from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.training import dp_sgd
 from fedcall.training.dp_sgd import Unit
+from fedcall.training.oracle import RoundOracle
 
 
 @contextmanager
@@ -79,21 +83,181 @@ def no_subsampling() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def noise_on_the_head_only() -> Iterator[None]:
+    """Add noise to the last layer alone."""
+
+    def changed(noise: np.ndarray, context: Any) -> np.ndarray:
+        noise[: -_head_numbers()] = 0
+        return noise
+
+    with _noise_changed(changed):
+        yield
+
+
+@contextmanager
+def norm_of_the_head_only() -> Iterator[None]:
+    """Clip by the norm of the last layer's gradient, and scale all layers by that."""
+
+    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+        norms = row_norms(gradients[:, -_head_numbers() :].astype(np.float64), norm)
+        scaled = gradients * (GRID / np.maximum(norms, clip_norm))[:, None]
+        return np.trunc(scaled).sum(axis=0).astype(np.int64)
+
+    with patch.object(dp_sgd, "grid_sum", summed):
+        yield
+
+
+@contextmanager
+def every_second_step_bare() -> Iterator[None]:
+    """Add no noise in every second step."""
+    with _noise_changed(lambda noise, context: noise * (context.step % 2 == 0)):
+        yield
+
+
+@contextmanager
+def sampling_rate_doubled() -> Iterator[None]:
+    """Draw units twice as often as agreed."""
+    def more_patients(secret: bytes, context: Any, names: Sequence[str], rate: float) -> np.ndarray:
+        return sample_patients(secret, context, names, min(1.0, 2 * rate))
+
+    def more_examples(secret: bytes, context: Any, patient: str, count: int, rate: float) -> np.ndarray:
+        return sample_examples(secret, context, patient, count, min(1.0, 2 * rate))
+
+    with (
+        patch.object(dp_sgd, "sample_patients", more_patients),
+        patch.object(dp_sgd, "sample_examples", more_examples),
+    ):
+        yield
+
+
+@contextmanager
+def same_noise_in_all_steps() -> Iterator[None]:
+    """Draw noise once, and add it in every step."""
+    def noisy(secret: bytes, context: Any, total: np.ndarray, *rest: Any) -> np.ndarray:
+        return total + noisy_sum(secret, replace(context, step=0), np.zeros_like(total), *rest)
+
+    with patch.object(dp_sgd, "noisy_sum", noisy):
+        yield
+
+
+@contextmanager
+def no_noise_from_round_two_on() -> Iterator[None]:
+    """Add noise in the first round only."""
+    with _noise_changed(lambda noise, context: noise * (context.round < 2)):
+        yield
+
+
+@contextmanager
+def noise_of_one_sign() -> Iterator[None]:
+    """Add the size of the noise and lose its sign; its scale stays what it should be."""
+    with _noise_changed(lambda noise, context: np.abs(noise)):
+        yield
+
+
+@contextmanager
+def noise_repeated() -> Iterator[None]:
+    """Draw noise for the smallest layer and repeat it in all others."""
+    with _noise_changed(lambda noise, context: np.resize(noise[: _head_numbers()], noise.shape)):
+        yield
+
+
+@contextmanager
+def secret_ignored() -> Iterator[None]:
+    """Key the noise with zeros, so that everybody can take it away."""
+    def noisy(secret: bytes, *rest: Any) -> np.ndarray:
+        return noisy_sum(bytes(len(secret)), *rest)
+
+    with patch.object(dp_sgd, "noisy_sum", noisy):
+        yield
+
+
+@contextmanager
+def sum_kept_between_steps() -> Iterator[None]:
+    """Begin a step with the sum of the steps before."""
+    add_noise = dp_sgd.UnitDPOptimizer.add_noise
+
+    def keep(optimizer: Any) -> None:
+        total = optimizer._total.copy()
+        add_noise(optimizer)
+        optimizer._total = total
+
+    with patch.object(dp_sgd.UnitDPOptimizer, "add_noise", keep):
+        yield
+
+
+@contextmanager
+def clip_after_averaging() -> Iterator[None]:
+    """Clip the mean gradient of a batch, as for plain SGD, instead of each unit's."""
+    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+        if not len(gradients):
+            return grid_sum(gradients, clip_norm, norm)
+        return len(gradients) * grid_sum(gradients.mean(axis=0, keepdims=True), clip_norm, norm)
+
+    with patch.object(dp_sgd, "grid_sum", summed):
+        yield
+
+
+@contextmanager
+def same_draw_in_all_steps() -> Iterator[None]:
+    """Draw the units of a round once."""
+    draw = dp_sgd.draw_units
+
+    def drawn(secret: bytes, context: Any, *rest: Any) -> list[Unit]:
+        return draw(secret, replace(context, step=0), *rest)
+
+    with patch.object(dp_sgd, "draw_units", drawn):
+        yield
+
+
+class _Blind(RoundOracle):
+    """An oracle that looks at nothing."""
+
+    def drew(self, *arguments: Any) -> None:
+        """Look away."""
+
+    saw = check_sum = check_release = finish = drew
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Train without the oracle, which would refuse a faulty round before anything else could show the fault."""
+    with patch.object(dp_sgd, "RoundOracle", _Blind), patch.object(dp_sgd, "check_keys", lambda *arguments: None):
+        yield
+
+
+def _head_numbers() -> int:
+    return sum(parameter.numel() for parameter in build_model().head.parameters())
+
+
+def _noise_changed(change: Callable[[np.ndarray, Any], np.ndarray]) -> AbstractContextManager[Any]:
+    def noisy(secret: bytes, context: Any, total: np.ndarray, *rest: Any) -> np.ndarray:
+        return total + change(noisy_sum(secret, context, total, *rest) - total, context)
+
+    return patch.object(dp_sgd, "noisy_sum", noisy)
+
+
 def _scaled_noise(factor: float) -> Callable[..., np.ndarray]:
     original = noisy_sum
 
     def scaled(secret: bytes, context: Any, total: np.ndarray, mechanism: Any, scale: Any, *rest: Any) -> np.ndarray:
-        return original(secret, context, total, mechanism, factor * scale, *rest)
+        return noisy_sum(secret, context, total, mechanism, factor * scale, *rest)
 
     return scaled
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, and the scene of the audit that must show it."""
+    """A fault, and the scenes of the audit that must show it.
+
+    Attributes
+    ----------
+    scene : the scene in which guesses or measurement must show it with the oracle switched off; None if the oracle's
+        own scene, which must show every fault, is the only one
+    """
 
     plant: Callable[[], AbstractContextManager[None]]
-    scene: SceneName
+    scene: SceneName | None = None
     only_patients: bool = False  # no fault where the unit is one example
 
 
@@ -103,5 +267,18 @@ FAULTS = {
     "clipping per example": Fault(clip_per_example, "crowd", only_patients=True),
     "division by the drawn batch": Fault(divide_by_drawn_batch, "alone"),
     "no subsampling": Fault(no_subsampling, "sampled"),
+    "noise on the head only": Fault(noise_on_the_head_only),
+    "norm of the head only": Fault(norm_of_the_head_only),
+    "every second step bare": Fault(every_second_step_bare),
+    "sampling rate doubled": Fault(sampling_rate_doubled),
+    "same noise in all steps": Fault(same_noise_in_all_steps),
+    "no noise from round 2 on": Fault(no_noise_from_round_two_on),
+    "noise of one sign": Fault(noise_of_one_sign),
+    "noise repeated": Fault(noise_repeated),
+    "secret ignored": Fault(secret_ignored),
+    "sum kept between steps": Fault(sum_kept_between_steps),
+    "clipping after averaging": Fault(clip_after_averaging),
+    "same draw in all steps": Fault(same_draw_in_all_steps),
 }
-"""What `fedcall audit --self-check` plants."""
+"""What `fedcall audit --self-check` plants: five that its scenes show by guesses and measurement alone, the six of the
+first hostile reading, and six of a tired developer's."""

@@ -32,6 +32,7 @@ from fedcall.privacy.mechanism.noise import StepContext, keyed_digest, noisy_sum
 from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import Study
+from fedcall.training.oracle import RoundOracle, check_keys
 from fedcall.training.row_sampling import Rows, draw_bag, label_weights, stratify
 
 BATCH_ROWS = 256
@@ -63,6 +64,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
         self.mechanism = terms.mechanism
         self.context: StepContext | None = None
         self.shares: list[float] = []
+        self.oracle: RoundOracle | None = None
         self._terms, self._units, self._secret = terms, units, secret
         self._total = np.zeros(sum(parameter.numel() for parameter in self.params), np.int64)
         self._shorter = 0  # units below the clip norm less units above it, in grid points
@@ -76,6 +78,11 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
             with np.errstate(over="ignore", invalid="ignore"):
                 shorter = int(np.count_nonzero(row_norms(gradients.astype(np.float64), norm) <= self.max_grad_norm))
             self._shorter += GRID * (2 * shorter - len(gradients))
+
+    @property
+    def exact_sum(self) -> np.ndarray:
+        """The sum of the step so far, before noise, in clip norms: float64, shape (parameters,). Never released."""
+        return from_grid(self._total, 1.0)
 
     def add_noise(self) -> None:
         """Set `grad` of all parameters to the noisy sum of the step, and begin the next sum."""
@@ -168,6 +175,11 @@ def train_privately(
     inputs : str, optional
         Digest of base model and examples, if it is known already (a genome's examples take a while); by default it is
         computed here. Draws and noise are bound to it and to who takes part.
+
+    Raises
+    ------
+    PrivacyRefusal
+        If a step was not made as agreed: the oracle watches each (`training.oracle`), and nothing is returned.
     """
     terms = study.privacy
     found = inputs or _content_digest(model, patients)
@@ -182,15 +194,25 @@ def train_privately(
         sgd = torch.optim.SGD(trained.values(), lr=study.training.learning_rate)
         start = clip_norm or terms.clip_norm
         optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret, start)
+        optimizer.oracle = oracle = RoundOracle(
+            terms, study.training, sum_multiplier(terms, study.units(site)), study.units(site), trained
+        )
+        check_keys(noisy_sum, terms)
+        could = sum(
+            min(1, len(rows.labelled)) if terms.unit == "patient" else len(rows.labelled) for rows in strata.values()
+        )
         decay = study.training.iterate_averaging
         for step in range(terms.steps_per_round):
             context = StepContext(study.digest, site, round_number, step, digest)
-            private_step(private, optimizer, draw_units(secret, context, strata, terms), patients, context, device)
+            units = draw_units(secret, context, strata, terms)
+            oracle.drew(((unit.patient, unit.rows) for unit in units), could)
+            private_step(private, optimizer, units, patients, context, device)
             for name, parameter in trained.items():
                 average[name].mul_(decay).add_(parameter.detach().double().cpu(), alpha=1 - decay)
             on_step()
         private.to_standard_module()
     tensors = {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
+    oracle.finish(tensors)
     trace = ClipTrace(start=start, shares=tuple(optimizer.shares)) if terms.clipping == "adaptive" else None
     return PrivateUpdate(tensors, trace)
 
@@ -259,6 +281,8 @@ def accumulate(model: UnitGradSampleModule, optimizer: UnitDPOptimizer, batch: t
     model.backward(unit_losses(model, batch))
     for parameter in optimizer.params:
         parameter.grad_sample = parameter.grad_sample[:units]
+    if optimizer.oracle is not None:
+        optimizer.oracle.saw(optimizer.max_grad_norm)
     optimizer.signal_skip_step(True)
     optimizer.step()
     optimizer.zero_grad()
@@ -270,7 +294,12 @@ def finish_step(optimizer: UnitDPOptimizer, context: StepContext) -> None:
         parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
     optimizer.signal_skip_step(False)
     optimizer.context = context
+    clip_norm = optimizer.max_grad_norm  # adaptive clipping changes it at the end of the step
+    if optimizer.oracle is not None:
+        optimizer.oracle.check_sum(optimizer.exact_sum)
     optimizer.step()
+    if optimizer.oracle is not None:
+        optimizer.oracle.check_release(context, clip_norm)
     optimizer.zero_grad()
 
 

@@ -16,6 +16,7 @@ SCENES = {
     "sampled": "Known patients, one in twenty drawn (sampling)",
     "alone": "Perhaps one patient beside another (division by public numbers)",
     "study": "Known patients, this study's own noise, sampling and steps",
+    "rounds": "Three rounds of eight steps, all tensors, watched by the oracle of the training path",
 }
 NOT_RUN = (
     "No audit is part of this report: no lower bound on the loss was measured, and every epsilon here is a proven upper"

@@ -1,0 +1,151 @@
+"""Does noise look like what is claimed? Tests of numbers, which know nothing of how the numbers were made.
+
+Sound noise fails one of all tests of a round with a chance below `FALSE_ALARM`. The bounds are exact quantiles of the
+claimed distribution (chi-square, gamma, normal, binomial), so this is a theorem and no experience.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+
+from fedcall.errors import PrivacyRefusal
+from fedcall.privacy.terms import Mechanism
+
+FALSE_ALARM = 1e-12
+"""Chance that a sound round is refused, all tests together."""
+
+SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
+"""Quantiles of the claimed distribution at which the values are counted."""
+
+REMEMBERED = 256  # earlier steps that a step is compared with, besides the first
+COMPARED = 4096  # numbers of each step that are compared with other steps
+_EQUAL = 1e-5  # in noise scales: closer than sums in float32 tell numbers apart
+_FEWEST = 16  # numbers from which on equal values are no chance
+_REPORT = "nothing was released; do not train with this installation, and report it"
+
+
+class NoiseChecks:
+    """Tests of the noise of one round, step by step.
+
+    Parameters
+    ----------
+    mechanism : "gaussian" or "laplace"
+    tensors : mapping of str to int
+        Numbers of each tensor, in the order in which they come.
+    steps : int
+        Of the round.
+    """
+
+    def __init__(self, mechanism: Mechanism, tensors: Mapping[str, int], steps: int) -> None:
+        self._mechanism, self._tensors = mechanism, dict(tensors)
+        tests = (2 + 2 * len(SHARES)) * len(tensors) + 2 * min(steps, REMEMBERED + 1) + 2
+        self._chance = FALSE_ALARM / (steps * tests)
+        self._first: np.ndarray | None = None
+        self._earlier: deque[np.ndarray] = deque(maxlen=REMEMBERED)
+
+    def check(self, where: str, noise: np.ndarray) -> None:
+        """Refuse noise that is not of the claimed scale and shape, that repeats itself, or that came before.
+
+        Parameters
+        ----------
+        where : str
+            Round and step, for the message.
+        noise : float64, shape (numbers,)
+            Noise of a step, over its claimed scale.
+
+        Raises
+        ------
+        PrivacyRefusal
+        """
+        start = 0
+        for name, size in self._tensors.items():
+            self._check_tensor(f"{where}, tensor '{name}'", noise[start : start + size])
+            start += size
+        self._check_repetition(where, noise)
+
+    def _check_tensor(self, where: str, values: np.ndarray) -> None:
+        low, high = _energy_bounds(self._mechanism, len(values), self._chance)
+        energy = float((values**2).sum() if self._mechanism == "gaussian" else np.abs(values).sum())
+        if not low <= energy <= high:
+            expected = len(values)
+            scale = math.sqrt(energy / expected) if self._mechanism == "gaussian" else energy / expected
+            raise PrivacyRefusal(f"{where}: noise of {scale:.3g} times the agreed scale was seen; {_REPORT}")
+        for quantile, fewest, most in _count_bounds(self._mechanism, len(values), self._chance):
+            if not fewest <= np.count_nonzero(values < quantile) <= most:
+                raise PrivacyRefusal(f"{where}: the noise is not {self._mechanism}; {_REPORT}")
+
+    def _check_repetition(self, where: str, noise: np.ndarray) -> None:
+        if len(noise) >= _FEWEST:
+            gaps = np.diff(np.sort(noise))
+            # Of independent numbers, about n _EQUAL in a hundred thousand are so close; a quarter never are.
+            if np.count_nonzero(gaps < _EQUAL) > len(noise) / 4:
+                raise PrivacyRefusal(f"{where}: numbers share the same noise; {_REPORT}")
+        compared = noise[:: max(1, len(noise) // COMPARED)][:COMPARED]
+        others = [*self._earlier] if self._first is None else [self._first, *self._earlier]
+        if others:
+            products = np.abs(np.array(others) @ compared)
+            largest = _product_bound(self._mechanism, compared, self._chance)
+            alike = len(compared) >= _FEWEST and any(np.abs(one - compared).max() < 1e-3 for one in others)
+            if alike or products.max() > largest:
+                raise PrivacyRefusal(f"{where}: the noise of an earlier step is in it; {_REPORT}")
+        if self._first is None:
+            self._first = compared
+        else:
+            self._earlier.append(compared)
+
+
+def check_draws(where: str, drawn: int, could: int, rate: float) -> None:
+    """Refuse if `drawn` of `could` chances to take part is not what a sampling rate gives (binomial, FALSE_ALARM)."""
+    from scipy.stats import binom
+
+    if could and not binom.ppf(FALSE_ALARM / 2, could, rate) <= drawn <= binom.isf(FALSE_ALARM / 2, could, rate):
+        raise PrivacyRefusal(
+            f"{where}: {drawn / could:.3g} of the units took part in a step, agreed is a sampling rate of {rate:g};"
+            f" {_REPORT}"
+        )
+
+
+def check_agreement(where: str, same: int, compared: int, rate: float) -> None:
+    """Refuse if `same` of `compared` coins fell as in the step before, more than independent coins do."""
+    from scipy.stats import binom
+
+    if 0 < rate < 1 and compared and same > binom.isf(FALSE_ALARM, compared, rate**2 + (1 - rate) ** 2):
+        raise PrivacyRefusal(f"{where}: steps drew the same units again and again; {_REPORT}")
+
+
+@lru_cache(maxsize=4096)
+def _energy_bounds(mechanism: Mechanism, size: int, chance: float) -> tuple[float, float]:
+    from scipy.stats import chi2, gamma
+
+    distribution = chi2(size) if mechanism == "gaussian" else gamma(size)
+    # Discrete noise on the grid, and float32 on its way out, move a sum of squares by parts in 10^6.
+    return float(distribution.ppf(chance)) * (1 - 1e-5), float(distribution.isf(chance)) * (1 + 1e-5)
+
+
+@lru_cache(maxsize=4096)
+def _count_bounds(mechanism: Mechanism, size: int, chance: float) -> tuple[tuple[float, float, float], ...]:
+    from scipy.stats import binom, laplace, norm
+
+    quantiles = (norm if mechanism == "gaussian" else laplace).ppf(SHARES)
+    return tuple(
+        (float(quantile), float(binom.ppf(chance, size, share)) - 1, float(binom.isf(chance, size, share)) + 1)
+        for quantile, share in zip(quantiles, SHARES, strict=True)
+    )
+
+
+def _product_bound(mechanism: Mechanism, values: np.ndarray, chance: float) -> float:
+    """Return what the inner product of independent noise with `values` stays below.
+
+    Gaussian: normal with the length of `values`. Laplace: log E exp(s Σ v x) ≤ 2 s² Σ v² for s max |v| ≤ 1/√2.
+    """
+    from scipy.stats import norm
+
+    length = float(np.linalg.norm(values))
+    if mechanism == "gaussian":
+        return float(norm.isf(chance / 2)) * length
+    tail = math.log(2 / chance)
+    slope = min(math.sqrt(tail / 2) / length, 1 / (math.sqrt(2) * float(np.abs(values).max())))
+    return tail / slope + 2 * slope * length**2
