@@ -4,7 +4,7 @@ Each replaces one name of `training.dp_sgd` by a wrong version, as a bug there w
 nothing of them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -118,6 +118,7 @@ def every_second_step_bare() -> Iterator[None]:
 @contextmanager
 def sampling_rate_doubled() -> Iterator[None]:
     """Draw units twice as often as agreed."""
+
     def more_patients(secret: bytes, context: Any, names: Sequence[str], rate: float) -> np.ndarray:
         return sample_patients(secret, context, names, min(1.0, 2 * rate))
 
@@ -134,6 +135,7 @@ def sampling_rate_doubled() -> Iterator[None]:
 @contextmanager
 def same_noise_in_all_steps() -> Iterator[None]:
     """Draw noise once, and add it in every step."""
+
     def noisy(secret: bytes, context: Any, total: np.ndarray, *rest: Any) -> np.ndarray:
         return total + noisy_sum(secret, replace(context, step=0), np.zeros_like(total), *rest)
 
@@ -165,6 +167,7 @@ def noise_repeated() -> Iterator[None]:
 @contextmanager
 def secret_ignored() -> Iterator[None]:
     """Key the noise with zeros, so that everybody can take it away."""
+
     def noisy(secret: bytes, *rest: Any) -> np.ndarray:
         return noisy_sum(bytes(len(secret)), *rest)
 
@@ -189,6 +192,7 @@ def sum_kept_between_steps() -> Iterator[None]:
 @contextmanager
 def clip_after_averaging() -> Iterator[None]:
     """Clip the mean gradient of a batch, as for plain SGD, instead of each unit's."""
+
     def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
         if not len(gradients):
             return grid_sum(gradients, clip_norm, norm)
@@ -213,10 +217,20 @@ def same_draw_in_all_steps() -> Iterator[None]:
 class _Blind(RoundOracle):
     """An oracle that looks at nothing."""
 
-    def drew(self, *arguments: Any) -> None:
+    def drew(self, units: Iterable[tuple[str, np.ndarray]], could: int) -> None:
         """Look away."""
 
-    saw = check_sum = check_release = finish = drew
+    def saw(self, adapted: float) -> None:
+        """Look away."""
+
+    def check_sum(self, total: np.ndarray) -> None:
+        """Look away."""
+
+    def check_release(self, context: StepContext, adapted: float) -> None:
+        """Look away."""
+
+    def finish(self, update: Mapping[str, np.ndarray]) -> None:
+        """Look away."""
 
 
 @contextmanager
