@@ -102,7 +102,8 @@ def norm_of_the_head_only() -> Iterator[None]:
     def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
         norms = row_norms(gradients[:, -_head_numbers() :].astype(np.float64), norm)
         scaled = gradients * (GRID / np.maximum(norms, clip_norm))[:, None]
-        return np.trunc(scaled).sum(axis=0).astype(np.int64)
+        total: np.ndarray = np.trunc(scaled).sum(axis=0).astype(np.int64)
+        return total
 
     with patch.object(dp_sgd, "grid_sum", summed):
         yield
@@ -137,7 +138,8 @@ def same_noise_in_all_steps() -> Iterator[None]:
     """Draw noise once, and add it in every step."""
 
     def noisy(secret: bytes, context: Any, total: np.ndarray, *rest: Any) -> np.ndarray:
-        return total + noisy_sum(secret, replace(context, step=0), np.zeros_like(total), *rest)
+        noisy: np.ndarray = total + noisy_sum(secret, replace(context, step=0), np.zeros_like(total), *rest)
+        return noisy
 
     with patch.object(dp_sgd, "noisy_sum", noisy):
         yield
@@ -246,14 +248,13 @@ def _head_numbers() -> int:
 
 def _noise_changed(change: Callable[[np.ndarray, Any], np.ndarray]) -> AbstractContextManager[Any]:
     def noisy(secret: bytes, context: Any, total: np.ndarray, *rest: Any) -> np.ndarray:
-        return total + change(noisy_sum(secret, context, total, *rest) - total, context)
+        changed: np.ndarray = total + change(noisy_sum(secret, context, total, *rest) - total, context)
+        return changed
 
     return patch.object(dp_sgd, "noisy_sum", noisy)
 
 
 def _scaled_noise(factor: float) -> Callable[..., np.ndarray]:
-    original = noisy_sum
-
     def scaled(secret: bytes, context: Any, total: np.ndarray, mechanism: Any, scale: Any, *rest: Any) -> np.ndarray:
         return noisy_sum(secret, context, total, mechanism, factor * scale, *rest)
 
