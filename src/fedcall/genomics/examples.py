@@ -65,6 +65,8 @@ SCALARS: tuple[str, ...] = (
 )
 """Scalar features in the order of the file; all within [-3, 3], none tells the position in the genome."""
 
+_MOST_CONTIGS = 1 << 16
+"""As many as `Examples.contig` can tell apart."""
 IS_INDEL = SCALARS.index("is_indel")
 
 
@@ -285,6 +287,11 @@ def with_labels(examples: Examples, labels: np.ndarray) -> Examples:
 
 def _merged_contigs(shards: Sequence[Examples]) -> dict[str, int]:
     names = dict.fromkeys(name for shard in shards for name in shard.contigs)
+    if len(names) > _MOST_CONTIGS:
+        raise FedcallError(
+            f"{len(names)} contigs hold candidates, and an examples file can name {_MOST_CONTIGS};"
+            " name fewer with --regions"
+        )
     return {name: index for index, name in enumerate(names)}
 
 

@@ -1,6 +1,8 @@
 """Open an indexed reference, and find the contigs that another file shares with it."""
 
+import os
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import pysam
@@ -44,6 +46,20 @@ def open_reference(reference: Path) -> pysam.FastaFile:
         raise FedcallError(
             f"{reference}: not a readable FASTA ({error}); plain or bgzipped (not gzipped) is needed"
         ) from None
+
+
+def kept_reference(reference: Path) -> pysam.FastaFile:
+    """Return an open FASTA to be asked for many stretches, open as long as this process asks for no other.
+
+    Opening one reads its whole index, which is long where a genome lies in thousands of contigs.
+    """
+    stamps = [file.stat() for file in (Path(reference), Path(f"{reference}.fai")) if file.is_file()]
+    return _kept_reference(Path(reference), os.getpid(), tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
+
+
+@lru_cache(maxsize=2)
+def _kept_reference(reference: Path, process: int, stamps: tuple[tuple[int, int], ...]) -> pysam.FastaFile:
+    return open_reference(reference)
 
 
 def shared_contigs(

@@ -15,6 +15,7 @@ from fedcall.genomics.reads.opening import open_alignments, samples_of
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.genomics.vcf.carried import Inside
 from fedcall.genomics.vcf.rows import open_rows
 
 MAX_GQ = 99
@@ -99,9 +100,10 @@ def write_calls(
 def rows_within(examples: Examples, spans: Sequence[Span]) -> np.ndarray:
     """Return which candidates lie in spans: bool, shape (n,)."""
     rows = np.zeros(len(examples), bool)
+    ranks = {name: rank for rank, name in enumerate(examples.contigs)}
     for name, start, end in spans:
-        if name in examples.contigs:
-            here = examples.contig == examples.contigs.index(name)
+        if name in ranks:
+            here = examples.contig == ranks[name]
             rows |= here & (examples.position >= start) & (examples.position < end)
     return rows
 
@@ -142,18 +144,16 @@ def _records(
     haploid: Sequence[Span],
 ) -> Iterator[str]:
     names = examples.contigs
-    rank = np.array([order.index(name) for name in names] or [0])
+    ranks_of = {name: place for place, name in enumerate(order)}
+    rank = np.array([ranks_of[name] for name in names] or [0])
+    own, single = None if spans is None else Inside(spans), Inside(haploid)
     called = np.flatnonzero(posteriors.argmax(axis=1) > 0)
     ranks = rank[examples.contig[called]]
     ordered = called[np.lexsort((examples.position[called], ranks))]
     for contig, rows in groupby(ordered.tolist(), key=lambda row: names[examples.contig[row]]):
         for site in sites([_candidate(examples, posteriors, row) for row in rows]):
-            if spans is None or _within(contig, site.start, spans):
-                yield _record(contig, _haploid(site) if _within(contig, site.start, haploid) else site)
-
-
-def _within(contig: str, position: int, spans: Sequence[Span]) -> bool:
-    return any(name == contig and start <= position < end for name, start, end in spans)
+            if own is None or own(contig, site.start):
+                yield _record(contig, _haploid(site) if single(contig, site.start) else site)
 
 
 def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: Sequence[Span]) -> np.ndarray:

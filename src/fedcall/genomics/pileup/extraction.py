@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ from fedcall.genomics.reads.alignment_records import fetch_records
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reads.plain_records import spell_plainly
 from fedcall.genomics.reads.workspace import Workspace
-from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
+from fedcall.genomics.reference import kept_reference, reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.shards import WHOLE, Shard, Span, cut_regions
 from fedcall.genomics.side_by_side import side_by_side
@@ -90,6 +90,11 @@ class Source:
     alignment_contigs: tuple[str, ...]
     label_types: Literal["all", "snps"]
     keep: float
+
+    @cached_property
+    def alignment_ranks(self) -> dict[str, int]:
+        """Place of each contig in the alignments' header."""
+        return {contig: rank for rank, contig in enumerate(self.alignment_contigs)}
 
 
 def extract_examples(
@@ -193,12 +198,12 @@ def make_stretches(pieces: Sequence[tuple[Span, Span]], length: int) -> list[Str
 def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> Examples:
     """Encode the candidates of one stretch."""
     start = max(0, stretch.start - _MARGIN)
-    with open_reference(source.reference) as fasta:
-        sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
+    fasta = kept_reference(source.reference)
+    sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
     end = min(start + len(sequence), stretch.end + _MARGIN)
     if not sequence.strip("N"):
         return empty_examples()
-    contig_index = source.alignment_contigs.index(stretch.contig)
+    contig_index = source.alignment_ranks[stretch.contig]
     span = (stretch.contig, contig_index, start, end)
     records = fetch_records(source.alignments, source.reference, *span, source.keep, workspace)
     if len(records) == 0:
