@@ -36,6 +36,7 @@ def test_dag__rehearsal(workspace):
         "train_public": 1,
         "agree_study": 1,
         "fetch_global": 2,
+        "compare_people": 2,
         "train_round": 4,
         "upload_update": 2,
         "fetch_final": 1,

@@ -37,6 +37,8 @@ rule train_round:
     input:
         model=f"{RESULTS}/{{site}}/rounds/{{round}}/global.safetensors",
         examples=lambda wildcards: examples_of(wildcards.site),
+        # People compared again make no update again.
+        people=ancient(f"{RESULTS}/{{site}}/people_compared.txt"),
     output:
         weights=f"{RESULTS}/{{site}}/rounds/{{round}}/update.safetensors",
         claim=f"{RESULTS}/{{site}}/rounds/{{round}}/claim.json",

@@ -143,3 +143,33 @@ def panel(
 
     result = benchmark_panel(haplotypes, reference, model, depth, patients, panel_people, seed, recurrent)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+
+
+@benchmark.command()
+def relatives(
+    haplotypes: Path = typer.Option(..., "--haplotypes", help="VCF of phased genotypes of many people, on one contig."),
+    reference: Path = typer.Option(..., "--reference", help="Indexed FASTA of that contig."),
+    regions: list[int] = typer.Option([1, 4, 8, 20], "--regions", min=1, help="Regions inherited apart."),
+    kilobases: list[int] = typer.Option([150, 500], "--kilobases", min=1, help="Length of each region."),
+    depth: list[float] = typer.Option([4, 10, 30], "--depth", min=0.5, help="Mean depth, reads."),
+    families: int = typer.Option(40, "--families", min=2, help="Families of two parents and two children."),
+    seed: int = typer.Option(1, "--seed", min=0, help="Makes families and draws reads."),
+) -> None:
+    """Show how many bases and reads it takes to know one person, parents and siblings from unrelated people.
+
+    Families are made of real haplotypes. Columns: share of the pairs found for one person sequenced twice, parent and
+    child, and siblings; share of unrelated pairs found by mistake; share of these of whom nothing is said.
+
+    Example: fedcall benchmark relatives --haplotypes haplotypes.vcf.gz --reference reference.fa.gz --regions 8
+    """
+    from fedcall.benchmarks.relatives import measure, table
+    from fedcall.simulation.people import read_people
+
+    people = read_people(haplotypes, reference)
+    rows = [
+        measure(people, number, length, reads, families, seed)
+        for number in regions
+        for length in kilobases
+        for reads in depth
+    ]
+    typer.echo(table(rows))

@@ -1,4 +1,4 @@
-"""`fedcall check`: the checks the workflow makes before any job, without the workflow."""
+"""`fedcall check` and `compare-people`: the checks the workflow makes before training, without the workflow."""
 
 from pathlib import Path
 
@@ -6,15 +6,21 @@ import typer
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands `check` and `compare-people`."""
     app.command("check")(check)
+    app.command("compare-people")(compare_people)
 
 
 def check(
     configuration: Path = typer.Argument(..., help="The configuration, config/config.yaml for example."),
     as_json: bool = typer.Option(False, "--json", help="Print the summary as JSON."),
+    threads: int = typer.Option(1, "--threads", min=1, help="Patients whose reads are looked at side by side."),
 ) -> None:
     """Check configuration, sheet of patients and study together, as the workflow does before any job.
+
+    Where the patients' alignments are there, it also compares all people by their reads: two rows that are one human
+    being are refused, relatives are shown with the epsilon of their family. What it keeps for that stays in the folder
+    'sketches' of the configuration, for its owner alone.
 
     Paths in the configuration are relative to the working directory, as for Snakemake.
 
@@ -22,11 +28,15 @@ def check(
     """
     import json
 
+    from fedcall.workflow.identity import compare_run, refuse_duplicates
     from fedcall.workflow.input_files import check_input_files
     from fedcall.workflow.run import load_run
 
     run = load_run(configuration)
     check_input_files(run)
+    found = compare_run(run, threads=threads)
+    if found is not None:
+        refuse_duplicates(found)
     summary = {
         "study": run.study.name,
         "mode": "rehearsal" if run.is_rehearsal else "site",
@@ -42,3 +52,43 @@ def check(
     typer.echo(f"study '{summary['study']}', {summary['mode']}, {summary['rounds']} rounds: no mistake found")
     for folder in (*run.sites, "public"):
         typer.echo(f"  {folder}: {len(run.training[folder])} training, {len(run.holdout[folder])} held out")
+    for line in found.lines() if found is not None else ():
+        typer.echo(line)
+
+
+def compare_people(
+    configuration: str = typer.Option(..., "--configuration", help="The configuration's values as JSON, or its file."),
+    site: str = typer.Option(..., "--site", help="Whose patients to compare."),
+    alignments: list[Path] = typer.Option(
+        [], "--alignments", help="Alignments named PATIENT.bam, in the sheet's place."
+    ),
+    output: Path = typer.Option(
+        ..., "--output", help="File to write when nobody is given twice; it tells nothing more."
+    ),
+    threads: int = typer.Option(1, "--threads", min=1, help="Patients whose reads are looked at side by side."),
+) -> None:
+    """Refuse to train when two people are one human being by their reads; the workflow runs it before training.
+
+    What was found about relatives is told by 'fedcall check', and nowhere else: neither here nor in a log.
+
+    Example: fedcall compare-people --configuration config/config.yaml --site north --output compared.txt
+    """
+    import tempfile
+
+    from fedcall.files import write_text
+    from fedcall.workflow.identity import compare_run, refuse_duplicates, remember_people
+    from fedcall.workflow.run import load_run
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        if configuration.lstrip().startswith("{"):  # JSON is YAML, too
+            file.write(configuration)
+            file.flush()
+            configuration = file.name
+        run = load_run(Path(configuration), upstream=True)
+    found = compare_run(run, [site], {file.stem: file for file in alignments}, threads)
+    if found is not None:
+        refuse_duplicates(found)
+        remember_people(run, found, site)
+    # Public facts only: logs are shared more freely than data.
+    write_text(output, "Nobody is given twice.\n")
+    typer.echo(f"site {site}: nobody is given twice")

@@ -48,6 +48,12 @@ class Patient(Document):
         " experiments be made, which charge no ledger.",
     )
 
+    distinct_from: str | None = Field(
+        None,
+        description="Persons whom this one resembles in every genotype and is not, such as an identical twin, separated"
+        " by commas; the statement is recorded.",
+    )
+
     @model_validator(mode="after")
     def _has_reads(self) -> Self:
         if (self.alignments is None) == (self.reads1 is None):
@@ -164,6 +170,11 @@ class Config(Document):
         None, description="Digest of the study this site agreed to; needed with 'site'."
     )
     ledger: str = Field("private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name.")
+    sketches: str = Field(
+        "private/{site}/sketches",
+        description="Folder in which a site knows people again by their reads; it stays at the hospital. '{site}'"
+        " becomes the site's name.",
+    )
     site_key: str = Field("private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name.")
     device: Literal["cpu", "cuda", "auto"] = Field(
         "cpu", description="Where train_round computes; a release is the same, bit for bit, only on the same device."
