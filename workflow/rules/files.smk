@@ -49,30 +49,6 @@ def regions_of(wildcards):
     return str(patient.regions) if patient.regions else []
 
 
-def training_regions(regions):
-    """Return the options that say where a patient is trained on: not where the study keeps regions for the evaluation."""
-    return f"{option('--regions', regions)} {options('--leave-out', RUN.study.unseen_regions)}"
-
-
-def unseen_regions_options():
-    """Return the options that say where nobody was trained on; nothing where that is not known.
-
-    A hospital does not know where others train, and where a gVCF is sure of its genotypes depends on the patient's
-    data: then only regions on which the study agreed are unseen.
-    """
-    if RUN.study.unseen_regions:
-        return options("--within", RUN.study.unseen_regions)
-    trained = [
-        patient for patient in RUN.patients if patient.split in ("train", PUBLIC)
-    ]
-    unknown = any(
-        patient.regions is None or patient.has_gvcf_regions for patient in trained
-    )
-    if not RUN.is_rehearsal or unknown:
-        return ""
-    return options("--outside", sorted({str(patient.regions) for patient in trained}))
-
-
 def haploid_of(wildcards):
     """Return the BED of what the patient has one copy of, or nothing."""
     return str(RUN.by_name[wildcards.patient].haploid or "") or []
@@ -108,7 +84,11 @@ def sample_of(wildcards):
 
 def duplicates_of(wildcards):
     """Return the option that leaves marks of duplicates as they are, for a patient whose row says so."""
-    return "--keep-duplicate-marks" if RUN.by_name[wildcards.patient].duplicates == "keep" else ""
+    return (
+        "--keep-duplicate-marks"
+        if RUN.by_name[wildcards.patient].duplicates == "keep"
+        else ""
+    )
 
 
 def labels_of(wildcards):
@@ -158,11 +138,6 @@ def option(name, value):
 
 def options(name, values):
     return " ".join(option(name, value) for value in values)
-
-
-def calls_to_score(wildcards):
-    folder = "calls" if wildcards.caller == "final" else f"baselines/{wildcards.caller}"
-    return f"{RESULTS}/{wildcards.site}/{folder}/{wildcards.patient}.vcf.gz"
 
 
 def audit_if_run(wildcards):

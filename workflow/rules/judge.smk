@@ -1,4 +1,35 @@
-# The private judge: held-out patients of every site compare the final with the first model, as one more release.
+# Which model is better, where nobody trained; and the private judge: held-out patients of every site compare the final
+# with the first model, as one more release.
+
+
+# A gain counts where nobody trained: whoever judges the models is scored once more, there only.
+rule evaluate_unseen:
+    input:
+        truth="results/{study}/{site}/labels/{patient}.vcf.gz",
+        calls=calls_to_score,
+        regions=regions_of,
+        reference=reference_of,
+        reference_index=reference_index_of,
+    output:
+        concordance="results/{study}/{site}/unseen/{caller}/{patient}.json",
+    log:
+        "logs/evaluate_unseen/{study}.{site}.{caller}.{patient}.log",
+    benchmark:
+        "benchmarks/evaluate_unseen/{study}.{site}.{caller}.{patient}.tsv"
+    group:
+        "evaluation"
+    conda:
+        "../envs/reads.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
+    params:
+        unseen=unseen_regions_options(),
+        version=FEDCALL_VERSION,
+    shell:
+        "fedcall concordance --truth {input.truth} --calls {input.calls} --regions {input.regions:q} {params.unseen}"
+        " --reference {input.reference:q} --json {output.concordance} > {log} 2>&1"
 
 
 rule judge_models:

@@ -1,4 +1,34 @@
-# Files of the private judge: functions for judge.smk. A study without `evaluation.epsilon` has none of its jobs.
+# Files and regions by which models are compared: functions for judge.smk. A study without `evaluation.epsilon` has none of
+# the private judge's jobs.
+
+
+def training_regions(regions):
+    """Return the options that say where a patient is trained on: not where the study keeps regions for the evaluation."""
+    return f"{option('--regions', regions)} {options('--leave-out', RUN.study.unseen_regions)}"
+
+
+def unseen_regions_options():
+    """Return the options that say where nobody was trained on; nothing where that is not known.
+
+    A hospital does not know where others train, and where a gVCF is sure of its genotypes depends on the patient's
+    data: then only regions on which the study agreed are unseen.
+    """
+    if RUN.study.unseen_regions:
+        return options("--within", RUN.study.unseen_regions)
+    trained = [
+        patient for patient in RUN.patients if patient.split in ("train", PUBLIC)
+    ]
+    unknown = any(
+        patient.regions is None or patient.has_gvcf_regions for patient in trained
+    )
+    if not RUN.is_rehearsal or unknown:
+        return ""
+    return options("--outside", sorted({str(patient.regions) for patient in trained}))
+
+
+def calls_to_score(wildcards):
+    folder = "calls" if wildcards.caller == "final" else f"baselines/{wildcards.caller}"
+    return f"{RESULTS}/{wildcards.site}/{folder}/{wildcards.patient}.vcf.gz"
 
 
 def held_out(site):
