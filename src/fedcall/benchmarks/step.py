@@ -123,7 +123,8 @@ def _private(trainable: str = "all", watched: bool = True) -> Step:
     optimizer = UnitDPOptimizer(torch.optim.SGD(trained.values(), lr=LEARNING_RATE), TERMS, PATIENTS, SECRET)
     if watched:
         training = TrainingTerms(learning_rate=LEARNING_RATE, iterate_averaging=0.0)
-        optimizer.oracle = RoundOracle(TERMS, training, TERMS.noise_multiplier, PATIENTS, trained)
+        terms = TERMS.model_copy(update={"steps_per_round": 100_000})  # one round, however often it is repeated
+        optimizer.oracle = RoundOracle(terms, training, TERMS.noise_multiplier, PATIENTS, trained)
     steps = itertools.count()
     size = max(1, BATCH_ROWS // ROWS)
     batches = _batches(size)

@@ -20,7 +20,7 @@ FALSE_ALARM = 1e-12
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9)
 """Quantiles of the claimed distribution at which the values are counted."""
 
-REMEMBERED = 256  # earlier steps that a step is compared with, besides the first
+REMEMBERED = 32  # earlier steps that a step is compared with, besides the first
 COMPARED = 4096  # numbers of each step that are compared with other steps
 _EQUAL = 1e-5  # in noise scales: closer than sums in float32 tell numbers apart
 _FEWEST = 16  # numbers from which on equal values are no chance
