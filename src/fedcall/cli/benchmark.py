@@ -173,3 +173,18 @@ def relatives(
         for reads in depth
     ]
     typer.echo(table(rows))
+
+
+@benchmark.command()
+def startup(
+    repeats: int = typer.Option(3, "--repeats", min=1, help="Counted starts of each command."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Measure the start of each command of the data path against `python -c "import numpy"`, in processor seconds.
+
+    Example: fedcall benchmark startup --repeats 5
+    """
+    from fedcall.benchmarks.startup import as_text, benchmark_startup
+
+    result = benchmark_startup(repeats)
+    typer.echo("[" + ",\n".join(one.model_dump_json() for one in result) + "]" if as_json else as_text(result))
