@@ -1,6 +1,7 @@
 """Bad configurations, sheets and studies, through the shell: exit 2 and one line that says where and what."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ HEADER = ["patient", "site", "alignments", "truth", "regions", "split"]
 def rows(patients: int = 3) -> list[list[str]]:
     """Return a sheet of two sites with `patients` training patients and one held out each."""
     return [
-        [f"{site}{index}", site, "reads.bam", "truth.vcf.gz", "regions.bed", "train" if index else "holdout"]
+        [f"{site}{index}", site, f"{site}{index}.bam", "truth.vcf.gz", "regions.bed", "train" if index else "holdout"]
         for site in ("north", "south")
         for index in range(patients + 1)
     ]
@@ -36,7 +37,10 @@ def write_files(path: Path) -> None:
     write_reference(path, {"c": "ACGTTGCA" * 50})
     for suffix in ("", ".fai"):
         (path / f"reference.fa{suffix}").rename(path / f"genome.fa{suffix}")
-    write_alignments(path, {"c": 400}, [Read(10, "8M", "GTTGCAAC")])
+    reads = write_alignments(path, {"c": 400}, [Read(10, "8M", "GTTGCAAC")])
+    for name in (f"{site}{index}.bam" for site in ("north", "south") for index in range(12)):
+        shutil.copy(reads, path / name)
+        shutil.copy(f"{reads}.bai", path / f"{name}.bai")
     (path / "regions.bed").write_text("c\t0\t400\n")
     columns = "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *PEOPLE])
     genotypes = "\t".join(["0/1"] * len(PEOPLE))
@@ -153,8 +157,8 @@ def test_check__missing_alignments(folder):
 
 
 def test_check__alignments_without_index(folder):
-    (folder.path / "reads.bam.bai").unlink()
-    assert_refused(folder.check(), "reads.bam", "samtools index")
+    (folder.path / "north1.bam.bai").unlink()
+    assert_refused(folder.check(), "north1.bam", "samtools index")
 
 
 def test_check__reference_without_index(folder):
