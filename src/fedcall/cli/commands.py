@@ -8,7 +8,7 @@ from typer.models import CommandInfo
 
 # Each module has a function `register(app)` that adds these commands; `fedcall --help` lists them under the headings.
 MODULES: dict[str, dict[str, tuple[str, ...]]] = {
-    "Start here": {"check": ("check",), "simulate": ("simulate",)},
+    "Start here": {"check": ("check", "compare-people"), "simulate": ("simulate",)},
     "Data path: from alignments to calls": {
         "normalise": ("align", "normalise-alignments", "normalise-labels", "confident-regions"),
         "pileup": ("pileup", "gather"),
