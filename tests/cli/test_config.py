@@ -17,13 +17,21 @@ from tiny_alignments import Read, write_alignments, write_reference
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
-HEADER = ["patient", "site", "alignments", "truth", "regions", "split"]
+HEADER = ["patient", "site", "alignments", "truth", "regions", "split", "private"]
 
 
 def rows(patients: int = 3) -> list[list[str]]:
     """Return a sheet of two sites with `patients` training patients and one held out each."""
     return [
-        [f"{site}{index}", site, f"{site}{index}.bam", "truth.vcf.gz", "regions.bed", "train" if index else "holdout"]
+        [
+            f"{site}{index}",
+            site,
+            f"{site}{index}.bam",
+            "truth.vcf.gz",
+            "regions.bed",
+            "train" if index else "holdout",
+            "no",
+        ]
         for site in ("north", "south")
         for index in range(patients + 1)
     ]
@@ -61,6 +69,10 @@ class Folder:
         self.yaml("config.yaml", {"study": "study.yaml", "samples": "samples.tsv", "reference": "genome.fa"})
 
     def sheet(self, table: list[list[str]], name: str = "samples.tsv", header: list[str] | None = None) -> None:
+        for row in table:
+            if row[2] != "gone.bam":
+                (self.path / row[2]).touch()
+                (self.path / f"{row[2]}.bai").touch()
         lines = ["\t".join(row) for row in [header or HEADER, *table]]
         (self.path / name).write_text("\n".join(lines) + "\n")
 
@@ -114,7 +126,7 @@ def test_check__patient_in_two_rows(folder):
 
 
 def test_check__patient_in_two_sheets(folder):
-    folder.sheet([[*rows()[1][:5], "public"]], "public.tsv")
+    folder.sheet([[*rows()[1][:5], "public", "no"]], "public.tsv")
     folder.change("config.yaml", public_samples="public.tsv")
     assert_refused(folder.check(), "public.tsv", "'north1'")
 
@@ -126,18 +138,18 @@ def test_check__training_row_in_public_sheet(folder):
 
 
 def test_check__unknown_site_of_a_held_out_patient(folder):
-    folder.sheet([*rows(), ["x1", "atlantis", "reads.bam", "truth.vcf.gz", "regions.bed", "holdout"]])
+    folder.sheet([*rows(), ["x1", "atlantis", "reads.bam", "truth.vcf.gz", "regions.bed", "holdout", "no"]])
     assert_refused(folder.check(), "'x1'", "unknown site 'atlantis'", "north, south")
 
 
 @pytest.mark.parametrize("name", ["public", "aggregator", "coordinator"])
 def test_check__reserved_site_name(folder, name):
-    folder.sheet([*rows(), ["x1", name, "reads.bam", "", "", "train"]])
+    folder.sheet([*rows(), ["x1", name, "reads.bam", "", "", "train", "no"]])
     assert_refused(folder.check(), "'x1'", f"'{name}'")
 
 
 def test_check__unknown_split(folder):
-    folder.sheet([*rows(), ["x1", "north", "reads.bam", "", "", "test"]])
+    folder.sheet([*rows(), ["x1", "north", "reads.bam", "", "", "test", "no"]])
     assert_refused(folder.check(), "samples.tsv:10", "split", "'test'", "'holdout'")
 
 
@@ -152,13 +164,13 @@ def test_check__unknown_column(folder):
 
 
 def test_check__missing_alignments(folder):
-    folder.sheet([*rows(), ["x1", "north", "gone.bam", "", "", "train"]])
+    folder.sheet([*rows(), ["x1", "north", "gone.bam", "", "", "train", "no"]])
     assert_refused(folder.check(), "samples.tsv:10", "gone.bam")
 
 
 def test_check__alignments_without_index(folder):
-    (folder.path / "north1.bam.bai").unlink()
-    assert_refused(folder.check(), "north1.bam", "samtools index")
+    (folder.path / "north0.bam.bai").unlink()
+    assert_refused(folder.check(), "north0.bam", "samtools index")
 
 
 def test_check__reference_without_index(folder):
@@ -167,12 +179,12 @@ def test_check__reference_without_index(folder):
 
 
 def test_check__scored_patient_without_regions(folder):
-    folder.sheet([*rows(), ["x1", "north", "reads.bam", "truth.vcf.gz", "", "holdout"]])
+    folder.sheet([*rows(), ["x1", "north", "reads.bam", "truth.vcf.gz", "", "holdout", "no"]])
     assert_refused(folder.check(), "'x1'", "regions")
 
 
 def test_check__no_training_patient(folder):
-    folder.sheet([row for row in rows() if row[-1] == "holdout"])
+    folder.sheet([row for row in rows() if row[5] == "holdout"])
     assert_refused(folder.check(), "samples.tsv", "'train'")
 
 
@@ -262,7 +274,7 @@ def test_check__site_unknown_to_the_study(site_folder):
 
 
 def test_check__row_of_a_site_unknown_to_the_study(site_folder):
-    site_folder.sheet([*rows(), ["x1", "west", "reads.bam", "", "", "train"]])
+    site_folder.sheet([*rows(), ["x1", "west", "reads.bam", "", "", "train", "no"]])
     assert_refused(site_folder.check(), "'x1'", "unknown site 'west'")
 
 

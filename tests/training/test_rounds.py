@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,11 +197,66 @@ def test_train_round__mistakes_are_found_before_the_ledger_is_charged(hospital, 
     assert not hospital.ledger.exists()
 
 
-def test_train_round__more_examples_than_declared_are_refused(tmp_path):
+def test_promise_11__no_private_count_stops_a_round(tmp_path):
     hospital = Hospital(tmp_path, unit="example", examples_per_patient=10, delta=1e-3)
-    with pytest.raises(FedcallError, match=r"declared 30 .* larger privacy\.examples_per_patient"):
-        hospital.train()
-    assert not hospital.ledger.exists()
+    assert sum(int((open_examples(path).labels >= 0).sum()) for path in hospital.patients) > 30
+    assert hospital.train().state == "trained"
+
+
+def test_promise_1__what_leaves_is_the_same_with_and_without_somebody_whose_budget_is_spent(tmp_path):
+    """Two runs of one study at one hospital: the same kinds, fields and lengths; only noise differs."""
+    first = study_epsilon(Hospital(tmp_path / "terms").study.privacy, 1).pld
+    seen = {}
+    for spent in (False, True):
+        hospital = Hospital(tmp_path / str(spent), max_epsilon=first * 1.01)
+        if spent:
+            earlier = hospital.study.model_copy(update={"name": "earlier"})
+            hospital.train(study=earlier, patients=hospital.patients[:1])
+            assert hospital.kinds() == ["reserve", "release"]
+        outcome = hospital.train()
+        claim = read_signed(hospital.claim, Claim, hospital.identity.public_key)
+        seen[spent] = (outcome, claim.model_dump(), read_weights(hospital.update), hospital.outputs())
+        with Ledger.open_to_read(hospital.ledger) as ledger:
+            assert ledger.exhausted(hospital.study.digest) == {1: int(spent)}
+    (one, claim, update, files), (other, other_claim, other_update, other_files) = seen[False], seen[True]
+    assert (one.state, one.sentence) == (other.state, other.sentence) == ("trained", "trained and charged")
+    differing = {key for key in claim if claim[key] != other_claim[key]}
+    assert differing <= {"study", "update", "ledger_head"}, "digests and nothing else"
+    assert {key: len(str(value)) for key, value in claim.items()} == {k: len(str(v)) for k, v in other_claim.items()}
+    assert [len(file) for file in files] == [len(file) for file in other_files]
+    assert update.metadata.keys() == other_update.metadata.keys()
+    assert {name: tensor.shape for name, tensor in update.tensors.items()} == {
+        name: tensor.shape for name, tensor in other_update.tensors.items()
+    }
+    for name, tensor in update.tensors.items():
+        if tensor.size > 100:
+            assert np.linalg.norm(tensor) == pytest.approx(np.linalg.norm(other_update.tensors[name]), rel=0.3), name
+
+
+def test_promise_1__an_update_of_noise_alone_is_a_normal_update(tmp_path):
+    first = study_epsilon(Hospital(tmp_path / "terms").study.privacy, 1).pld
+    hospital = Hospital(tmp_path / "site", max_epsilon=first * 1.01)
+    hospital.train(study=hospital.study.model_copy(update={"name": "earlier"}))
+    outcome = hospital.train()
+    assert (outcome.state, outcome.claim.outcome) == ("trained", "update")
+    assert outcome.claim.epsilon == study_epsilon(hospital.study.privacy, 1).pld
+    assert all(np.any(tensor) for tensor in read_weights(hospital.update).tensors.values())
+    with Ledger.open_to_read(hospital.ledger) as ledger:
+        assert ledger.exhausted(hospital.study.digest) == {1: 3}
+    again = hospital.outputs()
+    hospital.update.unlink()
+    assert hospital.train().state == "returned"
+    assert hospital.outputs() == again
+
+
+def test_promise_2__renamed_examples_are_no_fresh_budget(hospital, tmp_path):
+    copies = [hospital.patients[0], Path(shutil.copy(hospital.patients[0], tmp_path / "copy.safetensors"))]
+    with pytest.raises(PrivacyRefusal, match="patients 'copy' and 'p0' have the same data"):
+        hospital.train(patients=copies)
+    hospital.train()
+    renamed = [Path(shutil.copy(path, tmp_path / f"new-{path.name}")) for path in hospital.patients]
+    with pytest.raises(PrivacyRefusal, match="knows this data as another person's"):
+        hospital.train(study=hospital.study.model_copy(update={"name": "next"}), patients=renamed)
 
 
 def test_train_round__inputs_digest_is_keyed(hospital):

@@ -18,7 +18,9 @@ from fedcall import __version__ as FEDCALL_VERSION
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.workflow.input_files import check_input_files
-from fedcall.workflow.run import COHORT_FOLDER, PUBLIC, jobs_per_patient, load_run
+from fedcall.workflow.people import check_data
+from fedcall.workflow.rows_of_people import PUBLIC
+from fedcall.workflow.run import COHORT_FOLDER, jobs_per_patient, load_run
 
 # Of another workflow, whose rules may make the alignments.
 IS_MODULE = workflow.modifier.namespace is not None
@@ -29,9 +31,13 @@ try:
         config,
         upstream=IS_MODULE,
     )
-    # The main process looks into the files; its jobs, which read this file again, need not.
+    # The main process looks into the files and asks the ledger; its jobs, which read this file again, need not.
     if workflow.is_main_process:
         check_input_files(RUN, upstream=IS_MODULE)
+        if not IS_MODULE:
+            check_data(RUN)
+        if RUN.charges_for_good:
+            print(f"fedcall: {RUN.charges_for_good}", file=sys.stderr)
     SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.

@@ -63,5 +63,7 @@ def private_of_training():
         "--ledger": CONFIG.ledger,
         "--receipts": f"{RESULTS}/{{site}}/rounds",
         "--device": CONFIG.device,
+        "--sheet": CONFIG.samples or COHORT_FOLDER / "samples.tsv",
+        "--reference": CONFIG.reference,
     }
     return " ".join(option(name, value) for name, value in own.items())

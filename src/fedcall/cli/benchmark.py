@@ -101,6 +101,22 @@ def aggregate(
 
 
 @benchmark.command()
+def ledger(
+    people: int = typer.Option(10_000, "--people", min=20, help="People in the ledger, and in the round."),
+    charges: int = typer.Option(1_000, "--charges", min=20, help="Charges there before, of 20 studies."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Time one charge in a large ledger, individual filter included, against composing each person from scratch.
+
+    Example: fedcall benchmark ledger
+    """
+    from fedcall.benchmarks.ledger import as_text, benchmark_ledger
+
+    result = benchmark_ledger(people, charges)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+
+
+@benchmark.command()
 def call(
     alignments: Path = typer.Option(..., "--alignments", help="BAM or CRAM of one patient, sorted and indexed."),
     reference: Path = typer.Option(..., "--reference", help="Indexed FASTA, plain or bgzipped."),

@@ -22,6 +22,9 @@ def check(
     being are refused, relatives are shown with the epsilon of their family. What it keeps for that stays in the folder
     'sketches' of the configuration, for its owner alone.
 
+    It also reads the first reads of every patient, and refuses the same data under two names, in this run or between it
+    and the hospital's ledger, and people as public whom the ledger has charged.
+
     Paths in the configuration are relative to the working directory, as for Snakemake.
 
     Example: fedcall check config/config.yaml
@@ -30,10 +33,12 @@ def check(
 
     from fedcall.workflow.identity import compare_run, refuse_duplicates
     from fedcall.workflow.input_files import check_input_files
+    from fedcall.workflow.people import check_data
     from fedcall.workflow.run import load_run
 
     run = load_run(configuration)
     check_input_files(run)
+    check_data(run)
     found = compare_run(run, threads=threads)
     if found is not None:
         refuse_duplicates(found)
@@ -46,6 +51,8 @@ def check(
         ],
         "public": {"train": len(run.training["public"]), "holdout": len(run.holdout["public"])},
     }
+    if run.charges_for_good:
+        typer.echo(f"fedcall: {run.charges_for_good}", err=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

@@ -49,12 +49,20 @@ def train_round(
         " round before names.",
     ),
     device: str = typer.Option("cpu", "--device", help="cpu, cuda, or auto (a GPU if there is one)."),
+    sheet: Path | None = typer.Option(
+        None,
+        "--sheet",
+        help="Sheet of patients: which person each one is (column 'person'), and whether private; left out, everybody"
+        " is a private person of the file's name.",
+    ),
+    reference: Path | None = typer.Option(None, "--reference", help="Reference of the sheet's alignments."),
     examples: list[Path] = typer.Argument(..., help="Examples files, one per training patient, named after it."),
 ) -> None:
     """Train one round with differential privacy: charge the ledger, then write the update and its signed claim.
 
-    Run again with the same inputs, it returns the same bytes and charges nothing. If a patient's budget would be
-    exceeded, nothing is trained; the claim says so, and the exit code is still 0.
+    Run again with the same inputs, it returns the same bytes and charges nothing. Whoever has spent the budget is left
+    out, and nothing that leaves the hospital tells so. If the study's own rounds would pass its cap, nothing is
+    trained; the claim says so, and the exit code is still 0.
 
     Example: fedcall train-round --study study.json --site north --keys private/north/keys --round 1
     --model global.safetensors --ledger private/north/ledger.sqlite --update update.safetensors --claim claim.json
@@ -63,6 +71,7 @@ def train_round(
     from fedcall.progress import progress
     from fedcall.study.terms import read_study
     from fedcall.training import rounds
+    from fedcall.workflow.people import people_of_sheet
 
     signed = read_study(study)
     with progress("private training", signed.privacy.steps_per_round, "steps") as done:
@@ -79,6 +88,7 @@ def train_round(
             device,
             done.advance,
             [receipts / f"{round_number - 1}/receipt.json"] if receipts and round_number > 1 else (),
+            people_of_sheet(sheet, site, reference) if sheet else None,
         )
     # Public facts only: logs are shared more freely than data.
     typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")

@@ -54,7 +54,7 @@ class PrivacyTerms(Document):
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="Must be below 1 / patients of every site.")
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         8.0,
-        description="Cap on the cumulative epsilon of a unit, over everything in the site's ledger;"
+        description="Cap on the cumulative epsilon of a unit, over everything in the site's ledger, for ever;"
         " null for a study without privacy.",
     )
     examples_per_patient: Annotated[int, Field(ge=1)] | None = Field(

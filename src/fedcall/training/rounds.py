@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +15,12 @@ from fedcall.documents import sign
 from fedcall.errors import FedcallError
 from fedcall.files import sha256_file, write_bytes
 from fedcall.genomics.examples import Examples, open_examples
+from fedcall.genomics.fingerprints import content_fingerprints
 from fedcall.keys import read_identity, read_secret, read_signing_key
 from fedcall.model.caller import model_from_weights
 from fedcall.privacy.accounting.epsilon import round_event, study_epsilon
-from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
+from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
 from fedcall.privacy.mechanism.noise import keyed_digest
 from fedcall.study.claims import Claim
@@ -51,12 +53,14 @@ def train_round(
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
     receipts: Sequence[Path] = (),
+    people: Mapping[str, Member] | None = None,
 ) -> RoundOutcome:
     """Train one round and write the update and its signed claim.
 
     The ledger is charged before training. A round that was already released is returned from the ledger, byte for byte,
-    and costs nothing. If the budget of a patient would be exceeded, nothing is trained: the claim says "withheld" and
-    the update holds no tensors.
+    and costs nothing. Whoever has spent the budget is left out without a trace outside; an update of noise alone is a
+    normal update. If this study's own rounds would pass its cap, which everybody can compute, nothing is trained: the
+    claim says "withheld" and the update holds no tensors.
 
     Parameters
     ----------
@@ -71,7 +75,7 @@ def train_round(
     model_path : Path
         The global model of this round.
     example_paths : sequence of Path
-        One examples file per training patient; the file's stem is the patient's name in the ledger.
+        One examples file per training patient; the file's stem is the patient's name.
     ledger_path : Path
         The site's ledger; made if there is none.
     update_path, claim_path : Path
@@ -81,14 +85,16 @@ def train_round(
         Called after each training step, without arguments.
     receipts : sequence of Path
         Receipts of this site's earlier rounds: the ledger must hold the rows they name.
+    people : mapping of str to Member, optional
+        Who each patient is; whoever is not in it is a private person of the patient's name.
 
     Raises
     ------
     FedcallError
         If study, site, keys, round, model and patients do not fit together.
     PrivacyRefusal
-        If the ledger refuses: this round was charged for other inputs, or the ledger was tampered with or is an old
-        copy.
+        If the ledger refuses: this round was charged for other inputs, data of one person is given as another's, or
+        the ledger was tampered with or is an old copy.
     """
     signing_key = _check_site(study, site, round_number, keys)
     base = _check_model(study, round_number, model_path)
@@ -96,7 +102,7 @@ def train_round(
     # Whatever can be wrong with the inputs must show before the ledger is charged.
     model, device = model_from_weights(base, str(model_path)), choose_device(device)
     examples = {name: open_examples(path) for name, path in patients.items()}
-    _check_examples(study, site, examples)
+    limit = read_limit(ledger_path)
     secret = read_secret(keys)
     refuse_older_ledger(ledger_path, keys, study, site, receipts)
     start = _clip_start(study, site, round_number, ledger_path)
@@ -107,8 +113,9 @@ def train_round(
         event=round_event(study.privacy),
         delta=study.privacy.delta,
         max_epsilon=study.privacy.max_epsilon,
-        patients=tuple(patients),
+        patients=tuple(_member(name, examples[name], (people or {}).get(name)) for name in patients),
         inputs=_inputs_digest(secret, study, base, patients, start),
+        limit=limit,
     )
     with Ledger.open(ledger_path, secret) as ledger:
         reservation = ledger.reserve(request, base.metadata.get(STAND_DOWN, ""))
@@ -125,8 +132,9 @@ def train_round(
             # Imported here: Opacus takes seconds that a withheld or returned round does not need.
             from fedcall.training.dp_sgd import train_privately
 
+            admitted = {name: one for name, one in examples.items() if name in reservation.charged}
             made = train_privately(
-                model, study, site, round_number, examples, secret, device, on_step, start, request.inputs
+                model, study, site, round_number, admitted, secret, device, on_step, start, request.inputs
             )
             digest = weights_digest(made.tensors)
             claim = _claim(study, site, round_number, base, digest, spent, head, made.clipping)
@@ -198,16 +206,9 @@ def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str,
     return dict(sorted(patients.items()))
 
 
-def _check_examples(study: Study, site: str, examples: Mapping[str, Examples]) -> None:
-    """Refuse more examples than declared: the largest norm of an update, which admission checks, counts on them."""
-    if study.privacy.unit != "example":
-        return
-    labelled, declared = sum(int((one.labels >= 0).sum()) for one in examples.values()), study.units(site)
-    if labelled > declared:
-        raise FedcallError(
-            f"{labelled} labelled examples given, but site '{site}' declared {declared} in study '{study.name}';"
-            " agree on a study with a larger privacy.examples_per_patient"
-        )
+def _member(patient: str, examples: Examples, known: Member | None) -> Member:
+    who = known or Member(patient, patient)
+    return replace(who, fingerprints=(*who.fingerprints, *content_fingerprints(examples)))
 
 
 def _clip_start(study: Study, site: str, round_number: int, ledger_path: Path) -> float:

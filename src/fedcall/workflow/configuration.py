@@ -21,6 +21,11 @@ class Patient(Document):
     """One row of `samples.tsv`. Paths are absolute after reading; an empty cell is None."""
 
     patient: Name
+    person: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None,
+        description="Stable name of the person within the hospital, such as the number in its records: what the ledger"
+        " charges, whatever the row is called; the patient's name if empty.",
+    )
     site: Name
     alignments: Path | None = None
     reads1: Path | None = Field(None, description="FASTQ of first mates (or single reads), in place of alignments.")
@@ -45,7 +50,7 @@ class Patient(Document):
     private: Literal["yes", "no"] = Field(
         "yes",
         description="'no' for simulated people and those whose data is public with their consent: only with them may"
-        " experiments be made, which charge no ledger.",
+        " experiments be made, which charge no ledger, and only they can be 'public' or be rehearsed with.",
     )
 
     distinct_from: str | None = Field(
@@ -60,7 +65,17 @@ class Patient(Document):
             raise ValueError("exactly one of 'alignments' and 'reads1' is needed")
         if self.reads2 is not None and self.reads1 is None:
             raise ValueError("'reads2' is given without 'reads1'")
+        if self.split == "public" and self.private == "yes":
+            raise ValueError(
+                "split 'public' is for people whose data is public: write 'no' in the column 'private' if this person's"
+                " is, or choose 'train' or 'holdout'"
+            )
         return self
+
+    @property
+    def charged(self) -> str:
+        """The name under which the ledger knows the person."""
+        return self.person or self.patient
 
     @property
     def has_gvcf_regions(self) -> bool:
@@ -169,11 +184,19 @@ class Config(Document):
     approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest of the study this site agreed to; needed with 'site'."
     )
-    ledger: str = Field("private/{site}/ledger.sqlite", description="The site's ledger; '{site}' becomes its name.")
+    ledger: str = Field(
+        "private/{site}/ledger.sqlite",
+        description="The site's ledger; '{site}' becomes its name. The hospital's own limit stands beside it, in"
+        " limit.yaml.",
+    )
     sketches: str = Field(
         "private/{site}/sketches",
         description="Folder in which a site knows people again by their reads; it stays at the hospital. '{site}'"
         " becomes the site's name.",
+    )
+    charge_for_good: bool = Field(
+        False,
+        description="Rehearse with private people: what the rehearsal charges them in 'ledger' stays charged, ever.",
     )
     site_key: str = Field("private/{site}/keys", description="Folder of the site's keys; '{site}' becomes its name.")
     device: Literal["cpu", "cuda", "auto"] = Field(
@@ -204,7 +227,7 @@ def read_config(path: Path, content: Mapping[str, Any] | None = None) -> Config:
     return read_yaml(path, Config, content)
 
 
-def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
+def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) -> list[Patient]:
     """Read a sheet of patients (tab-separated, one header line).
 
     Parameters
@@ -214,6 +237,8 @@ def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
     upstream : bool
         Alignments and reads may be missing, and are named relative to the working directory: by these names rules of
         another workflow make them.
+    must_exist : bool
+        Whether a file that is missing is a mistake.
 
     Raises
     ------
@@ -231,7 +256,7 @@ def read_samples(path: Path, upstream: bool = False) -> list[Patient]:
     patients: list[Patient] = []
     seen: dict[str, int] = {}
     for line, row in rows:
-        patient = _read_row(path, line, row, upstream)
+        patient = _read_row(path, line, row, upstream, must_exist)
         if patient.patient in seen:
             raise FedcallError(
                 f"{path}:{line}: patient '{patient.patient}' stands already in line {seen[patient.patient]};"
@@ -266,7 +291,7 @@ def _refuse_shared_reads(path: Path, patients: list[Patient], lines: dict[str, i
             )
 
 
-def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool) -> Patient:
+def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool, must_exist: bool) -> Patient:
     cells: dict[str, object] = {
         column: value.strip() if isinstance(value, str) else value for column, value in row.items()
     }
@@ -276,7 +301,7 @@ def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool) -> Pat
             file = (path.parent / str(cells[column])).resolve()
             if upstream and column in ("alignments", "reads1", "reads2"):
                 file = Path(os.path.relpath(file))
-            elif not file.exists():
+            elif must_exist and not file.exists():
                 raise FedcallError(f"{path}:{line}: {column}: no such file: {file}")
             cells[column] = file
     try:

@@ -7,15 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedcall.errors import FedcallError
+from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.keys import read_identity, require_private_keys
 from fedcall.study.terms import Study, read_study, read_study_terms
 from fedcall.workflow.configuration import Config, Patient, read_config, read_samples
+from fedcall.workflow.rows_of_people import PUBLIC, check_rows
 from fedcall.yaml_files import place
 
 COHORT_FOLDER = Path("resources/cohort")
-PUBLIC = "public"
 # Folders beside those of the sites, under results/{study} and private.
 RESERVED_NAMES = (PUBLIC, "aggregator", "coordinator")
 
@@ -44,6 +44,18 @@ class Run:
     def is_rehearsal(self) -> bool:
         """Whether the whole federation runs here, with an aggregator of its own."""
         return self.config.site is None
+
+    @property
+    def charges_for_good(self) -> str | None:
+        """What must be said before a rehearsal that charges private people; None for every other run."""
+        private = [patient for patient in self.patients if patient.private == "yes" and patient.split == "train"]
+        if not self.is_rehearsal or not private:
+            return None
+        ledgers = sorted({self.config.ledger.format(site=patient.site) for patient in private})
+        return (
+            f"this rehearsal charges {len(private)} private people for good, in"
+            f" {', '.join(ledgers)}: keep what it writes there"
+        )
 
     @cached_property
     def by_name(self) -> dict[str, Patient]:
@@ -209,6 +221,7 @@ def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
         patients += _read_public(config.public_samples, {patient.patient for patient in patients})
     for patient in patients:
         _check_files(config, patient, upstream)
+    check_rows(config.samples, patients)
     return patients
 
 
@@ -221,7 +234,7 @@ def _read_public(sheet: Path, taken: set[str]) -> list[Patient]:
             )
         if person.patient in taken:
             raise FedcallError(f"{sheet}: '{person.patient}' stands already in the sheet of patients")
-    return [person.model_copy(update={"site": PUBLIC}) for person in people]
+    return [person.model_copy(update={"site": PUBLIC, "private": "no"}) for person in people]
 
 
 def _in_public_folder(patient: Patient) -> Patient:
@@ -252,6 +265,13 @@ def _check_files(config: Config, patient: Patient, upstream: bool) -> None:
 def _check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
     if not declared:
         raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
+    private = [patient.patient for patient in patients if patient.private == "yes"]
+    if private and not config.charge_for_good:
+        raise PrivacyRefusal(
+            f"{config.samples}: a rehearsal is for people whose data is public or simulated, and {len(private)} of"
+            f" {len(patients)} are private ('{private[0]}' first): write 'no' in the column 'private' if their data is"
+            " public, or set 'charge_for_good: true', and what the rehearsal charges them in 'ledger' stays charged"
+        )
     for patient in patients:
         if patient.split == "holdout" and patient.site not in (*declared, PUBLIC):
             raise FedcallError(

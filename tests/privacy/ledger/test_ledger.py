@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.privacy.accounting.epsilon import compose
+from fedcall.privacy.accounting.filter import cumulative_epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.file import connect
-from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest, Standing
 
 SECRET = bytes(range(32))
 EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampling_rate=1.0, steps=4)  # ε 3.14 a round
@@ -95,9 +96,6 @@ def test_reserve__order_of_patients_does_not_matter(ledger):
     ledger.reserve(request)
     assert ledger.reserve(replace(request, patients=request.patients[::-1])).state == "reserved"
     assert len(list(ledger.rows())) == 1
-    with closing(sqlite3.connect(ledger.path)) as database:
-        [(patients,)] = database.execute("SELECT patients FROM cohorts")
-    assert json.loads(patients) == sorted(json.loads(patients)), "sets have another order in every process"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,9 @@ def test_reserve__other_inputs_under_the_same_release_are_refused(ledger, change
 def test_reserve__another_round_study_or_site_is_another_release(ledger):
     for change in ({"round": 2}, {"study": "b" * 64}, {"site": "south"}):
         run_round(ledger, replace(REQUEST, max_epsilon=100.0, **change))
-    assert spent(ledger) == compose([(EVENT, 3)], 1e-3).pld
+    charges = [("a" * 64, EVENT, 2), ("b" * 64, EVENT, 1)]
+    assert spent(ledger) == pytest.approx(cumulative_epsilon(charges, 1e-3).pld)
+    assert spent(ledger) > compose([(EVENT, 3)], 1e-3).pld
 
 
 def test_reserve__the_cap_is_never_passed(ledger):
@@ -145,23 +145,11 @@ def test_reserve__withheld_says_why_and_charges_nothing(ledger):
     for _ in range(2):
         reservation = ledger.reserve(request)
         assert reservation.state == "withheld"
-        assert (
-            "most exposed patient would reach epsilon 3.139, above max_epsilon 1 at delta 0.001" in reservation.sentence
-        )
+        assert "the study's own rounds would reach epsilon 3.139, above max_epsilon 1 at delta" in reservation.sentence
     assert [row.kind for row in ledger.rows()] == ["withhold"]
     assert spent(ledger) == 0
     with pytest.raises(PrivacyRefusal, match="never reserved"):
         ledger.release(request, b"update")
-
-
-def test_reserve__the_budget_is_of_the_most_exposed_patient_over_all_studies(ledger):
-    run_round(ledger, replace(REQUEST, study="b" * 64, patients=("Ann",)))
-    ann = ledger.reserve(replace(REQUEST, max_epsilon=4.0))
-    assert ann.state == "withheld"
-    assert ann.epsilon == compose([(EVENT, 2)], 1e-3)
-    others = ledger.reserve(replace(REQUEST, max_epsilon=4.0, patients=("Bob", "Cyd")))
-    assert others.state == "reserved"
-    assert others.epsilon == compose([(EVENT, 1)], 1e-3)
 
 
 @settings(max_examples=12, deadline=None)
@@ -172,32 +160,36 @@ def test_reserve__the_budget_is_of_the_most_exposed_patient_over_all_studies(led
             st.integers(1, 3),  # round
             st.lists(st.sampled_from(("Ann", "Bob", "Cyd")), min_size=1, unique=True).map(sorted).map(tuple),
             st.sampled_from([2.0, 5.0]),  # noise multiplier
+            st.sampled_from([(6.0, 1e-3), (4.0, 1e-2), (9.0, 1e-4), (None, 1e-3)]),  # cap and its delta
         ),
         max_size=10,
     )
 )
-def test_reserve__no_history_of_requests_passes_the_cap_of_any_patient(requests):
-    """Invariant 6, against a bookkeeping of our own."""
-    charged = {name: [] for name in REQUEST.patients}
+def test_reserve__no_history_of_requests_passes_any_limit_of_any_person(requests):
+    """Invariant 6, against a bookkeeping of our own, a person at a time."""
+    charged = {name: Standing() for name in REQUEST.patients}
     seen = {}
     with tempfile.TemporaryDirectory() as folder, Ledger.open(Path(folder) / "ledger", SECRET) as ledger:
-        for study, round_, patients, multiplier in requests:
+        for study, round_, patients, multiplier, (cap, delta) in requests:
             event = EVENT.model_copy(update={"noise_multiplier": multiplier})
-            request = replace(REQUEST, study=study * 64, round=round_, patients=patients, event=event, max_epsilon=6.0)
+            request = replace(
+                REQUEST, study=study * 64, round=round_, patients=patients, event=event, max_epsilon=cap, delta=delta
+            )
             if seen.get((study, round_), request) != request:
                 with pytest.raises(PrivacyRefusal):
                     ledger.reserve(request)
                 continue
-            state = ledger.reserve(request).state
-            assert state == "reserved" or (study, round_) not in seen
-            if state == "reserved" and (study, round_) not in seen:
+            answer = ledger.reserve(request)
+            assert answer.state == "reserved" or (study, round_) not in seen
+            if answer.state == "reserved" and (study, round_) not in seen:
                 seen[study, round_] = request
-                for patient in patients:
-                    charged[patient].append((event, 1))
-            for patient, events in charged.items():
-                epsilon = compose(events, 1e-3)
-                assert epsilon.pld <= 6.0
-                assert ledger.epsilon([patient], 1e-3, "patient").pld == pytest.approx(epsilon.pld)
+                after = {name: charged[name].charged(request.study, event, 1, request.limits) for name in patients}
+                assert answer.charged == {name for name in patients if after[name].is_within_limits()}
+                charged |= {name: after[name] for name in answer.charged}
+            for patient, standing in charged.items():
+                assert standing.is_within_limits()
+                expected = cumulative_epsilon(standing.charges, 1e-3).pld
+                assert ledger.epsilon([patient], 1e-3, "patient").pld == pytest.approx(expected)
         assert ledger.verify() is None
 
 
@@ -217,24 +209,24 @@ def test_release__a_full_disk_is_one_line_and_loses_nothing(ledger, monkeypatch)
 def test_reserve__different_mechanisms_are_composed_event_by_event(ledger):
     laplace = Event(unit="patient", mechanism="laplace", noise_multiplier=8.0, sampling_rate=0.5, steps=2)
     run_round(ledger, replace(REQUEST, study="b" * 64, event=laplace))
-    assert ledger.reserve(REQUEST).epsilon == compose([(EVENT, 1), (laplace, 1)], 1e-3)
+    assert len(ledger.reserve(REQUEST).charged) == 3
+    expected = cumulative_epsilon([("b" * 64, laplace, 1), ("a" * 64, EVENT, 1)], 1e-3).pld
+    assert spent(ledger) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("change", [{"noise_multiplier": 0.0}, {"unit": "example"}])
-def test_reserve__history_without_a_patient_level_bound_withholds_for_good(ledger, change):
+def test_reserve__history_without_a_patient_level_bound_leaves_people_out_for_good(ledger, change):
     past = replace(REQUEST, study="b" * 64, event=EVENT.model_copy(update=change), max_epsilon=None)
-    assert ledger.reserve(past).state == "reserved"
-    reservation = ledger.reserve(REQUEST)
-    assert reservation.state == "withheld"
-    assert "without any finite epsilon" in reservation.sentence
-    assert ledger.reserve(replace(REQUEST, patients=("Dan",))).state == "reserved"
+    assert len(ledger.reserve(past).charged) == 3
+    assert ledger.reserve(replace(REQUEST, patients=(*REQUEST.patients, "Dan"))).charged == {"Dan"}
 
 
 def test_reserve__patient_level_history_counts_as_substitution_for_an_example(ledger):
-    run_round(ledger, REQUEST)
+    run_round(ledger, replace(REQUEST, max_epsilon=None))
     example = EVENT.model_copy(update={"unit": "example"})
-    reservation = ledger.reserve(replace(REQUEST, round=2, event=example, max_epsilon=None))
-    assert reservation.epsilon == compose([(EVENT, 1), (example, 1)], 1e-3, unit="example")
+    assert len(ledger.reserve(replace(REQUEST, round=2, event=example, max_epsilon=None)).charged) == 3
+    expected = compose([(EVENT, 1), (example, 1)], 1e-3, unit="example").pld
+    assert ledger.epsilon(REQUEST.patients, 1e-3, "example").pld == expected
 
 
 def test_reserve__needs_patients(ledger):
@@ -318,8 +310,11 @@ TAMPERING = {
     "truncated": ("DELETE FROM rows WHERE number >= 5", "row 5 is missing"),
     "last row cut off": ("DELETE FROM rows WHERE number = 6", "row 6 is missing"),
     "emptied": ("DELETE FROM rows", "row 1 is missing"),
-    "patients edited": ("UPDATE cohorts SET patients = '[]'", "list of patients of row 1"),
-    "patients deleted": ("DELETE FROM cohorts", "list of patients of row 1"),
+    "people edited": ("UPDATE memberships SET document = replace(document, 'limit', 'x')", "list of patients of row 1"),
+    "people deleted": ("DELETE FROM memberships", "list of patients of row 1"),
+    "a name edited": ("UPDATE registry SET value = 'x' WHERE number = 2", "list of patients of row 1"),
+    "a name deleted": ("DELETE FROM registry WHERE number = 3", "list of patients of row 1"),
+    "a name added": ("INSERT INTO registry VALUES (99, 'person', 3, 'x')", "list of patients of row 1"),
 }
 
 
@@ -344,7 +339,8 @@ def test_verify__a_whole_chain_rewritten_without_the_secret_is_noticed(ledger, p
     database = sqlite3.connect(path)
     database.execute("ATTACH ? AS forged", [str(tmp_path / "forged")])
     database.executescript(
-        "DELETE FROM rows; INSERT INTO rows SELECT * FROM forged.rows; INSERT INTO cohorts SELECT * FROM forged.cohorts"
+        "DELETE FROM rows; DELETE FROM registry; INSERT INTO rows SELECT * FROM forged.rows;"
+        "INSERT INTO registry SELECT * FROM forged.registry; INSERT INTO memberships SELECT * FROM forged.memberships"
     )
     database.close()
     newest = forged_rows[-1]
@@ -463,16 +459,18 @@ def test_ledger__kill_9_at_any_moment_charges_once(path, patch, charges):
 def test_ledger__two_processes_at_once_never_pass_the_cap_together(path):
     """Each alone would fit all its rounds' share; only serialised charges keep the sum within the cap."""
     body = """
-        states = [ledger.reserve(replace(REQUEST, study=STUDY * 64, round=r)).state for r in range(1, 5)]
-        print(json.dumps(states))
+        answers = [ledger.reserve(replace(REQUEST, study=STUDY * 64, round=r)) for r in range(1, 5)]
+        print(json.dumps([len(answer.charged) for answer in answers]))
     """
     workers = [child(path, f"STUDY = {name!r}\n" + textwrap.dedent(body)) for name in ("b", "c")]
-    states = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
-    charged = sum(state == "reserved" for pair in states for state in pair)
-    assert compose([(EVENT, charged)], 1e-3).pld <= 8.0 < compose([(EVENT, charged + 1)], 1e-3).pld
+    charged = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    assert {*charged[0], *charged[1]} <= {0, 3}
     with Ledger.open(path, SECRET) as ledger:
         assert ledger.verify() is None
-        assert sum(row.kind == "reserve" for row in ledger.rows()) == charged
+        [(standing, people)] = ledger.standings().items()
+        assert people == 3
+        assert sum(count for _, _, count in standing.charges) == sum(map(sum, charged)) // 3 < 8
+        assert standing.is_within_limits()
 
 
 def test_ledger__the_same_round_in_two_processes_is_charged_once(path):

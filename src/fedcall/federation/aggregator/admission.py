@@ -23,7 +23,7 @@ from fedcall.federation.aggregator.update_checks import (
     check_norm_ceiling,
     read_update,
 )
-from fedcall.privacy.accounting.epsilon import compose
+from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
 from fedcall.privacy.mechanism.update_noise import largest_share_deviation
@@ -219,7 +219,7 @@ def _check_epsilon(study: Study, claim: Claim, epsilon: float | None) -> None:
         return
     if epsilon is None:
         raise Refused("budget", "an earlier release of this site had no finite epsilon")
-    if cap is not None and epsilon > cap:
+    if Epsilon(epsilon, epsilon).exceeds(cap):
         raise Refused("budget", f"cumulative epsilon {epsilon:.4g} passes max_epsilon {cap:g}")
     if claim.epsilon is None or not math.isfinite(claim.epsilon):
         raise Refused("epsilon", f"the claim names no epsilon; {epsilon:.4g} is recomputed")

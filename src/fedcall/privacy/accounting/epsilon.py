@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
@@ -46,10 +46,15 @@ SMOOTHING = 4
 
 @dataclass(frozen=True)
 class Epsilon:
-    """Two upper bounds on one epsilon; infinite without noise."""
+    """Two upper bounds on one epsilon; infinite without noise.
+
+    `pld` is the number that caps are compared with. Over several studies no PLD is proven (terms are chosen after
+    results), so both are then the bound of the RDP filter, and `by` says so (`accounting.filter`).
+    """
 
     pld: float
     rdp: float
+    by: Literal["PLD", "RDP filter"] = "PLD"
 
     @property
     def is_finite(self) -> bool:
@@ -285,18 +290,34 @@ def _group_pld(parts: tuple[_Steps, ...], size: int, interval: float) -> Any:
     return total
 
 
+def event_rdp(event: Event, unit: Unit, orders: tuple[float, ...]) -> np.ndarray:
+    """Return the RDP of one round to one unit at each of `orders`; infinite where nothing bounds it (see `compose`)."""
+    if event.noise_multiplier == 0 or (unit == "patient" and event.unit == "example"):
+        return np.full(len(orders), np.inf)
+    [part] = _steps([(event, 1)], unit)
+    if part.noise_multiplier == 0:  # so little noise that the grid shows through
+        return np.full(len(orders), np.inf)
+    return _rdp(*part[:4], orders) * part.total
+
+
 @lru_cache(maxsize=1024)
-def _rdp(mechanism: Mechanism, noise_multiplier: float, sampling_rate: float, substitution: bool) -> np.ndarray:
-    """Return the RDP of one step at ORDERS. For substitutions the help of sampling is left out (convexity)."""
+def _rdp(
+    mechanism: Mechanism,
+    noise_multiplier: float,
+    sampling_rate: float,
+    substitution: bool,
+    orders: tuple[float, ...] = ORDERS,
+) -> np.ndarray:
+    """Return the RDP of one step at `orders`. For substitutions the help of sampling is left out (convexity)."""
     if substitution:
-        return _rdp(mechanism, noise_multiplier / 2, 1.0, False)
+        return _rdp(mechanism, noise_multiplier / 2, 1.0, False, orders)
     if mechanism == "laplace":
-        return _laplace_rdp(noise_multiplier, sampling_rate)
+        return _laplace_rdp(noise_multiplier, sampling_rate, orders)
     from absl import logging
     from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
     from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant(ORDERS)
+    accountant = RdpAccountant(orders)
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)  # a fractional order whose series does not converge is left out, harmlessly
     try:
@@ -307,8 +328,8 @@ def _rdp(mechanism: Mechanism, noise_multiplier: float, sampling_rate: float, su
     return rdp
 
 
-def _laplace_rdp(scale: float, rate: float) -> np.ndarray:
-    """Return the RDP of the Poisson-sampled Laplace mechanism at ORDERS, by quadrature.
+def _laplace_rdp(scale: float, rate: float, orders: tuple[float, ...]) -> np.ndarray:
+    """Return the RDP of the Poisson-sampled Laplace mechanism at `orders`, by quadrature.
 
     The dominating pair is Q = Laplace(0, b) against P = (1 − q) Q + q Laplace(1, b). Its likelihood ratio is constant
     outside [0, 1], so only that interval is integrated (Gauss and Legendre, 256 nodes); both directions are taken.
@@ -321,7 +342,7 @@ def _laplace_rdp(scale: float, rate: float) -> np.ndarray:
     shift = np.concatenate([[-1 / scale], (2 * x - 1) / scale, [1 / scale]])
     log_ratio = np.logaddexp(math.log1p(-rate) if rate < 1 else -np.inf, math.log(rate) + shift)
     curve = []
-    for order in ORDERS:
+    for order in orders:
         forward = logsumexp(log_mass + order * log_ratio)
         backward = logsumexp(log_mass + (1 - order) * log_ratio)
         curve.append(max(forward, backward, 0.0) / (order - 1))

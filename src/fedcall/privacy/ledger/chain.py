@@ -19,13 +19,17 @@ from typing import Literal
 import rfc8785
 
 from fedcall.files import write_text
+from fedcall.privacy.ledger import cohorts as ledger_cohorts
+from fedcall.privacy.ledger import registry as ledger_registry
+from fedcall.privacy.ledger.cohorts import Cohort, read_documents
+from fedcall.privacy.ledger.registry import digests_at, read_entries
 
 GENESIS = "0" * 64
 Kind = Literal["reserve", "withhold", "release"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cohorts (
-    digest TEXT PRIMARY KEY,        -- SHA-256 of the patients column
+    digest TEXT PRIMARY KEY,        -- SHA-256 of the patients column; of older ledgers (newer: memberships)
     patients TEXT NOT NULL          -- JSON list of pseudonyms, sorted
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rows (
@@ -46,6 +50,7 @@ CREATE TABLE IF NOT EXISTS rows (
     seal TEXT NOT NULL              -- HMAC-SHA256 of digest
 ) STRICT;
 """
+SCHEMA += ledger_registry.SCHEMA + ledger_cohorts.SCHEMA
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
         The first bad row, or None if the ledger is as it was written.
     """
     expected = GENESIS
-    cohorts = dict(database.execute("SELECT digest, patients FROM cohorts"))
+    cohorts = read_documents(database)
+    problems = _cohort_problems(database, cohorts)
     written_number, written_digest = read_head(head)
     number = 0
     for number, row in enumerate(read_rows(database), start=1):
@@ -124,7 +130,7 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
             return Fault(number, f"row {number} was edited: its content does not match its digest")
         if key is not None and not hmac.compare_digest(row.seal, seal_of(key, row.digest)):
             return Fault(number, f"row {number} was not written with this site's secret")
-        if row.cohort not in cohorts or cohort_digest(cohorts[row.cohort]) != row.cohort:
+        if row.cohort not in cohorts or problems[row.cohort]:
             return Fault(number, f"the list of patients of row {number} was edited or deleted")
         if number == written_number and row.digest != written_digest:
             return Fault(number, f"row {number} is not the one that {head.name} names")
@@ -136,6 +142,21 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
     if number > written_number + 1:  # every append first brings the head file up to date, so one row is the most
         return Fault(written_number + 2, f"{head.name} is missing or old: it says there are {written_number} rows")
     return None
+
+
+def _cohort_problems(database: sqlite3.Connection, documents: dict[str, str]) -> dict[str, bool]:
+    """Say of each list of people whether it, or the registry it counts on, is not as it was written."""
+    named = {}
+    bad = {digest: cohort_digest(document) != digest for digest, document in documents.items()}
+    for digest, document in documents.items():
+        if not bad[digest] and (cohort := Cohort.from_json(document)).pseudonyms is None:
+            named[digest] = (cohort.entries, cohort.registry)
+    entries = read_entries(database)
+    found = dict(digests_at(entries, (count for count, _ in named.values())))
+    newest = max((count for count, _ in named.values()), default=0)
+    for digest, (count, registry) in named.items():
+        bad[digest] = found.get(count) != registry or (count == newest and len(entries) != newest)
+    return bad
 
 
 def read_head(head: Path) -> tuple[int, str]:

@@ -4,36 +4,40 @@ Order of events, each durable before the next (invariant 5): `reserve` charges t
 (update and claim) is stored beside the ledger; the release row is written; only then does anything leave the site.
 A crash anywhere leaves the round charged, and the same request again costs nothing.
 
+The ledger charges people. Who has spent the budget contributes nothing and is not charged, and nobody outside learns
+of it (`individual_filter`); that is decided when a round is charged and kept with the row, and never decided anew.
 The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode shares memory between
 processes, so all that use one ledger must run on one machine at a time, on a file system with working POSIX locks.
-`ledger_file` opens the database, `ledger_chain` says how rows are protected, `ledger_histories` what each patient was
-charged, and `accounting` how charges add up: composition takes the events as fixed in advance, which a study's rounds
-are; a study whose terms were chosen after seeing another's results on the same patients is an adaptive choice, for
-which RDP filters (Feldman and Zrnic 2021) are the proven tool: look at RDP then.
+`file` opens the database, `chain` says how rows are protected, `registry` whom the ledger knows, `histories` what each
+person was charged, and `accounting` how charges add up.
 """
 
 import hashlib
 import hmac
-import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import sha256_file, write_bytes
-from fedcall.privacy.accounting.epsilon import Epsilon
-from fedcall.privacy.events import Event
+from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.ledger import chain as ledger_chain
-from fedcall.privacy.ledger import histories as ledger_histories
 from fedcall.privacy.ledger.chain import Fault, Kind, Row
+from fedcall.privacy.ledger.cohorts import Cohort, read_documents, sealed
 from fedcall.privacy.ledger.file import connect, connect_to_read, transaction
+from fedcall.privacy.ledger.histories import Standing, read_histories
+from fedcall.privacy.ledger.individual_filter import may_be_charged
+from fedcall.privacy.ledger.registry import Registry, read_registry
 from fedcall.privacy.ledger.requests import (
     FACTS,
     Exposure,
+    Member,
     ReleaseRequest,
     Reservation,
     facts,
@@ -44,7 +48,7 @@ from fedcall.privacy.ledger.requests import (
 from fedcall.privacy.mechanism.noise import derive_key
 from fedcall.privacy.terms import Unit
 
-__all__ = ["Exposure", "Ledger", "ReleaseRequest", "Reservation"]
+__all__ = ["Exposure", "Ledger", "Member", "ReleaseRequest", "Reservation", "Standing"]
 
 
 class Ledger:
@@ -57,6 +61,7 @@ class Ledger:
         self._artefacts = path.with_name(path.name + ".artefacts")
         self._seal_key = derive_key(secret, b"ledger", b"seal") if secret else None
         self._name_key = derive_key(secret, b"ledger", b"patients") if secret else None
+        self._data_key = derive_key(secret, b"ledger", b"data") if secret else None
 
     @classmethod
     def open(cls, path: Path, secret: bytes) -> Self:
@@ -94,43 +99,42 @@ class Ledger:
         Returns
         -------
         Reservation
-            "reserved": charged, train now; again the same after a crash, without a second charge.
+            "reserved": charged, train now on those it names; again the same after a crash, without a second charge.
             "released": the artefact of this very release exists; return it, do not train.
-            "withheld": the cap of some patient would be passed, or `stand_down`; nothing was charged.
+            "withheld": this study's own rounds would pass its cap, or `stand_down`; nothing was charged.
 
         Raises
         ------
         PrivacyRefusal
-            If this round was already charged for other inputs (its release would be a second one), or if the
-            ledger is not as it was written.
+            If this round was already charged for other inputs (its release would be a second one), if data of one
+            person is given as another's, or if the ledger is not as it was written.
 
         Notes
         -----
-        The cap is compared with the PLD epsilon of the most exposed patient over all rows of all studies, at the
-        request's delta and unit. Example-level or noiseless history leaves a patient without any finite epsilon, so
-        a capped patient-level study on such patients is withheld for good; see `accounting.compose`.
+        Each person is held to the study's cap, to the hospital's own limit and to every limit the person was ever
+        charged under, each at its own delta and unit (`individual_filter`). Whoever would pass one is left out without
+        a word to anybody. Whether the round is made at all follows from public numbers alone.
         """
-        cohort = self._pseudonyms(request.patients)
         with self._transaction():
             self._refuse_if_bad()
             previous = [row for row in ledger_chain.read_rows(self._database) if is_about(row, request)]
             charges = [row for row in previous if row.kind == "reserve"]
             if charges:
-                self._refuse_if_different(charges[0], request, cohort)
-                epsilon = self._worst(request, cohort, included=True)
-                return self._charged(charges[0], previous[-1], epsilon)
-            epsilon = self._worst(request, cohort, included=False)
+                return self._charged(charges[0], previous[-1], request)
+            epsilon = self._of_study(request, 1)
             withheld = bool(stand_down) or epsilon.exceeds(request.max_epsilon)
             last = previous[-1] if previous else None
             if not withheld:
+                cohort, charged = self._admit(request)
                 last = self._append("reserve", request, cohort)
-            elif last is None or facts(last) != facts_of(request, cohort):  # else: the same refusal again
-                last = self._append("withhold", request, cohort)
+            elif last is None or facts(last) != facts_of(request):  # else: the same refusal again
+                last = self._append("withhold", request, self._nobody())
             assert last is not None
         self._update_head()
         if withheld:
             return Reservation("withheld", epsilon, stand_down or withheld_sentence(request, epsilon), last.digest)
-        return Reservation("reserved", epsilon, f"round {request.round} is charged; train now", last.digest)
+        sentence = f"round {request.round} is charged; train now"
+        return Reservation("reserved", epsilon, sentence, last.digest, charged)
 
     def release(self, request: ReleaseRequest, artefact: bytes) -> Path:
         """Store what is released, durably, then mark the round released; return the stored file.
@@ -140,7 +144,6 @@ class Ledger:
         PrivacyRefusal
             If the round was not reserved with these inputs, or another artefact was released for it.
         """
-        cohort = self._pseudonyms(request.patients)
         digest = hashlib.sha256(artefact).hexdigest()
         target = self._artefacts / digest
         with self._transaction():
@@ -149,7 +152,7 @@ class Ledger:
             charges = [row for row in rows if row.kind == "reserve"]
             if not charges:
                 raise PrivacyRefusal(f"{self._where(request)} was never reserved; reserve it before training")
-            self._refuse_if_different(charges[0], request, cohort)
+            self._refuse_if_different(charges[0], request)
             released = [row for row in rows if row.kind == "release"]
             if released and released[0].artefact != digest:
                 raise PrivacyRefusal(
@@ -161,9 +164,23 @@ class Ledger:
             if not _holds(target, digest):
                 write_bytes(target, artefact)
             if not released:
-                self._append("release", request, cohort, digest)
+                self._append("release", request, charges[0].cohort, digest)
         self._update_head()
         return target
+
+    def seed(self, requests: Iterable[ReleaseRequest]) -> None:
+        """Charge everybody in many rounds at once, whatever the limits: for benchmarks, and records made elsewhere."""
+        with self._transaction():
+            self._refuse_if_bad()
+            registry, kept = read_registry(self._database), {}
+            for request in requests:
+                if request.patients not in kept:
+                    everybody = np.array(self._enter(registry, request.members), np.int64)
+                    registry.store(self._database)
+                    nobody = np.empty(0, np.int64)
+                    kept[request.patients] = self._keep(sealed(everybody, nobody, None, registry).to_json())
+                self._append("reserve", request, kept[request.patients])
+        self._write_head()
 
     def rows(self) -> Iterator[Row]:
         """Yield every row, oldest first."""
@@ -210,64 +227,192 @@ class Ledger:
         return artefact
 
     def cohort_sizes(self) -> dict[str, int]:
-        """Return the number of patients of each cohort that rows name."""
-        cohorts = self._database.execute("SELECT digest, json_array_length(patients) FROM cohorts")
-        return dict(cohorts.fetchall())
+        """Return the number of people charged in each cohort that rows name."""
+        return {digest: Cohort.from_json(text).size() for digest, text in read_documents(self._database).items()}
 
     def exposures(self, delta: float) -> list[Exposure]:
-        """Return what each group of patients with the same history has been charged, the most exposed first."""
-        return ledger_histories.exposures(ledger_histories.histories(self._database), delta)
+        """Return what each group of people with the same history has been charged, the most exposed first."""
+        groups: Counter[Standing] = Counter()
+        for standing, people in self.standings().items():
+            groups[Standing(standing.charges)] += people
+        found = [
+            Exposure(
+                people,
+                sum(count for _, _, count in one.charges),
+                one.epsilon(delta, "patient"),
+                one.epsilon(delta, "example"),
+            )
+            for one, people in groups.items()
+        ]
+        return sorted(found, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
 
-    def histories(self, study: str) -> list[tuple[tuple[Event, int], ...]]:
-        """Return the distinct charged histories, over all studies, of the patients that `study` has charged.
+    def standings(self, study: str | None = None) -> Counter[Standing]:
+        """Return charges and limits, over all studies, of those whom `study` has charged, with the number of people.
 
-        If the study has charged nobody yet, those of all patients: any of them may be its next.
+        If the study has charged nobody yet, those of everybody: any of them may be its next.
         """
-        return list(self.history_counts(study))
+        return read_histories(self._database).standings(study)
 
-    def history_counts(self, study: str | None) -> dict[tuple[tuple[Event, int], ...], int]:
-        """Return the histories that `histories` returns, each with the number of patients who have it."""
-        of_study = ledger_histories.patients_of(self._database, study) if study else None
-        counted = Counter(ledger_histories.histories(self._database, of_study or None).values())
-        return {tuple(ledger_histories.events_of(history)): people for history, people in sorted(counted.items())}
+    def exhausted(self, study: str) -> dict[int, int]:
+        """Return how many people had spent their budget in each round that a study charged. Stays at the site."""
+        documents = read_documents(self._database)
+        return {
+            row.round: len(Cohort.from_json(documents[row.cohort]).exhausted)
+            for row in self.rows()
+            if row.kind == "reserve" and row.study == study
+        }
+
+    def refuse_same_data(self, members: Sequence[Member]) -> None:
+        """Refuse data that the ledger knows as another person's, before anything is charged; nothing is written.
+
+        Raises
+        ------
+        PrivacyRefusal
+            Names the row of the sheet and what to do.
+        """
+        self._enter(read_registry(self._database), members)
+
+    def charged_private(self, members: Iterable[Member]) -> list[Member]:
+        """Return those who were charged as private people before, by name or by data: they are never public."""
+        histories = read_histories(self._database)
+        registry, charged = histories.registry, np.asarray(histories.counts.any(axis=0))
+        private = set(np.flatnonzero(histories.of_unknown_privacy).tolist()) | registry.private
+        found = []
+        for member in members:
+            names = {self._pseudonym(member.person), self._pseudonym(member.patient)}
+            columns = {histories.columns[name] for name in names if name in histories.columns}
+            columns |= {registry.owners[one] for one in self._keyed(member) if one in registry.owners}
+            if any(charged[column] and column in private for column in columns):
+                found.append(member)
+        return found
 
     def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
-        """Return the cumulative epsilon of the most exposed of the named patients."""
-        return self._most_exposed(self._pseudonyms(patients), {}, delta, unit)
+        """Return the cumulative epsilon of the most exposed of the named people."""
+        histories = read_histories(self._database)
+        columns = [histories.columns.get(self._pseudonym(name)) for name in patients]
+        standings = {histories.standing(column) for column in columns if column is not None}
+        bounds = [standing.epsilon(delta, unit) for standing in standings]
+        return max(bounds, key=lambda bound: bound.pld, default=Epsilon(0.0, 0.0))
 
-    def _charged(self, charge: Row, last: Row, epsilon: Epsilon) -> Reservation:
+    def _of_study(self, request: ReleaseRequest, more: int) -> Epsilon:
+        """Return the epsilon of this study's rounds of this kind at this site, and `more` of them: a public number."""
+        event = request.event.to_json()
+        rounds = {
+            row.round
+            for row in ledger_chain.read_rows(self._database)
+            if (row.kind, row.study, row.site, row.event) == ("reserve", request.study, request.site, event)
+        }
+        return compose([(request.event, len(rounds) + more)], request.delta)
+
+    def _admit(self, request: ReleaseRequest) -> tuple[str, frozenset[str]]:
+        """Decide who is charged; return the digest of the list, and the names of the patients to train on."""
+        members = request.members
+        registry = read_registry(self._database)
+        people = np.array(self._enter(registry, members), np.int64)
+        histories = read_histories(self._database, registry)
+        histories.agree(people, request.study, request.limits)
+        allowed = may_be_charged(histories, people, request.study, request.event)
+        for person, member in zip(people[allowed].tolist(), np.array(members, object)[allowed], strict=True):
+            if member.is_private and person not in registry.private:
+                registry.add("private", person, "")
+        registry.store(self._database)
+        cohort = sealed(people[allowed], people[~allowed], request.limit, registry).to_json()
+        names = frozenset(member.patient for member, taken in zip(members, allowed, strict=True) if taken)
+        return self._keep(cohort), names
+
+    def _enter(self, registry: Registry, members: Sequence[Member]) -> list[int]:
+        """Enter people with their names and data; return their numbers."""
+        if not members:
+            raise FedcallError("a release needs at least one patient; check the sheet of samples")
+        numbers: dict[int, Member] = {}
+        given: dict[str, Member] = {}
+        for member in members:
+            person = registry.person(self._pseudonym(member.person))
+            if person in numbers:
+                raise FedcallError(
+                    f"patients '{numbers[person].patient}' and '{member.patient}' are one person ('{member.person}'),"
+                    " and a person is one unit; give one row, with the reads of both samples merged (samtools merge)"
+                )
+            numbers[person] = member
+            other = self._pseudonym(member.patient)
+            if not registry.is_known_as(person, other):
+                registry.add("alias", person, other)
+            for data in self._keyed(member):
+                owner = registry.owners.get(data)
+                if data in given and given[data] is not member:
+                    raise PrivacyRefusal(
+                        f"patients '{given[data].patient}' and '{member.patient}' have the same data; a person is given"
+                        " once, so take one of the two out of the sheet"
+                    )
+                given[data] = member
+                if owner is None:
+                    registry.add("data", person, data)
+                elif owner != person and not self._is_alias(registry, person, owner):
+                    raise PrivacyRefusal(
+                        f"patient '{member.patient}': {self.path} knows this data as another person's; the ledger"
+                        " charges people, whatever their rows are called: give this row the name that the person had"
+                        " before (column 'person')"
+                    )
+        return list(numbers)
+
+    def _is_alias(self, registry: Registry, person: int, owner: int) -> bool:
+        pseudonyms = list(registry.people)
+        return pseudonyms[owner] in registry.aliases.get(person, ())
+
+    def _charged(self, charge: Row, last: Row, request: ReleaseRequest) -> Reservation:
+        self._refuse_if_different(charge, request)
+        epsilon, names = self._of_study(request, 0), self._names_charged(charge, request)
         if last.kind == "reserve":
             sentence = "already charged and not yet released; train again at no cost"
         elif (stored := self._artefact(last)) is not None:
             sentence = "already released; the stored artefact is returned"
-            return Reservation("released", epsilon, sentence, charge.digest, stored)
+            return Reservation("released", epsilon, sentence, charge.digest, names, stored)
         else:
             sentence = "already released, but its artefact is gone: only the same bytes can be released"
-        return Reservation("reserved", epsilon, sentence, charge.digest)
+        return Reservation("reserved", epsilon, sentence, charge.digest, names)
+
+    def _names_charged(self, charge: Row, request: ReleaseRequest) -> frozenset[str]:
+        cohort, registry = self._cohort(charge), read_registry(self._database)
+        if cohort.pseudonyms is not None:  # an older fedcall charged everybody
+            return frozenset(member.patient for member in request.members)
+        charged = set(cohort.charged.tolist())
+        return frozenset(
+            member.patient for member in request.members if registry.people[self._pseudonym(member.person)] in charged
+        )
+
+    def _has_same_people(self, charge: Row, request: ReleaseRequest) -> bool:
+        cohort = self._cohort(charge)
+        people = {self._pseudonym(member.person) for member in request.members}
+        if cohort.pseudonyms is not None:
+            names = {self._pseudonym(member.patient) for member in request.members}
+            return set(cohort.pseudonyms) in (people, names)
+        pseudonyms = list(read_registry(self._database).people)
+        return people == {pseudonyms[number] for number in (*cohort.charged, *cohort.exhausted)}
+
+    def _cohort(self, row: Row) -> Cohort:
+        return Cohort.from_json(read_documents(self._database)[row.cohort])
 
     def _artefact(self, release: Row) -> Path | None:
         stored = self._artefacts / release.artefact
         return stored if _holds(stored, release.artefact) else None
 
-    def _worst(self, request: ReleaseRequest, cohort: list[str], included: bool) -> Epsilon:
-        planned = {} if included else {request.event.to_json(): 1}
-        return self._most_exposed(cohort, planned, request.delta, request.event.unit)
+    def _nobody(self) -> str:
+        nobody = np.empty(0, np.int64)
+        return self._keep(sealed(nobody, nobody, None, read_registry(self._database)).to_json())
 
-    def _most_exposed(self, cohort: list[str], planned: dict[str, int], delta: float, unit: Unit) -> Epsilon:
-        charged = ledger_histories.histories(self._database, set(cohort))
-        return ledger_histories.most_exposed(charged, cohort, planned, delta, unit)
+    def _keep(self, document: str) -> str:
+        digest = ledger_chain.cohort_digest(document)
+        self._database.execute("INSERT OR IGNORE INTO memberships VALUES (?, ?)", (digest, document))
+        return digest
 
-    def _append(self, kind: Kind, request: ReleaseRequest, cohort: list[str], artefact: str = "") -> Row:
+    def _append(self, kind: Kind, request: ReleaseRequest, cohort: str, artefact: str = "") -> Row:
         assert self._seal_key is not None
-        patients = json.dumps(cohort)
-        digest = ledger_chain.cohort_digest(patients)
-        self._database.execute("INSERT OR IGNORE INTO cohorts VALUES (?, ?)", (digest, patients))
         count, previous = self._database.execute("SELECT count(*) FROM rows").fetchone()[0], self.head
-        agreed = dict(zip(FACTS, facts_of(request, cohort), strict=True))
+        agreed = dict(zip(FACTS, facts_of(request), strict=True))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         draft = Row(
             number=count + 1, kind=kind, study=request.study, site=request.site, round=request.round, **agreed,
-            artefact=artefact, time=now, previous=previous, digest="", seal="",
+            cohort=cohort, artefact=artefact, time=now, previous=previous, digest="", seal="",
         )  # fmt: skip
         values = {name: getattr(draft, name) for name in ledger_chain.COLUMNS}
         values["digest"] = draft.content_digest
@@ -286,13 +431,15 @@ class Ledger:
         if row and row != ledger_chain.read_head(self._head):
             ledger_chain.write_head(self._head, *row)
 
-    def _pseudonyms(self, patients: Iterable[str]) -> list[str]:
+    def _pseudonym(self, name: str) -> str:
         if self._name_key is None:
             raise ValueError("a ledger opened without the secret knows no patients.")
-        names = set(patients)
-        if not names:
-            raise FedcallError("a release needs at least one patient; check the sheet of samples")
-        return sorted(hmac.new(self._name_key, name.encode(), hashlib.sha256).hexdigest()[:32] for name in names)
+        return hmac.digest(self._name_key, name.encode(), "sha256").hex()[:32]
+
+    def _keyed(self, member: Member) -> list[str]:
+        if self._data_key is None:
+            raise ValueError("a ledger opened without the secret knows no data.")
+        return [hmac.digest(self._data_key, one.encode(), "sha256").hex()[:32] for one in member.fingerprints]
 
     def _refuse_if_bad(self) -> None:
         fault = ledger_chain.find_fault(self._database, self._head, self._seal_key)
@@ -303,13 +450,12 @@ class Ledger:
             )
         self._write_head()  # a crash after the last commit may have left it one row behind
 
-    def _refuse_if_different(self, charged: Row, request: ReleaseRequest, cohort: list[str]) -> None:
-        if facts(charged) != facts_of(request, cohort):
-            different = [
-                name
-                for name, old, new in zip(FACTS, facts(charged), facts_of(request, cohort), strict=True)
-                if old != new
-            ]
+    def _refuse_if_different(self, charged: Row, request: ReleaseRequest) -> None:
+        pairs = zip(FACTS, facts(charged), facts_of(request), strict=True)
+        different = [name for name, old, new in pairs if old != new]
+        if not self._has_same_people(charged, request):
+            different.append("cohort")
+        if different:
             raise PrivacyRefusal(
                 f"{self._where(request)} was charged for other inputs (different: {', '.join(different)}); training"
                 " again would be a second release of the same round, restore the inputs or go on with the next round"

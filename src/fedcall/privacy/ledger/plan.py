@@ -1,39 +1,42 @@
-"""How much of a study the patients of a ledger can still afford."""
+"""How much of a study the people of a ledger can still afford. It depends on who took part in what: it stays home."""
 
 import math
 
 from pydantic import BaseModel
 
-from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.accounting.solving import most_rounds
-from fedcall.privacy.events import Event, round_event
+from fedcall.privacy.events import round_event
+from fedcall.privacy.ledger.histories import Standing
 from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.ledger.limits import Limit, read_limit
 from fedcall.privacy.terms import PrivacyTerms
 
-History = tuple[tuple[Event, int], ...]
+STAYS_HERE = "For the hospital's eyes only: it tells how many of its people have spent their budget."
 
 
 class GroupPlan(BaseModel):
-    """Patients with the same history; null means infinite."""
+    """People with the same history and the same limits; null means infinite."""
 
     patients: int | None  # null: everybody the ledger has not seen yet
     spent_pld: float | None  # over all studies, at the study's delta, per unit of the study
     spent_rdp: float | None
     left_pld: float | None  # of the study's cap, never below 0; null without a cap
-    rounds_that_fit: int  # of those the study has left
+    rounds_that_fit: int  # of those the study has left, under every limit that holds for these people
 
 
 class LedgerPlan(BaseModel):
     """Everything `fedcall ledger plan` prints."""
 
+    note: str = STAYS_HERE
     study: str
     unit: str
     delta: float
     max_epsilon: float | None
+    limit: Limit | None  # the hospital's own
     rounds: int
     rounds_charged: int  # of this study, at this site
     rounds_left: int
-    rounds_that_fit: int  # for all patients the study has charged or, before its first round, all in the ledger
+    rounds_that_fit: int  # for all people the study has charged or, before its first round, all in the ledger
     groups: list[GroupPlan]  # the most exposed first
 
 
@@ -49,16 +52,18 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
     """
     charged = len({row.round for row in ledger.rows() if row.kind == "reserve" and row.study == digest})
     left = max(0, rounds - charged)
-    counted = ledger.history_counts(digest)
-    groups = [_group(history, patients, terms, left) for history, patients in counted.items()]
+    limit = read_limit(ledger.path)
+    named = digest or ""
+    groups = [_group(one, people, named, terms, left, limit) for one, people in ledger.standings(digest).items()]
     groups.sort(key=lambda group: (group.rounds_that_fit, -(group.spent_pld or math.inf)))
     if not charged:
-        groups.append(_group((), None, terms, left))
+        groups.append(_group(Standing(), None, named, terms, left, limit))
     return LedgerPlan(
         study=study,
         unit=terms.unit,
         delta=terms.delta,
         max_epsilon=terms.max_epsilon,
+        limit=limit,
         rounds=rounds,
         rounds_charged=charged,
         rounds_left=left,
@@ -83,22 +88,26 @@ def as_text(plan: LedgerPlan) -> str:
             f"{group.rounds_that_fit:>18}"
         )
     lines.append(f"with all of them, {plan.rounds_that_fit} of the {plan.rounds_left} rounds left fit")
+    if plan.limit:
+        lines.append(f"the hospital's own limit: {plan.limit.epsilon:g} per {plan.limit.unit} at {plan.limit.delta:g}")
+    lines.append(plan.note)
     return "\n".join(lines)
 
 
-def _group(history: History, patients: int | None, terms: PrivacyTerms, left: int) -> GroupPlan:
+def _group(
+    standing: Standing, people: int | None, study: str, terms: PrivacyTerms, left: int, limit: Limit | None
+) -> GroupPlan:
     event = round_event(terms)
-
-    def spent(more: int) -> Epsilon:
-        return compose([*history, (event, more)], terms.delta, terms.unit)
-
-    now = spent(0)
+    limits = [limit] if limit else []
+    if terms.max_epsilon is not None:
+        limits.append(Limit(epsilon=terms.max_epsilon, delta=terms.delta, unit=terms.unit))
+    now = standing.epsilon(terms.delta, terms.unit, terms.max_epsilon)
     return GroupPlan(
-        patients=patients,
+        patients=people,
         spent_pld=now.pld if now.is_finite else None,
         spent_rdp=now.rdp if math.isfinite(now.rdp) else None,
         left_pld=None if terms.max_epsilon is None else max(0.0, terms.max_epsilon - now.pld),
-        rounds_that_fit=most_rounds(lambda more: not spent(more).exceeds(terms.max_epsilon), left),
+        rounds_that_fit=most_rounds(lambda more: standing.charged(study, event, more, limits).is_within_limits(), left),
     )
 
 

@@ -1,16 +1,26 @@
 """What is asked of a ledger and what it answers, and when two requests are the same release."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger import chain as ledger_chain
 from fedcall.privacy.ledger.chain import Row
+from fedcall.privacy.ledger.limits import Limit
 
-FACTS = ("event", "delta", "max_epsilon", "cohort", "inputs")
+FACTS = ("event", "delta", "max_epsilon", "inputs")
+"""What must be equal, besides the people, when a round is asked for again."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """Somebody in a round: the ledger charges the person, whatever the sheet's row is called."""
+
+    patient: str  # the row's name, unique in the round
+    person: str  # a stable name within the hospital
+    fingerprints: tuple[str, ...] = ()  # digests that only the same data has; kept as keyed hashes
+    is_private: bool = True  # False for simulated people, and those whose data is public
 
 
 @dataclass(frozen=True)
@@ -22,42 +32,56 @@ class ReleaseRequest:
     round: int
     event: Event
     delta: float
-    max_epsilon: float | None  # cap on the cumulative epsilon of every patient; None without a cap
-    patients: tuple[str, ...]  # names; the ledger keeps keyed hashes of them
+    max_epsilon: float | None  # the study's cap on the cumulative epsilon of every person; None without a cap
+    patients: tuple[Member | str, ...]  # a name alone: a private person of that name, of whose data nothing is known
     inputs: str  # keyed digest of everything the release depends on (`noise.keyed_digest`)
+    limit: Limit | None = None  # the hospital's own
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Everybody in the round."""
+        return tuple(Member(one, one) if isinstance(one, str) else one for one in self.patients)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that are agreed with this round, for everybody in it."""
+        own = () if self.limit is None else (self.limit,)
+        if self.max_epsilon is None:
+            return own
+        return (*own, Limit(epsilon=self.max_epsilon, delta=self.delta, unit=self.event.unit))
 
 
 @dataclass(frozen=True)
 class Reservation:
-    """The ledger's answer."""
+    """The ledger's answer. All but `charged` is public: it follows from the signed study and the rounds so far."""
 
     state: Literal["reserved", "released", "withheld"]
-    epsilon: Epsilon  # of the most exposed patient, this release included, per unit of the request
+    epsilon: Epsilon  # of this study's own rounds, this one included, per unit of the request
     sentence: str
     head: str  # digest of the row that decided, the newest of the chain at that moment
+    charged: frozenset[str] = frozenset()  # patients to train on; the others have spent their budget. Stays at the site
     artefact: Path | None = None  # the stored artefact, when state is "released"
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """Patients with the same history, and what it cost them."""
+    """People with the same history, and what it cost them."""
 
     patients: int
     releases: int
-    patient: Epsilon  # what one patient's whole data is protected by; infinite after example-level releases
+    patient: Epsilon  # what one person's whole data is protected by; infinite after example-level releases
     example: Epsilon  # what one example is protected by
 
 
 def facts(row: Row) -> tuple[str, ...]:
     """Return what must be equal when a round is asked for again: the values that FACTS names."""
-    return (row.event, row.delta, row.max_epsilon, row.cohort, row.inputs)
+    return (row.event, row.delta, row.max_epsilon, row.inputs)
 
 
-def facts_of(request: ReleaseRequest, cohort: list[str]) -> tuple[str, ...]:
-    """Return the facts of the row that a request becomes; `cohort` holds its pseudonyms, sorted."""
+def facts_of(request: ReleaseRequest) -> tuple[str, ...]:
+    """Return the facts of the row that a request becomes."""
     cap = "" if request.max_epsilon is None else repr(float(request.max_epsilon))
-    cohort_digest = ledger_chain.cohort_digest(json.dumps(cohort))
-    return (request.event.to_json(), repr(float(request.delta)), cap, cohort_digest, request.inputs)
+    return (request.event.to_json(), repr(float(request.delta)), cap, request.inputs)
 
 
 def is_about(row: Row, request: ReleaseRequest) -> bool:
@@ -66,11 +90,8 @@ def is_about(row: Row, request: ReleaseRequest) -> bool:
 
 
 def withheld_sentence(request: ReleaseRequest, epsilon: Epsilon) -> str:
-    """Return why a request cannot be charged."""
+    """Return why a round is not made, whoever is in it."""
     cap = f"max_epsilon {request.max_epsilon:g} at delta {request.delta:g}"
-    if epsilon.is_finite:
-        return f"the most exposed {request.event.unit} would reach epsilon {epsilon.pld:.3f}, above {cap}"
-    return (
-        f"the ledger holds releases that leave a {request.event.unit} without any finite epsilon (made without noise,"
-        f" or per example), so {cap} can never be kept for these patients"
-    )
+    if not epsilon.is_finite:
+        return f"the rounds of this study have no finite epsilon, so {cap} cannot be kept"
+    return f"with this round the study's own rounds would reach epsilon {epsilon.pld:.3f}, above {cap}"

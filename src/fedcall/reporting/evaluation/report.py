@@ -36,7 +36,7 @@ from fedcall.reporting.privacy.documents import Statement
 from fedcall.reporting.privacy.site_report import study_facts
 from fedcall.study.judgement import Verdict
 from fedcall.study.terms import Study
-from fedcall.workflow.run import PUBLIC
+from fedcall.workflow.rows_of_people import PUBLIC
 
 DRAWN_ERRORS = 50
 UNBOUNDED = 100.0  # Phred, the top of the calibration figure: no error was seen

@@ -37,7 +37,9 @@ class Spent(Document):
     epsilon_rdp: Epsilon
     delta: float
     max_epsilon: Epsilon
-    rounds_that_fit: int | None = Field(description="Further rounds of these terms under the cap; null without a cap.")
+    rounds_that_fit: int | None = Field(
+        description="Further rounds of these terms under the cap, by this study's own history; null without a cap."
+    )
     rounds_left_in_plan: int
     planned_epsilon_pld: Epsilon = Field(description="Of all planned rounds.")
     planned_epsilon_rdp: Epsilon
@@ -111,19 +113,37 @@ class StudySpend(Document):
     last: str = Field(description="When the last row of the study was written, UTC.")
 
 
+class ExhaustedInRound(Document):
+    """One round in which some people contributed nothing, because their budget was spent."""
+
+    round: int
+    people: int
+
+
 class LedgerSpend(Document):
-    """What stays at the site: the spend over every study in its ledger.
+    """What stays at the site: the spend over every study in its ledger, and who has spent the budget.
 
     It depends on which patients took part in which study, so it is for the site's eyes only.
     """
 
     studies: int
     charges: int = Field(description="Charged rounds over all studies.")
-    epsilon_pld: Epsilon = Field(description="Of the most exposed patient, at the largest delta below.")
+    epsilon_pld: Epsilon = Field(
+        description="Of the most exposed person, at the delta below: PLD in one study, an RDP filter over several."
+    )
     epsilon_rdp: Epsilon
     delta: float
     unit: Unit
     head: str = Field(description="Hash of the ledger's last row, to compare with `fedcall ledger verify`.")
+    limit: Epsilon = Field(None, description="The hospital's own limit on everybody's epsilon; null without one.")
+    limit_delta: float | None = Field(None, description="Delta of that limit.")
+    exhausted: tuple[ExhaustedInRound, ...] = Field(
+        (), description="Charged rounds of this study in which somebody's budget was spent."
+    )
+    people_who_fit: int | None = Field(
+        None, description="People of this study who can afford one more round of it, under every limit that holds."
+    )
+    people: int | None = Field(None, description="People whom this study has charged, or all if it charged nobody yet.")
     by_study: tuple[StudySpend, ...] = Field((), description="In the order of their first rows.")
 
 

@@ -1,15 +1,14 @@
 """Read from a site's ledger what its privacy report needs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.chain import Row
-from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.ledger.ledger import Ledger, Standing
+from fedcall.privacy.ledger.limits import Limit, read_limit
 from fedcall.study.terms import Study
-
-History = Sequence[tuple[Event, int]]
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,22 @@ class LedgerFacts:
     Attributes
     ----------
     charged : rounds of this study that are charged, ascending
-    histories : per group of patients with equal charges, its events over all studies with their numbers of rounds;
-        only groups that a further round of this study would charge, or all if none is charged yet
+    standings : charges over all studies and limits, each with the number of people who have them; of those whom this
+        study has charged, or of everybody if it has charged nobody yet
+    exhausted : for each charged round of this study, how many people had spent their budget and contributed nothing
+    limit : the hospital's own, or None
     studies : what is charged, study by study, in the order of their first rows
     head : hash of the last row
     problem : why the chain of rows does not verify, or None
     """
 
     charged: tuple[int, ...]
-    histories: tuple[History, ...]
+    standings: Mapping[Standing, int]
     studies: tuple[StudyCharges, ...]
     head: str
     problem: str | None = None
+    exhausted: Mapping[int, int] = field(default_factory=dict)
+    limit: Limit | None = None
 
 
 def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFacts:
@@ -66,10 +69,12 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
         mine -= {study.judging_round}  # of held-out patients, who trained nothing
         return LedgerFacts(
             charged=tuple(sorted(mine)),
-            histories=tuple(ledger.histories(study.digest)),
+            standings=ledger.standings(study.digest),
             studies=tuple(_charges(digest, rows) for digest in dict.fromkeys(row.study for row in rows)),
             head=ledger.head,
             problem=fault.sentence if fault else None,
+            exhausted=ledger.exhausted(study.digest),
+            limit=read_limit(path),
         )
 
 

@@ -8,16 +8,18 @@ from fedcall.privacy.accounting.epsilon import compose, study_epsilon
 from fedcall.privacy.accounting.membership import membership
 from fedcall.privacy.accounting.solving import most_rounds
 from fedcall.privacy.events import round_event
+from fedcall.privacy.ledger.limits import Limit
 from fedcall.reporting.base.pages import power_of_ten, round_up
 from fedcall.reporting.privacy.documents import (
     CurvePoint,
+    ExhaustedInRound,
     LedgerSpend,
     PlannedSpend,
     RoundSpend,
     Spent,
     StudySpend,
 )
-from fedcall.reporting.privacy.ledger_facts import History, LedgerFacts, StudyCharges
+from fedcall.reporting.privacy.ledger_facts import LedgerFacts, StudyCharges
 from fedcall.reporting.privacy.rounds import RoundRecord
 from fedcall.study.terms import Study
 
@@ -30,8 +32,7 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
     """Return what one unit has lost in the study; with `only`, the headline is the loss over the whole ledger."""
     terms, releases = study.privacy, len(ledger.charged)
     now, one, planned = (study_epsilon(terms, count) for count in (releases, 1, study.rounds))
-    histories = ledger.histories if only else study_history(study, releases)
-    fits = rounds_that_fit(study, histories)
+    fits = rounds_that_fit(study, releases)
     left = study.rounds - len(rounds)
     epsilon = finite(now.pld)
     sentence = spend_sentence(terms.unit, epsilon, terms.delta, terms.max_epsilon)
@@ -40,7 +41,7 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
         total = spend_sentence(terms.unit, only.epsilon_pld, terms.delta, terms.max_epsilon)
         sentence = f"{total} ({here}, over all {only.studies} studies of the ledger for the most exposed {terms.unit})"
     if epsilon is not None and fits is not None:
-        sentence += f"; {_rounds_word(fits)} {'fits' if fits == 1 else 'fit'}"
+        sentence += f"; {_rounds_word(fits)} {'fits' if fits == 1 else 'fit'} under this study's cap"
     return Spent(
         sentence=sentence + "." + example_warning(terms.unit),
         unit=terms.unit,
@@ -119,7 +120,8 @@ def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
 def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
     """Return what the most exposed unit has lost over every study of the ledger."""
     terms = study.privacy
-    bounds = [compose(history, terms.delta, terms.unit) for history in ledger.histories] or [Bounds(0.0, 0.0)]
+    cap = terms.max_epsilon
+    bounds = [one.epsilon(terms.delta, terms.unit, cap) for one in ledger.standings] or [Bounds(0.0, 0.0)]
     worst = max(bounds, key=lambda bound: bound.pld)
     return LedgerSpend(
         studies=sum(1 for one in ledger.studies if one.events),
@@ -129,7 +131,28 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
         delta=terms.delta,
         unit=terms.unit,
         head=ledger.head,
+        limit=ledger.limit.epsilon if ledger.limit else None,
+        limit_delta=ledger.limit.delta if ledger.limit else None,
+        exhausted=tuple(
+            ExhaustedInRound(round=number, people=people) for number, people in ledger.exhausted.items() if people
+        ),
+        people_who_fit=_people_who_fit(study, ledger),
+        people=sum(ledger.standings.values()),
         by_study=tuple(_study_spend(study, one) for one in ledger.studies),
+    )
+
+
+def _people_who_fit(study: Study, ledger: LedgerFacts) -> int:
+    """Return how many of the people below can afford one more round, under every limit that holds for them."""
+    terms = study.privacy
+    limits = [ledger.limit] if ledger.limit else []
+    if terms.max_epsilon is not None:
+        limits.append(Limit(epsilon=terms.max_epsilon, delta=terms.delta, unit=terms.unit))
+    event = round_event(terms)
+    return sum(
+        people
+        for one, people in ledger.standings.items()
+        if one.charged(study.digest, event, 1, limits).is_within_limits()
     )
 
 
@@ -152,35 +175,46 @@ def ledger_sentence(only: LedgerSpend | None, cap: float | None) -> str:
     """Return the cumulative spend in words, or why this copy does not tell it."""
     if only is None:
         return (
-            "This copy was made to be shared. The spend over all studies depends on which patients took part in which"
-            " and stands in the copy that stays at the site; the ledger holds every round to the cap over all studies."
+            "This copy was made to be shared. The spend over all studies depends on who took part in which"
+            " and stands in the copy that stays at the site; the ledger holds every person to this study's cap, to the"
+            " hospital's own limit and to every limit the person was ever charged under."
         )
     total = f"ε = {round_up(only.epsilon_pld)}" if only.epsilon_pld is not None else "not bounded"
     allowed = f", of {cap:g} allowed" if cap is not None else ""
-    return (
+    text = (
         f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged rounds in"
         f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}"
         f"{allowed}. A rerun of the same release is charged once; a round that crashed stays charged."
     )
+    if only.studies > 1:
+        text += " Over several studies, whose terms were chosen one after the other, an RDP filter adds losses up."
+    if only.limit is not None and only.limit_delta is not None:
+        text += f" The hospital's own limit is ε = {only.limit:g} at δ = {power_of_ten(only.limit_delta)}."
+    return f"{text} {exhausted_sentence(only)}"
 
 
-def study_history(study: Study, releases: int) -> tuple[History, ...]:
-    """Return the history of patients who were in no other study."""
-    return (((round_event(study.privacy), releases),),)
+def exhausted_sentence(only: LedgerSpend) -> str:
+    """Return how many people have spent their budget: for the hospital's eyes, never in a shared copy."""
+    if only.exhausted:
+        last = only.exhausted[-1]
+        rounds = len(only.exhausted)
+        told = (
+            f"In {rounds} round{'' if rounds == 1 else 's'} somebody's budget was spent (in round {last.round}:"
+            f" {last.people} of this hospital's people): they contributed nothing, and nobody outside is told."
+        )
+    else:
+        told = "In no charged round of this study had anybody's budget been spent."
+    if only.people:
+        told += f" One more round would be within every limit of {only.people_who_fit} of {only.people} people."
+    return f"{told} This stays at the hospital."
 
 
-def rounds_that_fit(study: Study, histories: Sequence[History]) -> int | None:
-    """Return how many further rounds of these terms the most exposed group of patients can afford."""
+def rounds_that_fit(study: Study, releases: int) -> int | None:
+    """Return how many further rounds of these terms the study's own history leaves under its cap: a public number."""
     terms = study.privacy
     if terms.max_epsilon is None:
         return None
-    event = round_event(terms)
-
-    def fit(count: int) -> bool:
-        bounds = (compose([*past, (event, count)], terms.delta, terms.unit) for past in histories or ((),))
-        return not any(bound.exceeds(terms.max_epsilon) for bound in bounds)
-
-    return most_rounds(fit, MOST_ROUNDS)
+    return most_rounds(lambda more: not study_epsilon(terms, releases + more).exceeds(terms.max_epsilon), MOST_ROUNDS)
 
 
 def spend_sentence(unit: str, epsilon: float | None, delta: float, cap: float | None) -> str:

@@ -23,7 +23,7 @@ from fedcall.reporting.privacy.documents import (
     StudyPrivacyReport,
 )
 from fedcall.reporting.privacy.site_report import study_facts
-from fedcall.reporting.privacy.spending import example_warning, rounds_that_fit, spend_sentence, study_history
+from fedcall.reporting.privacy.spending import example_warning, rounds_that_fit, spend_sentence
 from fedcall.reporting.privacy.traffic_light import colour, spending_conditions, traffic_light
 from fedcall.study.terms import Study
 
@@ -57,7 +57,7 @@ def study_privacy_report(
     missing = tuple(site.name for site in study.sites if site.name not in by_site)
     largest = _largest([report.spent.epsilon_pld for report in ordered])
     largest_rdp = _largest([report.spent.epsilon_rdp for report in ordered])
-    fits = rounds_that_fit(study, study_history(study, max(report.spent.releases for report in ordered)))
+    fits = rounds_that_fit(study, max(report.spent.releases for report in ordered))
     left = max(report.spent.rounds_left_in_plan for report in ordered)
     refusals = tuple(
         Refusal(site=report.site, round=row.round, status=row.status, reason=row.reason, sentence=row.sentence)
@@ -125,8 +125,10 @@ def study_privacy_report(
         checklist=checklist(
             study,
             sentence,
-            "Each site's ledger holds its patients to the cap over all studies. What patients lost in other studies"
-            " depends on who they are and stays at the site.",
+            "Each site's ledger holds each of its people to this study's cap, to the hospital's own limit and to every"
+            " limit the person was ever charged under, over all studies and for ever; whoever has spent the budget"
+            " contributes nothing, and nobody outside is told. What people lost in other studies depends on who they"
+            " are and stays at the site.",
             audit_statement(audit),
         ),
         commands=_commands(),
@@ -165,7 +167,7 @@ def _site_spend(study: Study, report: PrivacyReport) -> SiteSpend:
 
     # The site's own light may know of other studies; here its spending is judged by this study alone.
     spent = report.spent
-    fits = rounds_that_fit(study, study_history(study, spent.releases))
+    fits = rounds_that_fit(study, spent.releases)
     cap, left = study.privacy.max_epsilon, spent.rounds_left_in_plan
     conditions = spending_conditions(spent.epsilon_pld, cap, fits, left, spent.unit)
     conditions += [condition for condition in report.light.conditions if condition.about == "records"]

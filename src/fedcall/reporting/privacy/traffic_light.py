@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.reporting.privacy.documents import Colour, Condition, TrafficLight
 
 RULE = (
@@ -42,6 +43,7 @@ def spending_conditions(
 ) -> list[Condition]:
     """Return the conditions on what has been spent, for a site or for a study's most exposed site."""
     allowed = f" ({max_epsilon:g})" if max_epsilon is not None else ""
+    bound = None if epsilon is None else Epsilon(epsilon, epsilon)
     return [
         Condition(
             statement="The loss is bounded: noise was added in every round.",
@@ -51,7 +53,7 @@ def spending_conditions(
         ),
         Condition(
             statement=f"The loss is within the agreed cap{allowed}.",
-            holds=max_epsilon is not None and epsilon is not None and epsilon <= max_epsilon,
+            holds=max_epsilon is not None and bound is not None and not bound.exceeds(max_epsilon),
             otherwise="red",
             about="spending",
         ),
