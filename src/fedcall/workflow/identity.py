@@ -18,7 +18,8 @@ from fedcall.genomics.identity.comparison import Comparison, Pair, compare_peopl
 from fedcall.genomics.identity.sketch import Sketch, SketchFolder, read_sketch, write_private
 from fedcall.privacy.accounting.epsilon import Epsilon, group_epsilon, round_event, study_epsilon
 from fedcall.workflow.configuration import Patient
-from fedcall.workflow.run import PUBLIC, Run
+from fedcall.workflow.rows_of_people import PUBLIC
+from fedcall.workflow.run import Run
 
 REGISTRY = "people.json"
 
