@@ -51,7 +51,7 @@ def measure(people: People, regions: int, kilobases: int, depth: float, families
     parts, members = [], 5 * families
     for _ in range(regions):
         parents = haplotypes.reshape(-1, 2, haplotypes.shape[1])[rng.permutation(len(people.names))[: 2 * families]]
-        parts.append(np.concatenate([_family(*parents[2 * k : 2 * k + 2], rng) for k in range(families)]))
+        parts.append(np.concatenate([_family(parents[2 * k], parents[2 * k + 1], rng) for k in range(families)]))
     genotypes = np.concatenate(parts, 1)
     reads = rng.poisson(depth, genotypes.shape)
     second = rng.binomial(reads, np.choose(genotypes, [_ERROR, 0.5, 1 - _ERROR]))

@@ -56,7 +56,7 @@ class CommonSites:
         """Expected copies of the second base, by reads and frequency: float64, shape (people, s)."""
         joint = self.likelihoods * priors(self.frequency)
         joint /= joint.sum(-1, keepdims=True)
-        return joint[..., 1] + 2 * joint[..., 2]
+        return np.asarray(joint[..., 1] + 2 * joint[..., 2])
 
 
 def priors(frequency: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def likelihoods_of(
     )
     likelihoods = np.exp(logs - logs.max(-1, keepdims=True))
     likelihoods /= likelihoods.sum(-1, keepdims=True)
-    return (1 - _MISLED) * likelihoods + _MISLED / 3
+    return np.asarray((1 - _MISLED) * likelihoods + _MISLED / 3)
 
 
 def _estimate(likelihoods: np.ndarray) -> np.ndarray:
@@ -164,15 +164,15 @@ def _estimate(likelihoods: np.ndarray) -> np.ndarray:
 
 def _variant_evidence(likelihoods: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     def log_likelihood(of: np.ndarray) -> np.ndarray:
-        return np.log((likelihoods * priors(of)).sum(-1)).sum(0)
+        return np.asarray(np.log((likelihoods * priors(of)).sum(-1)).sum(0))
 
-    return log_likelihood(frequency) - log_likelihood(np.full(len(frequency), 1e-4))
+    return np.asarray(log_likelihood(frequency) - log_likelihood(np.full(len(frequency), 1e-4)))
 
 
 def _inbreeding(likelihoods: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     joint = likelihoods * priors(frequency)
     joint /= joint.sum(-1, keepdims=True)
-    return 1 - joint[..., 1].mean(0) / (2 * frequency * (1 - frequency))
+    return np.asarray(1 - joint[..., 1].mean(0) / (2 * frequency * (1 - frequency)))
 
 
 def _with_panel(
