@@ -79,14 +79,20 @@ def test_normalise__good_input_passes(case: Path) -> None:
     assert {path.name for path in (case / "out").iterdir()} == {"p.bam", "p.bam.bai", "p.vcf.gz", "p.vcf.gz.tbi"}
 
 
-def test_normalise_alignments__missing_index(case: Path) -> None:
-    (case / "p.bam.bai").unlink()
-    refused(case, normalise_alignments(case), "p.bam: index is missing", "samtools index")
-
-
-def test_normalise_alignments__broken_index(case: Path) -> None:
-    (case / "p.bam.bai").write_bytes(b"not an index")
-    refused(case, normalise_alignments(case), "p.bam: index p.bam.bai cannot be read")
+@pytest.mark.parametrize("index", [None, b"not an index"], ids=["missing", "broken"])
+def test_normalise_alignments__an_index_is_not_needed(case: Path, index: bytes | None) -> None:
+    """Whatever has no index that can be read is sorted, and gives the same alignments as with it."""
+    results = []
+    for remove in (False, True):
+        if remove:
+            (case / "p.bam.bai").unlink()
+        if remove and index is not None:
+            (case / "p.bam.bai").write_bytes(index)
+        done = normalise_alignments(case)
+        assert done.returncode == 0, done.stderr
+        with pysam.AlignmentFile(str(case / "out/p.bam")) as reads:
+            results.append([read.to_string() for read in reads])
+    assert results[0] == results[1] != []
 
 
 def test_normalise_alignments__truncated_file(case: Path) -> None:

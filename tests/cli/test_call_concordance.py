@@ -82,8 +82,9 @@ def test_call__loads_nothing_that_only_training_needs(model, simulated_cohort, t
     words = [word for name, file in files.items() for word in (name, str(simulated_cohort / file))]
     command = [sys.executable, "-c", script, "call", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    # Without numba, which finds the candidates, the list would be short because nothing ran.
-    assert done.stdout.splitlines()[-1] == "numba", done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "", done.stdout + done.stderr
+    with pysam.VariantFile(str(tmp_path / "calls.vcf.gz")) as calls:  # the list is not short because nothing ran
+        assert len(list(calls)) > 10
 
 
 def test_call__no_model(simulated_cohort, tmp_path):

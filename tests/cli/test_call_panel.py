@@ -89,7 +89,7 @@ def test_call_panel__of_other_contigs_or_without_index(folder, panel, simulated_
         (other, "no contig in common with"),
         (bare, "index is missing; make it with: tabix -p vcf"),
         (tmp_path / "none.vcf.gz", "no such panel VCF"),
-        (simulated_cohort / "regions.bed", "not a readable VCF"),
+        (simulated_cohort / "regions.bed", "not a VCF file"),
     ):
         output, done = call(folder, simulated_cohort, "refused", "--panel", wrong)
         assert done.returncode == 2

@@ -87,7 +87,8 @@ def judge_models(
             signed = sign(judgement, read_signing_key(keys))
             outcome = JudgingOutcome("withheld", judgement, reservation.sentence)
         else:
-            exact = grid_total((people[name].difference for name in sorted(people)), terms.clip)
+            counted = sorted(reservation.charged)  # whose budget is spent was not charged, and counts as no difference
+            exact = grid_total((people[name].difference for name in counted), terms.clip)
             context = StepContext(study.digest, site, number, 1, request.inputs)
             total = noisy_total(secret, context, exact, terms.mechanism, request.event.noise_multiplier)
             judgement = _judgement(study, site, models, total, reservation)

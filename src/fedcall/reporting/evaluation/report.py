@@ -1,6 +1,7 @@
 """The evaluation of a study's calls on held-out patients, and which model to use."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -224,8 +225,8 @@ def _strata(pooled: dict[Caller, Concordance]) -> tuple[StratumRow, ...]:
 
 def _stratum_order(key: tuple[str, str, str]) -> tuple[bool, str, float, str]:
     kind, stratum, value = key
-    digits = value.split("-")[0].strip("+< %")
-    return kind != "snps", stratum, float(digits) if digits[:1].isdigit() else 0.0, value
+    number = re.match(r"\d+(\.\d+)?", value)
+    return kind != "snps", stratum, float(number[0]) if number else 0.0, value
 
 
 def _calibration(pooled: dict[Caller, Concordance]) -> tuple[CalibrationPoint, ...]:
