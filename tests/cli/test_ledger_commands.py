@@ -11,6 +11,7 @@ import pytest
 
 from fedcall.keys import create_keys, read_secret
 from fedcall.privacy.accounting.epsilon import compose
+from fedcall.privacy.accounting.filter import cumulative_epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
 
@@ -181,15 +182,26 @@ def test_ledger_plan__counts_what_earlier_studies_took(tmp_path):
     result = fedcall("ledger", "plan", "--ledger", tmp_path / "ledger.sqlite", "--study", terms, "--json")
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
+
+    def fits(charged: int) -> int:
+        """Rounds of the next study within its cap, which was agreed after the first study had begun: an RDP filter."""
+
+        def cost(rounds: int) -> float:
+            charges = [("a" * 64, event, charged), ("next", event, rounds)]
+            return cumulative_epsilon(charges, 1e-3, "patient", 8.0, agreed_first=False).pld
+
+        return max(rounds for rounds in range(5) if rounds == 0 or cost(rounds) <= 8)
+
     fresh = max(rounds for rounds in range(1, 6) if compose([(event, rounds)], 1e-3).pld <= 8)
     assert [(group["patients"], group["rounds_that_fit"]) for group in found["groups"]] == [
-        (1, fresh - 2),
-        (1, fresh - 1),
+        (1, fits(2)),
+        (1, fits(1)),
         (None, fresh),
     ]
+    assert fits(2) < fits(1) < fresh
     assert found["groups"][0]["spent_pld"] == compose([(event, 2)], 1e-3).pld
     assert found["groups"][0]["left_pld"] == 8 - compose([(event, 2)], 1e-3).pld
-    assert found["rounds_that_fit"] == fresh - 2
+    assert found["rounds_that_fit"] == fits(2)
     text = fedcall("ledger", "plan", "--ledger", tmp_path / "ledger.sqlite", "--study", terms).stdout
-    assert f"with all of them, {fresh - 2} of the 5 rounds left fit" in text
+    assert f"with all of them, {fits(2)} of the 5 rounds left fit" in text
     assert max(map(len, text.splitlines())) <= 80

@@ -25,7 +25,8 @@ def fedcall_utility(cohort: Path, sheet: Path, *more: object) -> subprocess.Comp
 
 def test_utility__private_people_are_refused_in_one_line(simulated_cohort: Path):
     sheet = simulated_cohort / "private.tsv"
-    sheet.write_text((simulated_cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
+    rows = (simulated_cohort / "samples.tsv").read_text().splitlines(keepends=True)
+    sheet.write_text("".join(row if "\tpublic\t" in row else row.replace("\tno\n", "\tyes\n") for row in rows))
     done = fedcall_utility(simulated_cohort, sheet)
     sheet.unlink()
     assert done.returncode == 3

@@ -20,10 +20,10 @@ def hospital(tmp_path: Path) -> Workspace:
     simulate_cohort(SimulatedCohort(**COHORT), folder)
     fastq(folder / "north-001.bam", folder)
     gvcf(folder / "north-001.truth.vcf.gz", folder / "calls.g.vcf.gz", folder / "reference.fa")
-    columns = ("patient", "site", "alignments", "reads1", "reads2", "truth", "regions", "split", "sample")
+    columns = ("patient", "site", "alignments", "reads1", "reads2", "truth", "regions", "split", "sample", "private")
     rows = [
-        ("P1", "north", "", "1.fastq", "2.fastq", "calls.g.vcf.gz", "calls.g.vcf.gz", "train", "north-001"),
-        ("P2", "north", "north-002.bam", "", "", "north-002.truth.vcf.gz", "regions.bed", "train", "north-002"),
+        ("P1", "north", "", "1.fastq", "2.fastq", "calls.g.vcf.gz", "calls.g.vcf.gz", "train", "north-001", "no"),
+        ("P2", "north", "north-002.bam", "", "", "north-002.truth.vcf.gz", "regions.bed", "train", "north-002", "no"),
     ]
     (folder / "samples.tsv").write_text("".join("\t".join(row) + "\n" for row in (columns, *rows)))
     workspace = Workspace.create(tmp_path / "workspace", {}, STUDY)

@@ -12,7 +12,7 @@ from fedcall.workflow.run import jobs_per_patient, load_run
 from tiny_alignments import Read, write_alignments, write_reference
 
 BASES = "ACGTTGCA" * 50
-COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split", "sample", "haploid")
+COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split", "sample", "haploid", "private")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "config.yaml").write_text("study: study.yaml\nsamples: s.tsv\nreference: reference.fa\n")
 
     def run(**cells: str) -> None:
-        rows = [[name, "north", f"{name}.bam", f"{name}.vcf", "r.bed", "train", "", ""] for name in ("P0", "P1")]
+        rows = [[name, "north", f"{name}.bam", f"{name}.vcf", "r.bed", "train", "", "", "no"] for name in ("P0", "P1")]
         for column, cell in cells.items():
             rows[0][COLUMNS.index(column)] = cell
         (tmp_path / "s.tsv").write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)))

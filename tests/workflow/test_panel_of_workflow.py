@@ -58,7 +58,11 @@ def test_panel__named_where_calls_are_made(tmp_path: Path, shard_size: int) -> N
     result = workspace.snakemake("--dry-run", "--printshellcmds")
     assert result.returncode == 0, result.stdout[-4000:]
     commands = re.findall(r"fedcall ([a-z-]+) (.*)", result.stdout)
-    assert {command for command, options in commands if "p.vcf.gz" in options} == {"call", "concordance"}
+    assert {command for command, options in commands if "p.vcf.gz" in options} == {
+        "call",
+        "concordance",
+        "compare-people",
+    }
     assert all("--panel p.vcf.gz" in options for command, options in commands if command in ("call", "concordance"))
     assert "allele-counts" not in {command for command, _ in commands}
 

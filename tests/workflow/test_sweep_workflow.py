@@ -34,7 +34,8 @@ def test_privacy_utility_sweep__trains_a_point_per_job_and_draws_them(rehearsal:
 def test_privacy_utility_sweep__refuses_private_people_before_any_job(simulated_cohort: Path, tmp_path: Path):
     workspace = Workspace.create(tmp_path / "private", COHORT, STUDY)
     sheet = simulated_cohort / "workflow.tsv"
-    sheet.write_text((simulated_cohort / "samples.tsv").read_text().replace("\tno\n", "\tyes\n"))
+    rows = (simulated_cohort / "samples.tsv").read_text().splitlines(keepends=True)
+    sheet.write_text("".join(row if "\tpublic\t" in row else row.replace("\tno\n", "\tyes\n") for row in rows))
     content = {"samples": str(sheet), "reference": str(simulated_cohort / "reference.fa"), "study": "config/study.yaml"}
     (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(content))
     result = workspace.snakemake("--quiet", "all", "--", "privacy_utility_sweep")

@@ -12,6 +12,8 @@ from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import read_secret, read_signing_key
 from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.accounting.filter import cumulative_epsilon
+from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.privacy.ledger.summary import summarise
 from fedcall.privacy.terms import PrivacyTerms
@@ -83,7 +85,7 @@ def test_privacy_report__one_more_round_than_fits_would_pass_the_cap(federation:
     fits = spent.rounds_that_fit
     assert fits is not None
     assert study_epsilon(terms, 3 + fits).pld <= 8.0 < study_epsilon(terms, 3 + fits + 1).pld
-    assert f"; {fits} more rounds fit." in spent.sentence
+    assert f"; {fits} more rounds fit under this study's cap." in spent.sentence
 
 
 def test_privacy_report__states_all_fourteen_points(federation: Federation) -> None:
@@ -181,7 +183,11 @@ def test_privacy_report__counts_other_studies_and_keeps_them_at_the_site(tmp_pat
     play_round(second, "north", 1)
     report, shared = report_of(second), report_of(second, shareable=True)
     assert report.site_only is not None
-    assert report.site_only.epsilon_pld == pytest.approx(study_epsilon(second.study.privacy, 3).pld)
+    event, terms = round_event(second.study.privacy), second.study.privacy
+    charges = [(first.study.digest, event, 2), (second.study.digest, event, 1)]
+    over_all = cumulative_epsilon(charges, terms.delta, terms.unit, terms.max_epsilon)
+    assert report.site_only.epsilon_pld == pytest.approx(over_all.pld)
+    assert over_all.pld > study_epsilon(terms, 3).pld, "the second study's terms may have followed from the first"
     assert report.spent.epsilon_pld == study_epsilon(second.study.privacy, 1).pld
     assert "over all 2 studies" in report.spent.sentence
     assert shared.site_only is None

@@ -11,7 +11,7 @@ from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.privacy.ledger.limits import Limit, read_limit
 from fedcall.privacy.terms import PrivacyTerms
 
-STAYS_HERE = "For the hospital's eyes only: it tells how many of its people have spent their budget."
+STAYS_HERE = "Stays at the hospital: it tells how many people have spent their budget."
 
 
 class GroupPlan(BaseModel):
