@@ -37,6 +37,7 @@ def test_privacy_utility_sweep__refuses_private_people_before_any_job(simulated_
     rows = (simulated_cohort / "samples.tsv").read_text().splitlines(keepends=True)
     sheet.write_text("".join(row if "\tpublic\t" in row else row.replace("\tno\n", "\tyes\n") for row in rows))
     content = {"samples": str(sheet), "reference": str(simulated_cohort / "reference.fa"), "study": "config/study.yaml"}
+    content["charge_for_good"] = True  # a rehearsal may charge them; a sweep charges nobody
     (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(content))
     result = workspace.snakemake("--quiet", "all", "--", "privacy_utility_sweep")
     sheet.unlink()
