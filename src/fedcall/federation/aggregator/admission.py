@@ -298,4 +298,5 @@ def _composed(events: tuple[tuple[Event, int], ...], delta: float) -> float | No
 
 def readable(sentence: str) -> str:
     """Return a sentence that fits into a log and a terminal of any character set, whatever was quoted in it."""
-    return shown(sentence.encode("ascii", "backslashreplace").decode(), _SENTENCE_LENGTH)
+    plain = shown(sentence.encode("ascii", "backslashreplace").decode(), _SENTENCE_LENGTH - 2)
+    return plain.replace("…", "...")  # the mark of a cut, the only letter here that is not ASCII
