@@ -54,6 +54,10 @@ def move_cohort(cohort: Path, folder: Path, owner: str) -> None:
         path.rename(folder / path.name)
     header, *rows = (cohort / "samples.tsv").read_text().splitlines()
     mine = [row for row in rows if row.split("\t")[1] == owner]
+    if owner != "public":  # a hospital's patients are private, simulated or not
+        column = header.split("\t").index("private")
+        cells = [row.split("\t") for row in mine]
+        mine = ["\t".join([*row[:column], "yes", *row[column + 1 :]]) for row in cells]
     (folder / "samples.tsv").write_text("\n".join([header, *mine]) + "\n")
 
 
@@ -183,11 +187,20 @@ def test_two_sites__the_models_are_the_same_at_both(consortium):
     assert len(set.union(*found.values())) == 3
 
 
-def test_two_sites__a_site_without_budget_withholds_and_goes_on(consortium):
+def test_two_sites__people_who_spent_their_budget_elsewhere_are_left_out_silently(consortium):
+    """Nothing that leaves lakeside tells that another study has spent what its people had (individual filter)."""
     claims = {site: [consortium.document(site, number, "claim")["outcome"] for number in ROUNDS] for site in SITES}
     receipts = {site: [consortium.document(site, number, "receipt")["status"] for number in ROUNDS] for site in SITES}
-    assert claims == {"lakeside": ["update", "withheld"], "hillside": ["update", "update"]}
-    assert receipts == {"lakeside": ["accepted", "withheld"], "hillside": ["accepted", "accepted"]}
+    assert claims == dict.fromkeys(SITES, ["update", "update"])
+    assert receipts == dict.fromkeys(SITES, ["accepted", "accepted"])
+    sizes = {
+        site: [
+            (hospital.path / f"results/pilot/{site}/rounds/{number}/update.safetensors").stat().st_size
+            for number in ROUNDS
+        ]
+        for site, hospital in consortium.hospitals.items()
+    }
+    assert sizes["lakeside"] == sizes["hillside"]
 
 
 def test_two_sites__calls_and_reports_at_each(consortium):
@@ -255,7 +268,7 @@ def test_aggregator_status__of_a_finished_study(consortium):
     status = consortium.status()
     assert (status["done"], status["alive"]) == (True, True)
     assert {site["site"]: (site["accepted_rounds"], site["refusals"]) for site in status["sites"]} == {
-        "lakeside": (1, 0),
+        "lakeside": (2, 0),
         "hillside": (2, 0),
     }
     refused = json.loads(consortium.coordinator.fedcall("quarantine", "list", "--state", "state", "--json"))
