@@ -191,8 +191,8 @@ def test_two_sites__people_who_spent_their_budget_elsewhere_are_left_out_silentl
     """Nothing that leaves lakeside tells that another study has spent what its people had (individual filter)."""
     claims = {site: [consortium.document(site, number, "claim")["outcome"] for number in ROUNDS] for site in SITES}
     receipts = {site: [consortium.document(site, number, "receipt")["status"] for number in ROUNDS] for site in SITES}
-    assert claims == dict.fromkeys(SITES, ["update", "update"])
-    assert receipts == dict.fromkeys(SITES, ["accepted", "accepted"])
+    assert claims == {site: ["update", "update"] for site in SITES}
+    assert receipts == {site: ["accepted", "accepted"] for site in SITES}
     sizes = {
         site: [
             (hospital.path / f"results/pilot/{site}/rounds/{number}/update.safetensors").stat().st_size
