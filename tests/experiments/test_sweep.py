@@ -84,12 +84,18 @@ def test_open_cohort__refuses_anybody_private(simulated_cohort: Path, results: P
 
 
 def test_refuse_private__is_the_default_of_a_sheet_and_spares_public_people(simulated_cohort: Path, tmp_path: Path):
-    everybody = read_samples(sheet(tmp_path, simulated_cohort, ("\tprivate\n", "\n"), ("\tno\n", "\n")))
+    simulated = read_samples(simulated_cohort / "samples.tsv")
+    public = [row for row in simulated if row.split == "public"]
+    rows = (simulated_cohort / "samples.tsv").read_text().splitlines(keepends=True)
+    plain = [row.removesuffix("\tno\n").removesuffix("\tprivate\n") + "\n" for row in rows if "\tpublic\t" not in row]
+    (simulated_cohort / "plain.tsv").write_text("".join(plain))
+    everybody = read_samples(simulated_cohort / "plain.tsv")
+    (simulated_cohort / "plain.tsv").unlink()
     assert {row.private for row in everybody} == {"yes"}
     with pytest.raises(PrivacyRefusal):
         refuse_private(Path("s.tsv"), everybody)
-    refuse_private(Path("s.tsv"), [row for row in everybody if row.split == "public"])
-    refuse_private(Path("s.tsv"), read_samples(simulated_cohort / "samples.tsv"))
+    refuse_private(Path("s.tsv"), public)
+    refuse_private(Path("s.tsv"), simulated)
 
 
 def test_open_cohort__needs_somebody_to_score(simulated_cohort: Path, results: Path, tmp_path: Path):
