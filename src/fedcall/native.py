@@ -26,6 +26,8 @@ import numpy as np
 from fedcall.files import atomic_path
 
 _LOCK = threading.RLock()
+_KNOWN_NUMBA = ("0.68.",)
+"""Versions whose internals this file was tried with; the kernels of any other are left to numba."""
 # Of numpy's flags: C and Fortran order, aligned, writable. numba compiles for each apart.
 _C_ORDER, _F_ORDER, _ALIGNED, _WRITABLE = 0x1, 0x2, 0x100, 0x400
 _FLAGS = _C_ORDER | _F_ORDER | _ALIGNED | _WRITABLE
@@ -63,6 +65,10 @@ def keep(path: Path, compiled: Any) -> None:
     ----------
     compiled : numba's CompileResult
     """
+    import numba  # what was compiled came from it
+
+    if not numba.__version__.startswith(_KNOWN_NUMBA):
+        return
     try:
         if compiled.reload_init or compiled.objectmode or compiled.lifted:
             return
