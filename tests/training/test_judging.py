@@ -1,6 +1,7 @@
 """The private judge at a site: charged before release, the same release again, one noisy number and public ones."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ import pytest
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import write_text
-from fedcall.keys import create_keys
+from fedcall.keys import create_keys, read_secret
 from fedcall.model.caller import build_model, save_model, weights_of
-from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.events import Event
+from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.judgement import Judgement
@@ -165,3 +167,35 @@ def test_judge_models__nowhere_to_compare_is_said_before_anything_is_charged(tmp
             hospital.study, "north", keys, initial, final, paths[:1], paths[1:], hospital.ledger, hospital.output
         )
     assert not hospital.ledger.exists()
+
+
+def test_judge_models__whose_budget_is_spent_counts_as_no_difference_and_nobody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Point 1: an individual filter. The sum has the others only; kinds and fields of what leaves are the same."""
+    sums = []
+    original = judging.noisy_total
+
+    def remember(secret: bytes, context: object, exact: int, *rest: object) -> int:
+        sums.append(exact)
+        return original(secret, context, exact, *rest)
+
+    monkeypatch.setattr(judging, "noisy_total", remember)
+    documents = []
+    for name, changes in (("all", [4] * 8), ("spent", [4] * 8)):
+        (tmp_path / name).mkdir()
+        hospital = Hospital(tmp_path / name)
+        if name == "spent":
+            event = Event(unit="patient", mechanism="gaussian", noise_multiplier=12.0, sampling_rate=1.0, steps=8)
+            request = ReleaseRequest("e" * 64, "north", 1, event, 0.01, 3.0, ("h3",), "f" * 64)
+            with Ledger.open(hospital.ledger, read_secret(tmp_path / name / "keys")) as ledger:
+                while "h3" in ledger.reserve(request).charged:
+                    request = replace(request, round=request.round + 1)
+        outcome = hospital.judge(changes)
+        assert outcome.state == "judged"
+        documents.append(hospital.output.read_bytes())
+    assert sums[1] == sums[0] * 7 // 8
+    found = [json.loads(document)["body"] for document in documents]
+    assert found[0].keys() == found[1].keys()
+    assert {body["people"] for body in found} == {8}
+    assert {body["outcome"] for body in found} == {"released"}
