@@ -92,7 +92,7 @@ def read_collateral(text: bytes, quote_chain: list[x509.Certificate]) -> str:
     _need_collateral(isinstance(fields, dict), "not a mapping of fields")
     _need_collateral(set(fields) == {*_HEX_FIELDS, *_CHAIN_FIELDS, *_TEXT_FIELDS}, "fields are missing or unknown")
     _need_collateral(all(isinstance(value, str) for value in fields.values()), "a field is not text")
-    _need_collateral(text.decode().removesuffix("\n") in forms, "not written as json.dumps writes it, with indent 2 or compact")
+    _need_collateral(text.decode().removesuffix("\n") in forms, "not as json.dumps writes it, with indent 2 or compact")
     for name in _HEX_FIELDS:
         value = fields[name]
         is_hex = len(value) % 2 == 0 and all(letter in "0123456789abcdef" for letter in value)
