@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcall.federation.aggregator.flat_updates import flat_updates
-from fedcall.federation.aggregator.update_checks import Refused
-from fedcall.privacy.mechanism.adaptive_clipping import step_clip_norms
+from fedcall.federation.aggregator.update_checks import Refused, noise_of_claim
 from fedcall.privacy.mechanism.update_noise import last_noise_std
 from fedcall.privacy.terms import Mechanism
 from fedcall.study.claims import Claim
@@ -112,8 +111,9 @@ class EarlierUpdates:
             return []
         new = np.stack([self.sample(path) for path in updates]).astype(np.float64)
         old = np.stack([self.sample(path) for path in earlier]) if earlier else np.zeros((0, new.shape[1]), np.float32)
-        known = np.concatenate([old, new.astype(np.float32)])
-        lengths = np.maximum(np.square(known, dtype=np.float64).sum(axis=1), np.finfo(float).tiny)
+        known = np.concatenate([old.astype(np.float64), new])
+        lengths = np.maximum(np.square(known).sum(axis=1), np.finfo(float).tiny)
+        products = known @ new.T
         reused = []
         for position, (update, std) in enumerate(zip(new, stds, strict=True)):
             if std == 0 or len(update) < _LEAST_COORDINATES:
@@ -121,8 +121,7 @@ class EarlierUpdates:
             others = slice(0, len(old) + position)
             if others.stop == 0:
                 continue
-            products = known[others].astype(np.float64) @ update
-            left = float((update @ update - products**2 / lengths[others]).min())
+            left = float((update @ update - products[others, position] ** 2 / lengths[others]).min())
             least = _least_left(len(update), others.stop, mechanism) * std
             if left < least**2:
                 reused.append(position)
@@ -131,14 +130,7 @@ class EarlierUpdates:
 
 def noise_of_last_step(study: Study, claim: Claim) -> float:
     """Return the standard deviation, per weight, of the noise of the last step of an update with this claim."""
-    training = study.training
-    return last_noise_std(
-        study.privacy,
-        training.learning_rate,
-        training.iterate_averaging,
-        study.units(claim.site),
-        step_clip_norms(study.privacy, claim.clipping),
-    )
+    return last_noise_std(*noise_of_claim(study, claim))
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -104,14 +104,14 @@ def check_norm_ceiling(study: Study, claim: Claim, tensors: Mapping[str, np.ndar
 
 def claimed_noise_std(study: Study, claim: Claim) -> float:
     """Return the standard deviation of the noise in each coordinate of an update that was admitted with this claim."""
+    return update_noise_std(*noise_of_claim(study, claim))
+
+
+def noise_of_claim(study: Study, claim: Claim) -> tuple[PrivacyTerms, float, float, int, Sequence[float]]:
+    """Return what the noise of an update with this claim follows from: the arguments of `update_noise_std`."""
     terms = study.training
-    return update_noise_std(
-        study.privacy,
-        terms.learning_rate,
-        terms.iterate_averaging,
-        study.units(claim.site),
-        step_clip_norms(study.privacy, claim.clipping),
-    )
+    clip_norms = step_clip_norms(study.privacy, claim.clipping)
+    return study.privacy, terms.learning_rate, terms.iterate_averaging, study.units(claim.site), clip_norms
 
 
 def noise_floor_share(study: Study, site: str, parameters: int) -> float:
