@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TypeVar
 
 from fedcall.documents import is_exact, read_unverified, verify
 from fedcall.errors import FedcallError
@@ -30,9 +31,13 @@ from fedcall.privacy.mechanism.update_noise import largest_share_deviation
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.shown import shown
 from fedcall.study.claims import Claim, ReasonCode
-from fedcall.study.terms import Study
+from fedcall.study.judgement import Judgement
+from fedcall.study.terms import Site, Study
 
-__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare", "readable"]
+__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare", "readable", "signed_by"]
+
+Word = TypeVar("Word", Claim, Judgement)
+"""What a site says of itself and signs."""
 
 MAX_CLAIM_BYTES = 64 * 1024
 _SENTENCE_LENGTH = 300
@@ -130,21 +135,27 @@ def _identify(study: Study, site: str, signed: bytes) -> Claim:
     registered = next((known for known in study.sites if known.name == site), None)
     if registered is None:
         raise Refused("unregistered-site", f"site '{site}' is not part of study '{study.name}'")
+    return signed_by(registered, signed, Claim)
+
+
+def signed_by(registered: Site, signed: bytes, kind: type[Word]) -> Word:
+    """Return what a registered site signed, byte for byte as it was signed; raise Refused if it is not its own word."""
+    what, site = kind.__name__.lower(), registered.name
     if len(signed) > MAX_CLAIM_BYTES:
-        raise Refused("too-large", f"a claim has at most {MAX_CLAIM_BYTES} bytes, found {len(signed)}")
+        raise Refused("too-large", f"a {what} has at most {MAX_CLAIM_BYTES} bytes, found {len(signed)}")
     try:
-        claim, _ = read_unverified(signed, Claim)
+        document, _ = read_unverified(signed, kind)
     except FedcallError as error:
         raise Refused("malformed", str(error)) from None
-    if claim.site != site:
-        raise Refused("unregistered-site", f"the claim names site '{claim.site}', the node key is that of '{site}'")
+    if document.site != site:
+        raise Refused("unregistered-site", f"the {what} names site '{document.site}', the node key is that of '{site}'")
     try:
-        verify(signed, Claim, registered.public_key)
+        verify(signed, kind, registered.public_key)
     except FedcallError as error:
         raise Refused("bad-signature", str(error)) from None
-    if not is_exact(signed, claim):
-        raise Refused("malformed", "the claim is not in canonical form: other bytes than those that were signed")
-    return claim
+    if not is_exact(signed, document):
+        raise Refused("malformed", f"the {what} is not in canonical form: other bytes than those that were signed")
+    return document
 
 
 def _check_study(study: Study, claim: Claim) -> None:

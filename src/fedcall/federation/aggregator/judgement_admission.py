@@ -4,9 +4,7 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
-from fedcall.documents import is_exact, read_unverified, verify
-from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, readable
+from fedcall.federation.aggregator.admission import readable, signed_by
 from fedcall.federation.aggregator.update_checks import Refused
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.study.claims import ReasonCode
@@ -80,21 +78,7 @@ def _identify(study: Study, site: str, signed: bytes) -> Judgement:
     registered = next((known for known in study.judging_sites if known.name == site), None)
     if registered is None:
         raise Refused("unregistered-site", f"site '{site}' declared no held-out patients in study '{study.name}'")
-    if len(signed) > MAX_CLAIM_BYTES:
-        raise Refused("too-large", f"a judgement has at most {MAX_CLAIM_BYTES} bytes, found {len(signed)}")
-    try:
-        judgement, _ = read_unverified(signed, Judgement)
-    except FedcallError as error:
-        raise Refused("malformed", str(error)) from None
-    if judgement.site != site:
-        raise Refused("unregistered-site", f"the judgement names site '{judgement.site}', the node key is '{site}''s")
-    try:
-        verify(signed, Judgement, registered.public_key)
-    except FedcallError as error:
-        raise Refused("bad-signature", str(error)) from None
-    if not is_exact(signed, judgement):
-        raise Refused("malformed", "the judgement is not in canonical form: other bytes than those that were signed")
-    return judgement
+    return signed_by(registered, signed, Judgement)
 
 
 def _check_standing(study: Study, state: JudgingState, judgement: Judgement) -> None:
