@@ -40,12 +40,16 @@ def test_privacy_utility_sweep__refuses_private_people_before_any_job(simulated_
     content["charge_for_good"] = True  # a rehearsal may charge them; a sweep charges nobody
     (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(content))
     result = workspace.snakemake("--quiet", "all", "--", "privacy_utility_sweep")
+    assert not (workspace.path / "results").exists()
+    rehearsed = workspace.snakemake("--quiet", "all", "--", "create_keys")
     sheet.unlink()
     assert result.returncode == 3
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("fedcall:")]
     assert "6 of 6 people are private" in line
     assert "charge no ledger" in line
-    assert not (workspace.path / "results").exists()
+    assert rehearsed.returncode == 0, rehearsed.stdout[-2000:]
+    (line,) = [line for line in rehearsed.stdout.splitlines() if line.startswith("fedcall:")]
+    assert "this rehearsal charges 4 private people for good, in private/north/ledger.sqlite" in line
 
 
 def test_privacy_utility_sweep__two_studies_of_one_name_are_a_mistake(tmp_path: Path):

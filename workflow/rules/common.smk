@@ -36,8 +36,6 @@ try:
         check_input_files(RUN, upstream=IS_MODULE)
         if not IS_MODULE:
             check_data(RUN)
-        if RUN.charges_for_good:
-            print(f"fedcall: {RUN.charges_for_good}", file=sys.stderr)
     SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.

@@ -48,7 +48,10 @@ class Run:
     @property
     def charges_for_good(self) -> str | None:
         """What must be said before a rehearsal that charges private people; None for every other run."""
-        private = [patient for patient in self.patients if patient.private == "yes" and patient.split == "train"]
+        judging = {name for names in self.judging.values() for name in names}
+        private = [
+            one for one in self.patients if one.private == "yes" and (one.split == "train" or one.patient in judging)
+        ]
         if not self.is_rehearsal or not private:
             return None
         ledgers = sorted({self.config.ledger.format(site=patient.site) for patient in private})
