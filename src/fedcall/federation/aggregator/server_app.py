@@ -14,6 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.last_seen import Presence
+from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
 from fedcall.shown import shown
@@ -118,12 +119,8 @@ class _Desk:
         self._read_replies()
         self._close_round()
         for session in self._sessions.values():
-            if session.waiting is None:
-                continue
-            if session.waiting.kind == "verdict":
-                self._give_verdict(session)
-            elif self._state.opening(session.waiting.round) is not None:
-                self._give_model(session, session.waiting.round)
+            if session.waiting is not None:
+                self._look_again(session, session.waiting)
         return bool(online)
 
     def _ask(self, session: _Session) -> None:
@@ -184,68 +181,24 @@ class _Desk:
         self._answer(session, Answer("refused", sentence=sentence))
 
     def _handle(self, session: _Session, request: Request) -> None:
-        study = self._state.study
-        if request.study != study.digest:
-            raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
-        if request.kind == "nothing":
+        if request.kind == "nothing" and request.study == self._state.study.digest:
             session.rests_since = time.monotonic()
             return
-        if request.kind == "upload" and request.round == study.judging_round and self._state.judge.is_wanted:
-            receipt = self._state.judge.answer(session.site, request.claim, request.update)
-            self._answer(session, Answer("receipt", document=receipt))
-            log.info("site %s: answered its judgement", session.site)
-        elif request.kind == "verdict":
-            self._reply_verdict(session, request)
-        elif request.kind == "upload":
-            if request.round > study.rounds:
-                raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
-            start = time.monotonic()
-            receipt = self._state.answer(session.site, request.round, request.claim, request.update)
-            self._answer(session, Answer("receipt", document=receipt))
-            log.info("site %s: answered round %d in %.2f s", session.site, request.round, time.monotonic() - start)
-        elif request.kind == "log":
-            self._answer(session, Answer("log", document=self._state.extract(session.site)))
-        elif request.round > study.rounds + 1:
-            raise FedcallError(
-                f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
-            )
-        elif self._state.opening(request.round) is not None:
-            self._give_model(session, request.round)
-        else:
-            session.waiting = request
-            self._answer(session, Answer("wait", sentence=self._why_wait(request.round)))
+        answer = respond(self._state, session.site, request)
+        session.waiting = request if answer.kind == "wait" else None
+        self._give(session, request, answer)
 
-    def _reply_verdict(self, session: _Session, request: Request) -> None:
-        judge = self._state.judge
-        if not judge.is_wanted:
-            raise FedcallError(f"study '{self._state.study.name}' has no judge (evaluation.epsilon)")
-        session.waiting = request
-        if not self._give_verdict(session):
-            missing = ", ".join(judge.waiting_for()) or "nobody"
-            waits = f"waits for {missing}" if self._state.is_done else "waits for the final model"
-            self._answer(session, Answer("wait", sentence=f"the verdict {waits}"))
+    def _look_again(self, session: _Session, request: Request) -> None:
+        """Give a site what it waits for, if it is there by now."""
+        answer = respond(self._state, session.site, request)
+        if answer.kind != "wait":
+            session.waiting = None
+            self._give(session, request, answer)
 
-    def _give_verdict(self, session: _Session) -> bool:
-        verdict = self._state.judge.verdict()
-        if verdict is None:
-            return False
-        session.waiting = None
-        self._answer(session, Answer("verdict", document=verdict))
-        log.info("site %s: given the verdict", session.site)
-        return True
-
-    def _why_wait(self, number: int) -> str:
-        missing = ", ".join(self._state.waiting_for()) or "nobody"
-        return f"round {number} is not open: round {self._state.log.open_round} waits for {missing}"
-
-    def _give_model(self, session: _Session, number: int) -> None:
-        session.waiting = None
-        model = self._state.model_path(number).read_bytes()
-        stand_down = self._state.stand_down(session.site, number)
-        answer = Answer("model", self._state.opening(number) or b"", model, stand_down)
+    def _give(self, session: _Session, request: Request, answer: Answer) -> None:
         self._answer(session, answer)
-        session.got_final = number == self._state.study.rounds + 1
-        log.info("site %s: given the model of round %d", session.site, number)
+        if answer.kind == "model":
+            session.got_final = request.round == self._state.study.rounds + 1
 
     def _leave(self, session: _Session) -> None:
         if session.got_final:

@@ -1,0 +1,80 @@
+"""What the aggregator answers to a site's request, by whichever way the request came."""
+
+import logging
+import time
+
+from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.state import StudyState
+from fedcall.federation.flower.messages import Answer, Request
+
+log = logging.getLogger("fedcall.aggregator")
+
+
+def respond(state: StudyState, site: str, request: Request) -> Answer:
+    """Return the answer to a site's request; "wait" while what it asks for is not there yet, so ask again later.
+
+    Parameters
+    ----------
+    site : str
+        Who asks, as its key proved.
+
+    Raises
+    ------
+    FedcallError
+        If the request is not one that this study answers.
+    OSError
+        If the answer cannot be stored now; nothing was decided.
+    """
+    study = state.study
+    if request.study != study.digest:
+        raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
+    if request.kind == "upload":
+        return _receipt(state, site, request)
+    if request.kind == "verdict":
+        return _verdict(state, site)
+    if request.kind == "log":
+        return Answer("log", document=state.extract(site))
+    if request.kind == "fetch":
+        return _model(state, site, request.round)
+    raise FedcallError("nothing was asked")
+
+
+def _receipt(state: StudyState, site: str, request: Request) -> Answer:
+    study = state.study
+    start = time.monotonic()
+    if request.round == study.judging_round and state.judge.is_wanted:
+        receipt, what = state.judge.answer(site, request.claim, request.update), "its judgement"
+    elif request.round > study.rounds:
+        raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
+    else:
+        receipt, what = state.answer(site, request.round, request.claim, request.update), f"round {request.round}"
+    log.info("site %s: answered %s in %.2f s", site, what, time.monotonic() - start)
+    return Answer("receipt", document=receipt)
+
+
+def _verdict(state: StudyState, site: str) -> Answer:
+    judge = state.judge
+    if not judge.is_wanted:
+        raise FedcallError(f"study '{state.study.name}' has no judge (evaluation.epsilon)")
+    verdict = judge.verdict()
+    if verdict is None:
+        missing = ", ".join(judge.waiting_for()) or "nobody"
+        waits = f"waits for {missing}" if state.is_done else "waits for the final model"
+        return Answer("wait", sentence=f"the verdict {waits}")
+    log.info("site %s: given the verdict", site)
+    return Answer("verdict", document=verdict)
+
+
+def _model(state: StudyState, site: str, number: int) -> Answer:
+    study = state.study
+    if number > study.rounds + 1:
+        raise FedcallError(
+            f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
+        )
+    opening = state.opening(number)
+    if opening is None:
+        missing = ", ".join(state.waiting_for()) or "nobody"
+        sentence = f"round {number} is not open: round {state.log.open_round} waits for {missing}"
+        return Answer("wait", sentence=sentence)
+    log.info("site %s: given the model of round %d", site, number)
+    return Answer("model", opening, state.model_path(number).read_bytes(), state.stand_down(site, number))
