@@ -2,13 +2,23 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fedcall.documents import Document
 
 Unit = Literal["patient", "example"]
 Mechanism = Literal["gaussian", "laplace"]
 Clipping = Literal["fixed", "adaptive"]
+Noise = Literal["own", "pooled"]
+Contribution = Literal["gradient", "delta"]
+
+NEWER_TERMS: dict[str, Any] = {
+    "noise": "own",
+    "contribution": "gradient",
+    "local_steps": None,
+    "max_epsilon_if_broken": None,
+}
+"""What older studies do not have: left out of the canonical form at these values, so that they keep their digests."""
 
 
 class Adaptation(Document):
@@ -61,6 +71,30 @@ class PrivacyTerms(Document):
         None,
         description="Declared, public scale of unit 'example': a site counts patients times this many examples.",
     )
+    noise: Noise = Field(
+        "own",
+        description="own: each site's update carries all the noise; pooled: only the sum of the sites' updates does,"
+        " and nobody sees one alone (protection.mode masked).",
+    )
+    contribution: Contribution = Field(
+        "gradient",
+        description="What is clipped and summed: a unit's gradient, or a patient's delta after local_steps plain steps"
+        " from the global model.",
+    )
+    local_steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Plain SGD steps of a drawn patient on its own rows; only with contribution 'delta'."
+    )
+    max_epsilon_if_broken: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Cap, as max_epsilon, on what pooled noise still protects if coordinator and helpers look at single"
+        " updates together; null: no such cap.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
+        unused = {name for name, default in NEWER_TERMS.items() if getattr(self, name) == default}
+        return {key: value for key, value in serialize(self).items() if key not in unused}
 
     @model_validator(mode="before")
     @classmethod
@@ -82,4 +116,55 @@ class PrivacyTerms(Document):
             raise ValueError("examples_per_patient belongs to unit 'example'; leave it out for unit 'patient'")
         if self.clipping == "fixed" and self.adaptation is not None:
             raise ValueError("adaptation belongs to clipping 'adaptive'; leave it out for clipping 'fixed'")
+        self._check_contribution()
+        self._check_pooling()
         return self
+
+    def _check_contribution(self) -> None:
+        if self.contribution == "gradient":
+            if self.local_steps is not None:
+                raise ValueError(
+                    "local_steps belongs to contribution 'delta'; leave it out for contribution 'gradient'"
+                )
+            return
+        if self.local_steps is None:
+            raise ValueError("contribution 'delta' needs local_steps, for example 4")
+        if self.unit == "example":
+            raise ValueError("contribution 'delta' is a patient's; set unit: patient, or contribution: gradient")
+        if self.steps_per_round != 1:
+            raise ValueError(
+                f"contribution 'delta' makes one noisy sum a round (found steps_per_round {self.steps_per_round}); set"
+                " steps_per_round: 1, local_steps says how many plain steps each patient takes before"
+            )
+
+    def _check_pooling(self) -> None:
+        if self.noise == "own":
+            if self.max_epsilon_if_broken is not None:
+                raise ValueError(
+                    "max_epsilon_if_broken belongs to noise 'pooled'; with noise 'own' max_epsilon protects each update"
+                    " alone, leave it out"
+                )
+            return
+        if self.steps_per_round != 1:
+            raise ValueError(
+                f"noise 'pooled' with {self.steps_per_round} noisy steps in a round is not private: later steps use a"
+                " site's own share of the noise before it is pooled; set steps_per_round: 1, or noise: own"
+            )
+        if self.mechanism != "gaussian":
+            raise ValueError(
+                "noise 'pooled' needs mechanism 'gaussian': shares of Laplace noise do not add up to Laplace noise"
+            )
+        if self.clipping != "fixed":
+            raise ValueError(
+                "noise 'pooled' needs clipping 'fixed': adaptive clipping lets each site follow its own share of the"
+                " noise before it is pooled"
+            )
+        if self.noise_multiplier == 0:
+            raise ValueError(
+                "noise 'pooled' without noise has nothing to pool; raise noise_multiplier, or set noise: own"
+            )
+        if self.max_epsilon_if_broken is not None and self.max_epsilon_if_broken < (self.max_epsilon or 0):
+            raise ValueError(
+                f"max_epsilon_if_broken {self.max_epsilon_if_broken:g} is below max_epsilon {self.max_epsilon:g}: a"
+                " share of the noise never protects better than all of it; raise it, or leave it out"
+            )

@@ -53,7 +53,7 @@ def sign_study(path: Path, keys: Path, output: Path) -> Study:
     """Sign the complete study in the YAML file `path` with the coordinator's key; write it to `output`."""
     study = read_study_terms(path)
     if not study.is_complete:
-        raise FedcallError(f"{path}: lacks sites, coordinator or initial weights; fill them with 'fedcall study new'")
+        raise FedcallError(f"{path}: lacks {study.lacks}; fill them with 'fedcall study new'")
     identity = _read_public(Path(keys) / "site.json")
     if identity.public_key != study.coordinator:
         raise FedcallError(

@@ -11,12 +11,14 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from fedcall.documents import Document, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
+from fedcall.privacy.mechanism.pooling import check_capacity
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.evaluation import EvaluationTerms
+from fedcall.study.names import Name as Name  # all of fedcall takes it from here
+from fedcall.study.names import PublicKey
+from fedcall.study.protection import Protection
 from fedcall.yaml_files import read_yaml
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -72,6 +74,10 @@ class KrumTerms(Document):
         1, description="Sites f that may lie; the promise holds from 2 f + 3 sites on."
     )
     selected_sites: Annotated[int, Field(ge=1)] = Field(2, description="Updates that multikrum averages.")
+
+
+SUM_STRATEGIES = ("fedavg", "fedadam")
+"""Strategies that need no more than the weighted sum of all updates."""
 
 
 class AdamTerms(Document):
@@ -166,11 +172,16 @@ class Study(Document):
     evaluation: EvaluationTerms | None = Field(
         None, description="Regions nobody trains on, and the private judge; left out, there are neither."
     )
+    protection: Protection = Field(
+        Protection(), description="Who could see one site's update; left out, the coordinator does (plain)."
+    )
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        return {key: value for key, value in serialize(self).items() if key != "evaluation" or value is not None}
+        unused = {name for name in ("evaluation",) if getattr(self, name) is None}
+        unused |= set() if self.sends_sums else {"protection"}
+        return {key: value for key, value in serialize(self).items() if key not in unused}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -190,6 +201,7 @@ class Study(Document):
             except ValueError as error:
                 raise ValueError(f"site '{site.name}': {error}") from None
         self._check_judge()
+        self._check_protection()
         if self.sites and self.aggregation.minimum_sites > len(self.sites):
             raise ValueError(
                 f"aggregation.minimum_sites {self.aggregation.minimum_sites} exceeds the {len(self.sites)} sites listed"
@@ -210,6 +222,69 @@ class Study(Document):
                     f"evaluation.delta {self.evaluation.delta:g} times the {site.holdout} held-out patients of site"
                     f" '{site.name}' must be at most 0.1"
                 )
+
+    def _check_protection(self) -> None:
+        terms, averaging = self.protection, self.training.iterate_averaging
+        if self.privacy.noise == "pooled" and not self.sends_sums:
+            raise ValueError(
+                "privacy.noise 'pooled' in protection mode 'plain' is not private: the coordinator sees each update"
+                " with its own share of the noise alone; set protection.mode: masked, or privacy.noise: own"
+            )
+        if averaging and (self.privacy.contribution == "delta" or self.sends_sums):
+            reason = "mode 'masked' opens noisy sums" if self.sends_sums else "contribution 'delta' is one noisy sum"
+            raise ValueError(f"training.iterate_averaging {averaging:g} averages steps of a round, but {reason}; set 0")
+        if not self.sends_sums:
+            return
+        if self.privacy.steps_per_round != 1:
+            raise ValueError(
+                f"protection mode '{terms.mode}' opens one noisy sum a round (found privacy.steps_per_round"
+                f" {self.privacy.steps_per_round}); set steps_per_round: 1, with more rounds or contribution: delta"
+            )
+        if self.privacy.mechanism != "gaussian" or self.privacy.clipping != "fixed":
+            raise ValueError(
+                f"protection mode '{terms.mode}' needs privacy.mechanism 'gaussian' and privacy.clipping 'fixed': all"
+                " sites' vectors lie on one grid"
+            )
+        if self.aggregation.strategy not in SUM_STRATEGIES:
+            raise ValueError(
+                f"aggregation.strategy '{self.aggregation.strategy}' looks at single updates, and protection mode"
+                f" '{terms.mode}' opens none; choose {' or '.join(SUM_STRATEGIES)}, or protection.mode: plain"
+            )
+        if not self.sites:
+            return
+        if terms.minimum_sites is not None and len(self.sites) < terms.minimum_sites:
+            raise ValueError(
+                f"protection.minimum_sites {terms.minimum_sites} exceeds the {len(self.sites)} sites listed: no sum"
+                " would ever be opened; name more sites, or lower it"
+            )
+        clash = {site.name for site in self.sites} & {helper.name for helper in terms.helpers}
+        if clash:
+            raise ValueError(f"'{min(clash)}' is the name of a site and of a helper; names must differ")
+        check_capacity(
+            sum(self.units(site.name) for site in self.sites),
+            self.privacy.noise_multiplier,
+            len(self.sites) / self.noise_shares,
+        )
+
+    @property
+    def sends_sums(self) -> bool:
+        """Whether sites send sums of which only totals over sites are opened, in place of updates."""
+        return self.protection.mode != "plain"
+
+    @property
+    def noise_shares(self) -> int:
+        """Number of sites' shares that make the agreed noise: 1 where each site adds all of it."""
+        return self.protection.shares if self.privacy.noise == "pooled" else 1
+
+    @property
+    def least_sites(self) -> int:
+        """Number of updates that make an average; with fewer a round changes nothing."""
+        return max(self.aggregation.minimum_sites, self.protection.minimum_sites or 1)
+
+    @property
+    def step_size(self) -> float:
+        """What the noisy mean of contributions is multiplied by to become an update: deltas are steps already."""
+        return 1.0 if self.privacy.contribution == "delta" else self.training.learning_rate
 
     @property
     def judging_sites(self) -> tuple[Site, ...]:
@@ -239,9 +314,18 @@ class Study(Document):
         return self.site(name).patients * (self.privacy.examples_per_patient or 1)
 
     @property
+    def lacks(self) -> str:
+        """What must be named before the study can be signed; empty if nothing is missing."""
+        if not (self.sites and self.coordinator and self.model.initial_weights):
+            return "sites, coordinator or initial weights"
+        if self.protection.mode == "masked" and not self.protection.helpers:
+            return "helpers, of which protection mode 'masked' needs one or more"
+        return ""
+
+    @property
     def is_complete(self) -> bool:
-        """Whether sites, coordinator and initial weights are named, so that the study can be signed."""
-        return bool(self.sites and self.coordinator and self.model.initial_weights)
+        """Whether everything is named, so that the study can be signed."""
+        return not self.lacks
 
 
 def read_study_terms(path: Path) -> Study:
@@ -261,7 +345,7 @@ def read_study(path: Path) -> Study:
         signed = Path(path).read_bytes()
         study, _ = read_unverified(signed, Study)
         if not study.is_complete or study.coordinator is None:
-            raise FedcallError("study lacks sites, coordinator or initial weights; make it with 'fedcall study new'")
+            raise FedcallError(f"study lacks {study.lacks or 'its coordinator'}; make it with 'fedcall study new'")
         return verify(signed, Study, study.coordinator)
     except FileNotFoundError:
         raise FedcallError(f"{path}: no such study; the coordinator makes it with 'fedcall study sign'") from None

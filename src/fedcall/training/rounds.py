@@ -96,6 +96,8 @@ def train_round(
         If the ledger refuses: this round was charged for other inputs, data of one person is given as another's, or
         the ledger was tampered with or is an old copy.
     """
+    if study.sends_sums or study.privacy.contribution == "delta":
+        raise FedcallError(f"study '{study.name}': masked sums and deltas are not trained by this version yet")
     signing_key = _check_site(study, site, round_number, keys)
     base = _check_model(study, round_number, model_path)
     patients = _check_patients(study, site, example_paths)

@@ -28,7 +28,7 @@ from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
 from fedcall.privacy.mechanism.update_noise import largest_share_deviation
-from fedcall.privacy.terms import PrivacyTerms
+from fedcall.privacy.terms import NEWER_TERMS, PrivacyTerms
 from fedcall.shown import shown
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.judgement import Judgement
@@ -218,8 +218,10 @@ def _check_mechanism(study: Study, claim: Claim) -> None:
     if claim.privacy == study.privacy:
         return
     agreed, used = study.privacy.model_dump(mode="json"), claim.privacy.model_dump(mode="json")
-    key = next(key for key in agreed if agreed[key] != used[key])
-    raise Refused("mechanism", f"privacy.{key} {used[key]} was used, {agreed[key]} is agreed")
+    # Newer terms are left out where they are not used.
+    named = {**NEWER_TERMS, **agreed}, {**NEWER_TERMS, **used}
+    key = next(key for key in named[0] if named[0][key] != named[1][key])
+    raise Refused("mechanism", f"privacy.{key} {named[1][key]} was used, {named[0][key]} is agreed")
 
 
 def _check_epsilon(study: Study, claim: Claim, epsilon: float | None) -> None:

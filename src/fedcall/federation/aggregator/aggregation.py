@@ -8,6 +8,7 @@ does for each array of each site would else take longer than the averages of a s
 """
 
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,19 @@ def next_global(
         for past in (strategy.m_t, strategy.v_t)
     )
     return NextGlobal(result, Moments(first, second, steps + 1))
+
+
+def apply_update(
+    base: Mapping[str, np.ndarray],
+    update: Mapping[str, np.ndarray],
+    terms: AggregationTerms,
+    moments: Moments | None = None,
+) -> NextGlobal:
+    """Return the base plus the step that the strategy makes of an average that exists already: an opened sum's."""
+    with tempfile.TemporaryDirectory(prefix="fedcall-opened-") as folder:
+        path = Path(folder) / "update.safetensors"
+        write_weights(path, update, {})
+        return next_global(base, [Contribution("all", path, 1)], terms, moments)
 
 
 def quiet_flower() -> None:

@@ -19,6 +19,7 @@ from scipy.special import logsumexp
 
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.clipping import GRID
+from fedcall.privacy.mechanism.pooling import SMOOTHING
 from fedcall.privacy.terms import Mechanism, PrivacyTerms, Unit
 
 __all__ = [
@@ -38,10 +39,6 @@ ORDERS = tuple(
     + [float(x) for x in range(12, 64)]
     + [64.0, 80.0, 96.0, 128.0, 192.0, 256.0, 384.0, 512.0, 1024.0, 2048.0, 4096.0]
 )
-
-
-SMOOTHING = 4
-"""Grid points of a Gaussian that, added to a real one, makes it a discrete one but for a factor of 1 ± 10^-136."""
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,30 @@ def norm_bounds(
     return NormBounds(floor * (1 - ROUNDING), ceiling * (1 + ROUNDING))
 
 
+def sum_norm_bounds(terms: PrivacyTerms, units: int, parameters: int, least: float, most: float) -> NormBounds:
+    """Return the L2 norms that an honest noisy sum of one step cannot leave, in clip norms.
+
+    Parameters
+    ----------
+    units : int
+        Declared, of all sites in the sum.
+    parameters : int
+        Coordinates.
+    least, most : float
+        Noise multiplier of the sum: what is counted on for the floor, and what it may be for the ceiling.
+
+    Notes
+    -----
+    Floor: a signal that is independent of the noise cannot make it shorter (Anderson 1955). Ceiling: the noise's upper
+    tail, and one clip norm for each unit drawn.
+    """
+    if terms.mechanism != "gaussian":
+        raise ValueError("sums over sites carry gaussian noise.")
+    floor = float(_shortest(terms, np.array([least]), parameters)[0])
+    ceiling = _drawn_at_most(terms, units) + _longest(terms, np.array([most]), parameters)
+    return NormBounds(floor * (1 - ROUNDING), ceiling * (1 + ROUNDING))
+
+
 def largest_share_deviation(terms: PrivacyTerms, units: int) -> float:
     """Return how far from ½ a share measured by adaptive clipping can honestly be, but for a chance below 10^-10."""
     if terms.adaptation is None:

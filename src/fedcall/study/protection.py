@@ -1,0 +1,69 @@
+"""Who could see one hospital's update: the modes of protection, and what each of them needs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fedcall.documents import Document
+from fedcall.study.names import Name, PublicKey
+
+Mode = Literal["plain", "masked", "sealed", "encrypted"]
+
+AVAILABLE: tuple[Mode, ...] = ("plain", "masked")
+"""Modes that this version has; the others have names, so that terms and documents can speak of them."""
+
+
+class Helper(Document):
+    """An organisation beside the coordinator that takes the masks off sums, and off nothing else."""
+
+    name: Name
+    public_key: PublicKey = Field(description="Ed25519 key that signs the helper's answers, base64.")
+    hpke_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43,4096}={0,2}$")] = Field(
+        description="Key that sites seal their masks' seeds to (HPKE), base64."
+    )
+
+
+class Protection(Document):
+    """What hides one site's update from everybody but the site."""
+
+    mode: Mode = Field(
+        "plain", description="plain: the coordinator sees every update; masked: only sums over sites are ever opened."
+    )
+    minimum_sites: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="No sum over fewer sites is ever opened; pooled noise is sized for so many."
+    )
+    tolerated_sites: Annotated[int, Field(ge=0)] = Field(
+        0, description="Sites whose shares of pooled noise are not counted on: they may leave noise out, or tell it."
+    )
+    helpers: tuple[Helper, ...] = Field((), description="Of mode masked; one honest helper is enough.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode not in AVAILABLE:
+            raise ValueError(
+                f"protection mode '{self.mode}' is not available in this version; choose {' or '.join(AVAILABLE)}"
+            )
+        if self.mode == "plain":
+            if self != Protection.model_construct():
+                raise ValueError(
+                    "minimum_sites, tolerated_sites and helpers belong to protection mode 'masked'; leave them out for"
+                    " mode 'plain'"
+                )
+            return self
+        if self.minimum_sites is None:
+            raise ValueError(f"protection mode '{self.mode}' needs minimum_sites, 2 or more")
+        if self.tolerated_sites >= self.minimum_sites:
+            raise ValueError(
+                f"tolerated_sites {self.tolerated_sites} leaves no share of the noise that counts: it must be below"
+                f" minimum_sites {self.minimum_sites}"
+            )
+        names = [helper.name for helper in self.helpers]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"helper '{name}' is listed {names.count(name)} times; a helper may appear once")
+        return self
+
+    @property
+    def shares(self) -> int:
+        """Number of shares of the noise that are counted on in every sum that is opened."""
+        return (self.minimum_sites or 1) - self.tolerated_sites
