@@ -1,6 +1,8 @@
 """The private judge at a site: charged before release, the same release again, one noisy number and public ones."""
 
+import copy
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +14,13 @@ from fedcall.files import write_text
 from fedcall.keys import create_keys, read_secret
 from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.judgement import Judgement
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.training import judging
-from fedcall.training.judging import judge_models
+from fedcall.training.judging import HeldOut, JudgingSite, judge_models
 from fedcall.weights import weights_digest
 from made_concordances import TRUTH, made_concordance, no_regions
 
@@ -47,24 +49,23 @@ class Hospital:
         self.ledger = folder / "ledger.sqlite"
         self.output = folder / "judgement.json"
 
-    def judge(self, changes: list[int], study: Study | None = None):
+    @property
+    def site(self) -> JudgingSite:
+        return JudgingSite("north", self.folder / "keys", self.ledger)
+
+    @property
+    def models(self) -> tuple[Path, Path]:
+        return self.folder / "initial.safetensors", self.folder / "final.safetensors"
+
+    def judge(self, changes: list[int], study: Study | None = None, **people: Member):
         """Judge on patients of whose 200 variants the final model gets so many more right."""
         before, after = [], []
         for number, change in enumerate(changes):
             for paths, caller, right in ((before, "initial", 140), (after, "final", 140 + change)):
                 paths.append(self.folder / caller / f"h{number}.json")
                 write_text(paths[-1], made_concordance(right).model_dump_json())
-        return judge_models(
-            study or self.study,
-            "north",
-            self.folder / "keys",
-            self.folder / "initial.safetensors",
-            self.folder / "final.safetensors",
-            before,
-            after,
-            self.ledger,
-            self.output,
-        )
+        held_out = HeldOut(before, after, people)
+        return judge_models(study or self.study, self.site, self.models, held_out, self.output)
 
     def kinds(self) -> list[str]:
         with Ledger.open_to_read(self.ledger) as ledger:
@@ -161,41 +162,80 @@ def test_judge_models__nowhere_to_compare_is_said_before_anything_is_charged(tmp
     paths = [tmp_path / name / "h0.json" for name in ("a", "b")]
     for path in paths:
         write_text(path, no_regions().model_dump_json())
-    keys, initial, final = (tmp_path / name for name in ("keys", "initial.safetensors", "final.safetensors"))
     with pytest.raises(FedcallError, match=r"regions within evaluation\.regions"):
-        judge_models(
-            hospital.study, "north", keys, initial, final, paths[:1], paths[1:], hospital.ledger, hospital.output
-        )
+        judge_models(hospital.study, hospital.site, hospital.models, HeldOut(paths[:1], paths[1:]), hospital.output)
     assert not hospital.ledger.exists()
 
 
-def test_judge_models__whose_budget_is_spent_counts_as_no_difference_and_nobody_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Point 1: an individual filter. The sum has the others only; kinds and fields of what leaves are the same."""
-    sums = []
+EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=12.0, sampling_rate=1.0, steps=8)
+
+
+def exhaust(hospital: Hospital, member: Member | str, cap: float = 3.0) -> None:
+    """Train on a person in another study until the budget is spent."""
+    request = ReleaseRequest("e" * 64, "north", 1, EVENT, 0.01, cap, (member,), "f" * 64)
+    with Ledger.open(hospital.ledger, read_secret(hospital.folder / "keys")) as ledger:
+        while ledger.reserve(request).charged:
+            request = replace(request, round=request.round + 1)
+
+
+@pytest.fixture
+def sums(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The exact sums that got noise, which nobody outside ever sees."""
+    found: list[int] = []
     original = judging.noisy_total
 
     def remember(secret: bytes, context: object, exact: int, *rest: object) -> int:
-        sums.append(exact)
+        found.append(exact)
         return original(secret, context, exact, *rest)
 
     monkeypatch.setattr(judging, "noisy_total", remember)
-    documents = []
-    for name, changes in (("all", [4] * 8), ("spent", [4] * 8)):
-        (tmp_path / name).mkdir()
-        hospital = Hospital(tmp_path / name)
-        if name == "spent":
-            event = Event(unit="patient", mechanism="gaussian", noise_multiplier=12.0, sampling_rate=1.0, steps=8)
-            request = ReleaseRequest("e" * 64, "north", 1, event, 0.01, 3.0, ("h3",), "f" * 64)
-            with Ledger.open(hospital.ledger, read_secret(tmp_path / name / "keys")) as ledger:
-                while "h3" in ledger.reserve(request).charged:
-                    request = replace(request, round=request.round + 1)
-        outcome = hospital.judge(changes)
-        assert outcome.state == "judged"
-        documents.append(hospital.output.read_bytes())
+    return found
+
+
+def hospitals(tmp_path: Path) -> tuple[Hospital, Hospital]:
+    """Return two hospitals that differ in nothing but the folder: the same keys, so the same study."""
+    one = Hospital(tmp_path / "one")
+    shutil.copytree(one.folder, tmp_path / "other")
+    other = copy.copy(one)
+    other.folder = tmp_path / "other"
+    other.ledger, other.output = other.folder / "ledger.sqlite", other.folder / "judgement.json"
+    return one, other
+
+
+@pytest.mark.parametrize("row", ["h3", "another_row"])
+def test_judge_models__whose_budget_is_spent_counts_as_no_difference_and_nobody_is_told(
+    tmp_path: Path, sums: list[int], row: str
+) -> None:
+    """Point 1: an individual filter. Point 2: the person is charged, whatever the rows of the sheets are called."""
+    everybody, spent = hospitals(tmp_path)
+    ann = Member("h3", "Ann")
+    exhaust(spent, replace(ann, patient=row))
+    outcomes = [hospital.judge([4] * 8, h3=ann) for hospital in (everybody, spent)]
+    assert {(one.state, one.sentence) for one in outcomes} == {("judged", "judged and charged")}
     assert sums[1] == sums[0] * 7 // 8
-    found = [json.loads(document)["body"] for document in documents]
-    assert found[0].keys() == found[1].keys()
-    assert {body["people"] for body in found} == {8}
-    assert {body["outcome"] for body in found} == {"released"}
+    found = [json.loads(hospital.output.read_bytes())["body"] for hospital in (everybody, spent)]
+    differ = {name for name in found[0].keys() | found[1].keys() if found[0][name] != found[1][name]}
+    assert differ == {"total", "ledger_head"}, "noise, and a hash of the site's ledger"
+    lengths = {len(hospital.output.read_bytes()) - len(str(body["total"])) for hospital, body in zip(
+        (everybody, spent), found, strict=True
+    )}  # fmt: skip
+    assert len(lengths) == 1
+
+
+def test_judge_models__data_of_one_person_is_not_judged_on_as_anothers(tmp_path: Path) -> None:
+    """Point 2: the ledger knows the reads again."""
+    hospital = Hospital(tmp_path)
+    exhaust(hospital, Member("t1", "Ann", ("reads of Ann",)))
+    with pytest.raises(PrivacyRefusal, match=r"'h3': .* knows this data as another person's"):
+        hospital.judge([4] * 8, h3=Member("h3", "Bob", ("reads of Ann",)))
+    assert not hospital.output.exists()
+
+
+def test_judge_models__the_hospitals_own_limit_holds(tmp_path: Path, sums: list[int]) -> None:
+    """Point 3: whoever would pass it counts as no difference, and the ledger keeps it with the charge."""
+    (tmp_path / "limit.yaml").write_text("epsilon: 0.5\ndelta: 0.001\n")
+    hospital = Hospital(tmp_path)
+    assert hospital.judge([4] * 8).state == "judged"
+    assert sums == [0], "the judge's epsilon is 1"
+    with Ledger.open_to_read(hospital.ledger) as ledger:
+        assert ledger.exhausted(hospital.study.digest) == {6: 8}

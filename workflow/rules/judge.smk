@@ -39,6 +39,8 @@ rule judge_models:
         final=f"{RESULTS}/final.safetensors",
         before=lambda wildcards: judged_concordances(wildcards.site, "initial"),
         after=lambda wildcards: judged_concordances(wildcards.site, "final"),
+        # People compared again judge nothing again.
+        people=ancient(f"{RESULTS}/{{site}}/people_compared.txt"),
     output:
         judgement=f"{RESULTS}/{{site}}/judgement/judgement.json",
     log:

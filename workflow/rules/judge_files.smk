@@ -51,11 +51,13 @@ def judged_concordances(site, caller):
 
 
 def private_of_judging():
-    """Return the options that name the site's own: keys, ledger, earlier receipts."""
+    """Return the options that name the site's own: keys, ledger, earlier receipts, and who its people are."""
     own = {
         "--keys": CONFIG.site_key,
         "--ledger": CONFIG.ledger,
         "--receipts": f"{RESULTS}/{{site}}/rounds",
+        "--sheet": CONFIG.samples or COHORT_FOLDER / "samples.tsv",
+        "--reference": CONFIG.reference,
     }
     return " ".join(option(name, value) for name, value in own.items())
 

@@ -31,6 +31,13 @@ def judge(
     receipts: Path | None = typer.Option(
         None, "--receipts", help="Folder of this site's rounds, N/receipt.json in it; the ledger must hold their rows."
     ),
+    sheet: Path | None = typer.Option(
+        None,
+        "--sheet",
+        help="Sheet of patients: which person each one is (column 'person'), and whether private; left out, everybody"
+        " is a private person of the file's name.",
+    ),
+    reference: Path | None = typer.Option(None, "--reference", help="Reference of the sheet's alignments."),
     output: Path = typer.Option(..., "--output", help="The signed judgement (JSON) to write."),
 ) -> None:
     """Compare the final with the first model on this site's held-out patients: charge them, then release one noisy sum.
@@ -39,15 +46,18 @@ def judge(
 
     Example: fedcall judge --study study.json --site north --keys private/north/keys --initial initial.safetensors
     --final final.safetensors --before initial/h1.json --after final/h1.json --ledger private/north/ledger.sqlite
-    --output judgement.json
+    --sheet samples.tsv --reference genome.fa --output judgement.json
     """
     from fedcall.study.judgement import judge_terms
     from fedcall.study.terms import read_study
-    from fedcall.training.judging import judge_models
+    from fedcall.training.judging import HeldOut, JudgingSite, judge_models
+    from fedcall.workflow.people import people_of_sheet
 
     signed = read_study(study)
     last = [receipts / f"{signed.rounds}/receipt.json"] if receipts else []
-    outcome = judge_models(signed, site, keys, initial, final, before, after, ledger, output, last)
+    people = people_of_sheet(sheet, site, reference, "holdout") if sheet else {}
+    own = JudgingSite(site, keys, ledger, last)
+    outcome = judge_models(signed, own, (initial, final), HeldOut(before, after, people), output)
     # Public facts only: logs are shared more freely than data.
     typer.echo(f"study    {signed.name} ({signed.digest[:12]}), site {site}")
     typer.echo(f"outcome  {outcome.state}: {outcome.sentence}")

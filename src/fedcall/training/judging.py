@@ -1,7 +1,7 @@
 """The private judge at one site: check, charge the ledger, compare two models on held-out patients, add noise, sign."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,8 @@ from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 from fedcall.genomics.concordance.comparison import Concordance, read_concordance
 from fedcall.keys import read_identity, read_secret, read_signing_key
-from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest, Reservation
+from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest, Reservation
+from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.bounded_sum import grid_total, noisy_total
 from fedcall.privacy.mechanism.noise import StepContext, keyed_digest
 from fedcall.study.judgement import Judgement, judge_event, judge_terms
@@ -29,31 +30,52 @@ class JudgingOutcome:
     sentence: str
 
 
+@dataclass(frozen=True)
+class JudgingSite:
+    """A site and what is its own: keys, ledger, and receipts of its rounds, whose rows the ledger must hold."""
+
+    name: str
+    keys: Path
+    ledger: Path
+    receipts: Sequence[Path] = ()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out patients: how the first and the final model called each, and who they are.
+
+    Attributes
+    ----------
+    initial, final : sequence of Path
+        One concordance per patient and model; the file's stem is the patient's name.
+    people : mapping of str to Member
+        Who each patient is; whoever is not in it is a private person of the patient's name.
+    """
+
+    initial: Sequence[Path]
+    final: Sequence[Path]
+    people: Mapping[str, Member] = field(default_factory=dict)
+
+    def member(self, patient: str) -> Member:
+        """Return a patient as the ledger knows people."""
+        return self.people.get(patient) or Member(patient, patient)
+
+
 def judge_models(
-    study: Study,
-    site: str,
-    keys: Path,
-    initial: Path,
-    final: Path,
-    initial_concordances: Sequence[Path],
-    final_concordances: Sequence[Path],
-    ledger_path: Path,
-    output: Path,
-    receipts: Sequence[Path] = (),
+    study: Study, site: JudgingSite, models: tuple[Path, Path], held_out: HeldOut, output: Path
 ) -> JudgingOutcome:
     """Compare the final with the first model on a site's held-out patients, and write the signed judgement.
 
-    The held-out patients' rows of the ledger are charged first. A judgement that was already released is returned from
-    the ledger, byte for byte, and costs nothing. A held-out patient whose budget is spent counts as no difference.
+    The held-out patients are charged first, as persons, under the study's cap, the hospital's own limit and every limit
+    they were ever charged under. A judgement that was already released is returned from the ledger, byte for byte, and
+    costs nothing. A held-out patient whose budget is spent counts as no difference.
 
     Parameters
     ----------
-    initial, final : Path
+    models : (Path, Path)
         The first and the final global model.
-    initial_concordances, final_concordances : sequence of Path
-        One concordance per held-out patient and model; the file's stem is the patient's name in the ledger.
-    receipts : sequence of Path
-        Receipts of the site's rounds: the ledger must hold the rows they name.
+    output : Path
+        File to write.
 
     Raises
     ------
@@ -62,37 +84,39 @@ def judge_models(
     PrivacyRefusal
         If the ledger refuses.
     """
-    models = _check_models(study, site, keys, initial, final)
-    people = _read_people(study, site, initial_concordances, final_concordances)
-    terms, secret, number = judge_terms(study), read_secret(keys), study.judging_round
-    refuse_older_ledger(ledger_path, keys, study, site, receipts)
+    first, last = _check_models(study, site, *models)
+    people = _read_people(study, site.name, held_out)
+    terms, secret, key = judge_terms(study), read_secret(site.keys), read_signing_key(site.keys)
+    limit = read_limit(site.ledger)
+    refuse_older_ledger(site.ledger, site.keys, study, site.name, site.receipts)
     request = ReleaseRequest(
         study=study.digest,
-        site=site,
-        round=number,
+        site=site.name,
+        round=study.judging_round,
         event=judge_event(terms),
         delta=study.privacy.delta,
         max_epsilon=study.privacy.max_epsilon,
-        patients=tuple(people),
-        inputs=_inputs_digest(secret, study, models, people),
+        patients=tuple(held_out.member(name) for name in people),
+        inputs=_inputs_digest(secret, study, (first, last), people),
+        limit=limit,
     )
-    with Ledger.open(ledger_path, secret) as ledger:
-        reservation = ledger.reserve(request, models[1].metadata.get(STAND_DOWN, ""))
-        remember_ledger(keys, ledger)
+    with Ledger.open(site.ledger, secret) as ledger:
+        reservation = ledger.reserve(request, last.metadata.get(STAND_DOWN, ""))
+        remember_ledger(site.keys, ledger)
         if reservation.state == "released" and reservation.artefact is not None:
             signed = reservation.artefact.read_bytes()
             outcome = JudgingOutcome("returned", read_unverified(signed, Judgement)[0], reservation.sentence)
         elif reservation.state == "withheld":
-            judgement = _judgement(study, site, models, None, reservation)
-            signed = sign(judgement, read_signing_key(keys))
+            judgement = _judgement(study, site.name, (first, last), None, reservation)
+            signed = sign(judgement, key)
             outcome = JudgingOutcome("withheld", judgement, reservation.sentence)
         else:
             counted = sorted(reservation.charged)  # whose budget is spent was not charged, and counts as no difference
             exact = grid_total((people[name].difference for name in counted), terms.clip)
-            context = StepContext(study.digest, site, number, 1, request.inputs)
+            context = StepContext(study.digest, site.name, request.round, 1, request.inputs)
             total = noisy_total(secret, context, exact, terms.mechanism, request.event.noise_multiplier)
-            judgement = _judgement(study, site, models, total, reservation)
-            signed = sign(judgement, read_signing_key(keys))
+            judgement = _judgement(study, site.name, (first, last), total, reservation)
+            signed = sign(judgement, key)
             ledger.release(request, signed)
             outcome = JudgingOutcome("judged", judgement, "judged and charged")
     write_bytes(output, signed)
@@ -113,24 +137,24 @@ class _Person:
         return 0.0 if before is None or after is None else after - before
 
 
-def _check_models(study: Study, site: str, keys: Path, initial: Path, final: Path) -> tuple[Weights, Weights]:
-    registered = study.site(site)
+def _check_models(study: Study, site: JudgingSite, initial: Path, final: Path) -> tuple[Weights, Weights]:
+    registered = study.site(site.name)
     if registered.holdout is None:
         raise FedcallError(
-            f"site '{site}' has no held-out patients to judge on in study '{study.name}' (evaluation.epsilon, and"
+            f"site '{site.name}' has no held-out patients to judge on in study '{study.name}' (evaluation.epsilon, and"
             " held-out patients declared with 'fedcall study new --site SITE.JSON=PATIENTS+HELDOUT')"
         )
-    if read_identity(keys).public_key != registered.public_key:
-        raise FedcallError(f"{keys}: not the keys that study '{study.name}' registers for site '{site}'")
+    if read_identity(site.keys).public_key != registered.public_key:
+        raise FedcallError(f"{site.keys}: not the keys that study '{study.name}' registers for site '{site.name}'")
     first, last = read_weights(initial), read_weights(final)
     if first.digest != study.model.initial_weights:
         raise FedcallError(f"{initial}: not the first model of study '{study.name}'; fetch round 1's global model")
     return first, last
 
 
-def _read_people(study: Study, site: str, initial: Sequence[Path], final: Sequence[Path]) -> Mapping[str, _Person]:
+def _read_people(study: Study, site: str, held_out: HeldOut) -> Mapping[str, _Person]:
     by_model = []
-    for paths in (initial, final):
+    for paths in (held_out.initial, held_out.final):
         named = {path.stem: path for path in map(Path, paths)}
         if len(named) != len(paths):
             raise FedcallError("a held-out patient is given twice for one model; a patient is one concordance")

@@ -12,7 +12,7 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.keys import read_secret
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.ledger.requests import Member
-from fedcall.workflow.configuration import Patient, read_samples
+from fedcall.workflow.configuration import Patient, Split, read_samples
 from fedcall.workflow.rows_of_people import PUBLIC, is_one_public_person
 from fedcall.workflow.run import Run
 
@@ -52,7 +52,7 @@ def check_data(run: Run) -> None:
             continue
         here = [patient for patient in run.patients if patient.site in (site, PUBLIC)]
         with Ledger.open_to_read(path, read_secret(keys)) as ledger:
-            _ask(ledger, [(patient, members[patient.patient]) for patient in here])
+            _ask(ledger, [(patient, members[patient.patient]) for patient in here], run.judging.get(site, ()))
 
 
 def member_of(reference: Path | None, patient: Patient) -> Member:
@@ -63,13 +63,16 @@ def member_of(reference: Path | None, patient: Patient) -> Member:
     return Member(patient.patient, patient.charged, data, patient.private == "yes")
 
 
-def people_of_sheet(sheet: Path, site: str, reference: Path | None) -> dict[str, Member]:
-    """Return who each training patient of a site is, for `train_round`; files that are gone by then are not missed."""
+def people_of_sheet(sheet: Path, site: str, reference: Path | None, split: Split = "train") -> dict[str, Member]:
+    """Return who each training or held-out patient of a site is, for training and for the private judge.
+
+    Files that are gone by then are not missed.
+    """
     rows = read_samples(sheet, must_exist=False)
-    return {row.patient: member_of(reference, row) for row in rows if (row.site, row.split) == (site, "train")}
+    return {row.patient: member_of(reference, row) for row in rows if (row.site, row.split) == (site, split)}
 
 
-def _ask(ledger: "Ledger", people: Sequence[tuple[Patient, Member]]) -> None:
+def _ask(ledger: "Ledger", people: Sequence[tuple[Patient, Member]], judging: Sequence[str]) -> None:
     open_people = [member for patient, member in people if patient.split == PUBLIC or patient.private == "no"]
     charged = ledger.charged_private(open_people)
     if charged:
@@ -78,6 +81,7 @@ def _ask(ledger: "Ledger", people: Sequence[tuple[Patient, Member]]) -> None:
             " ever private is never public, simulated or free to experiment with: take the row out, or write 'yes' in"
             " the column 'private'"
         )
-    closed = [member for patient, member in people if patient.split == "train" or member.is_private]
+    charged_now = [patient.split == "train" or patient.patient in judging for patient, _ in people]
+    closed = [member for (_, member), now in zip(people, charged_now, strict=True) if now or member.is_private]
     if closed:
         ledger.refuse_same_data(closed)

@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.accounting.filter import cumulative_epsilon
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.ledger.plan import plan_ledger
 from fedcall.privacy.ledger.summary import summarise
+from fedcall.privacy.mechanism.bounded_sum import sum_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import render, to_json
 from fedcall.reporting.privacy.documents import PrivacyReport
@@ -215,12 +218,44 @@ def test_privacy_report__counts_each_study_as_ledger_show_does(tmp_path: Path) -
     for row in report.site_only.by_study:
         states = Counter(one.state for one in summary.rounds if one.study == row.study)
         assert states == +Counter(released=row.charged - row.unreleased, reserved=row.unreleased, withheld=row.withheld)
-        assert row.epsilon_pld == study_epsilon(terms, row.charged).pld
         assert row.is_this == (row.study == second.study.digest)
-    interrupted = report.site_only.by_study[0]
+    interrupted, own = report.site_only.by_study
     assert (interrupted.charged, interrupted.unreleased) == (2, 1)
+    assert interrupted.epsilon_pld == study_epsilon(terms, 2).pld
+    assert own.charged > 0
+    assert own.epsilon_pld == 0.0, "everybody's budget was spent in the first study, so nobody lost anything here"
     shown = shown_values(render(report, "privacy.html", privacy_figures(report)), json.loads(to_json(report)))
     assert {"site_only.by_study.0.unreleased", "site_only.by_study.1.epsilon_pld"} <= shown
+
+
+def test_privacy_report__the_judges_charge_is_of_other_people_than_those_trained_on(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+    for number in (1, 2):
+        play_round(federation, "north", number)
+    before, hospital, terms = report_of(federation), federation.sites["north"], federation.study.privacy
+    event = sum_event("laplace", 0.3, 0.0)
+    judging = replace(request(federation, "north", 7), event=event, patients=("h1", "h2"))
+    spent = replace(judging, study="e" * 64, round=1, event=sum_event("laplace", 3.9, 0.0), patients=("h2",))
+    with Ledger.open(hospital.ledger, read_secret(hospital.keys)) as opened:
+        opened.reserve(spent)
+        assert opened.reserve(replace(spent, round=2)).charged == {"h2"}
+        assert opened.reserve(judging).charged == {"h1"}
+    after = report_of(federation)
+    assert before.site_only is not None
+    assert after.site_only is not None
+    own = next(row for row in after.site_only.by_study if row.is_this)
+    assert own.epsilon_pld == study_epsilon(terms, 2).pld, "nobody was in both"
+    assert own.charged == 3
+    assert (after.site_only.people, after.site_only.people_who_fit) == (12, before.site_only.people_who_fit)
+    assert (after.site_only.judging_people, after.site_only.judging_exhausted) == (1, 1)
+    assert after.site_only.exhausted == (), "a round of the judge is no round of training"
+    assert "The judge charged 1 held-out person; 1 more had no budget left" in after.checklist[10].statement
+    assert after.spent.releases == before.spent.releases == 2
+    shown = shown_values(render(after, "privacy.html", privacy_figures(after)), json.loads(to_json(after)))
+    assert {"site_only.judging_people", "site_only.judging_exhausted"} <= shown
+    with Ledger.open_to_read(hospital.ledger) as opened:
+        plan = plan_ledger(opened, "demo", federation.study.digest, terms, 6)
+    assert (plan.rounds_charged, plan.rounds_left, [group.patients for group in plan.groups]) == (2, 4, [12])
 
 
 def test_privacy_report__long_plan_is_drawn_at_a_dozen_rounds(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -74,6 +74,7 @@ class Histories:
     first : int64, shape (people,): the plan of a person's first charge, or NOBODY
     merged : columns that are another name of somebody else
     of_unknown_privacy : bool, shape (people,): charged by an older fedcall, which did not note who is private
+    rounds : (study, round) -> columns of the people charged in it
     """
 
     registry: Registry
@@ -81,6 +82,7 @@ class Histories:
     plans: list[tuple[str, str]]
     limits: list[Limit]
     merged: set[int] = field(default_factory=set)
+    rounds: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         people = len(self.columns)
@@ -142,15 +144,19 @@ class Histories:
             tuple(self.limits[place] for place in held if not self.is_first[place, column]),
         )
 
-    def standings(self, of_study: str | None = None) -> Counter[Standing]:
+    def standings(self, of_study: str | None = None, rounds: Container[int] | None = None) -> Counter[Standing]:
         """Return the standings of everybody who was charged, each with the number of people who have it.
 
-        `of_study` asks for those whom a study has charged; if it has charged nobody, for everybody.
+        `of_study` asks for those whom a study has charged, in some of its rounds if `rounds` are given; if it has
+        charged nobody there, for everybody.
         """
         charged = np.asarray(self.counts.any(axis=0))
         charged[sorted(self.merged)] = False
-        own = [place for place, (study, _) in enumerate(self.plans) if study == of_study]
-        wanted = charged & self.counts[own].any(axis=0)
+        wanted = np.zeros(len(charged), bool)
+        for (study, number), people in self.rounds.items():
+            if study == of_study and (rounds is None or number in rounds):
+                wanted[people] = True
+        wanted &= charged
         people = np.flatnonzero(wanted if wanted.any() else charged)
         if not len(people):
             return Counter()
@@ -160,6 +166,20 @@ class Histories:
         for place, size in zip(people[places], sizes, strict=True):
             found[self.standing(int(place))] += int(size)
         return found
+
+    def charges_in(self, study: str) -> tuple[tuple[tuple[Event, int], ...], ...]:
+        """Return what single people were charged in a study: each event with its number of rounds.
+
+        Whose charges are all among another's is left out: the most exposed person is one of those returned.
+        """
+        own = [place for place, (of, _) in enumerate(self.plans) if of == study]
+        table = np.unique(self.counts[own].T, axis=0)
+        charged = [one for one in table if one.any()]
+        kept = [one for one in charged if not any((one <= other).all() for other in charged if other is not one)]
+        events = [Event.from_json(self.plans[place][1]) for place in own]
+        return tuple(
+            tuple((event, int(count)) for event, count in zip(events, one, strict=True) if count) for one in kept
+        )
 
 
 def read_histories(database: sqlite3.Connection, registry: Registry | None = None) -> Histories:
@@ -185,6 +205,7 @@ def read_histories(database: sqlite3.Connection, registry: Registry | None = Non
         people, cohort = members[row.cohort], cohorts[row.cohort]
         histories.agree(people, row.study, _limits(row, cohort))
         histories.charge(people, row.study, row.event)
+        histories.rounds[row.study, row.round] = people
         if cohort.pseudonyms is not None:
             histories.of_unknown_privacy[people] = True
     return histories

@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy as np
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import sha256_file, write_bytes
 from fedcall.privacy.accounting.epsilon import Epsilon, compose
+from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
 from fedcall.privacy.ledger.chain import Fault, Kind, Row
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents, sealed
@@ -246,12 +247,22 @@ class Ledger:
         ]
         return sorted(found, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
 
-    def standings(self, study: str | None = None) -> Counter[Standing]:
+    def standings(self, study: str | None = None, rounds: Container[int] | None = None) -> Counter[Standing]:
         """Return charges and limits, over all studies, of those whom `study` has charged, with the number of people.
 
-        If the study has charged nobody yet, those of everybody: any of them may be its next.
+        `rounds` asks for those whom it has charged in these rounds. If the study has charged nobody there yet, those of
+        everybody: any of them may be its next.
         """
-        return read_histories(self._database).standings(study)
+        return read_histories(self._database).standings(study, rounds)
+
+    def charges_by_study(self) -> dict[str, tuple[tuple[tuple[Event, int], ...], ...]]:
+        """Return for each study what its people were charged, those who were charged least left out."""
+        histories = read_histories(self._database)
+        return {study: histories.charges_in(study) for study in dict.fromkeys(study for study, _ in histories.plans)}
+
+    def charged_in(self, study: str, number: int) -> int:
+        """Return how many people a round of a study charged. Stays at the site."""
+        return len(read_histories(self._database).rounds.get((study, number), ()))
 
     def exhausted(self, study: str) -> dict[int, int]:
         """Return how many people had spent their budget in each round that a study charged. Stays at the site."""

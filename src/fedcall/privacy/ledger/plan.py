@@ -50,11 +50,14 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
     rounds : int
         Of the whole study.
     """
-    charged = len({row.round for row in ledger.rows() if row.kind == "reserve" and row.study == digest})
+    planned = range(1, rounds + 1)  # beyond them is the judge, who charges other people
+    mine = {row.round for row in ledger.rows() if row.kind == "reserve" and row.study == digest}
+    charged = len(mine & set(planned))
     left = max(0, rounds - charged)
     limit = read_limit(ledger.path)
     named = digest or ""
-    groups = [_group(one, people, named, terms, left, limit) for one, people in ledger.standings(digest).items()]
+    standings = ledger.standings(digest, planned)
+    groups = [_group(one, people, named, terms, left, limit) for one, people in standings.items()]
     groups.sort(key=lambda group: (group.rounds_that_fit, -(group.spent_pld or math.inf)))
     if not charged:
         groups.append(_group(Standing(), None, named, terms, left, limit))

@@ -105,10 +105,14 @@ class StudySpend(Document):
 
     study: Digest
     is_this: bool = Field(description="Whether it is the study of the report.")
-    charged: int = Field(description="Rounds charged; a rerun with the same inputs is the same release.")
+    charged: int = Field(
+        description="Releases charged (rounds, and the judge); a rerun with the same inputs is the same release."
+    )
     unreleased: int = Field(description="Of those, charged but without a stored release: interrupted, and paid for.")
     withheld: int
-    epsilon_pld: Epsilon = Field(description="Of a unit in all its charged rounds; null if nothing is bounded.")
+    epsilon_pld: Epsilon = Field(
+        description="Of its most exposed person, in this study alone; null if nothing is bounded."
+    )
     epsilon_rdp: Epsilon
     last: str = Field(description="When the last row of the study was written, UTC.")
 
@@ -127,7 +131,7 @@ class LedgerSpend(Document):
     """
 
     studies: int
-    charges: int = Field(description="Charged rounds over all studies.")
+    charges: int = Field(description="Charged releases over all studies: rounds, and judges.")
     epsilon_pld: Epsilon = Field(
         description="Of the most exposed person, at the delta below: PLD in one study, an RDP filter over several."
     )
@@ -143,7 +147,15 @@ class LedgerSpend(Document):
     people_who_fit: int | None = Field(
         None, description="People of this study who can afford one more round of it, under every limit that holds."
     )
-    people: int | None = Field(None, description="People whom this study has charged, or all if it charged nobody yet.")
+    people: int | None = Field(
+        None, description="People whom this study's rounds have charged, or all if they charged nobody yet."
+    )
+    judging_people: int | None = Field(
+        None, description="Held-out people whom this study's judge has charged; null before it has."
+    )
+    judging_exhausted: int | None = Field(
+        None, description="Held-out people whose budget was spent, and who counted as no difference."
+    )
     by_study: tuple[StudySpend, ...] = Field((), description="In the order of their first rows.")
 
 

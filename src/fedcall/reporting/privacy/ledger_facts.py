@@ -13,20 +13,30 @@ from fedcall.study.terms import Study
 
 @dataclass(frozen=True)
 class StudyCharges:
-    """The rounds of one study in a ledger.
+    """The charges of one study in a ledger: its rounds, and its judge.
 
     Attributes
     ----------
-    events : the event of every charged round
+    charged : number of charged releases
+    of_people : what single people were charged; held-out people, who judge, are others than those trained on
     released, withheld : numbers of rounds
     last : time of the study's last row
     """
 
     study: str
-    events: tuple[Event, ...]
+    charged: int
+    of_people: tuple[tuple[tuple[Event, int], ...], ...]
     released: int
     withheld: int
     last: str
+
+
+@dataclass(frozen=True)
+class JudgeCharge:
+    """What the private judge charged: how many held-out people, and how many counted as no difference instead."""
+
+    people: int
+    exhausted: int
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,9 @@ class LedgerFacts:
     charged : rounds of this study that are charged, ascending
     standings : charges over all studies and limits, each with the number of people who have them; of those whom this
         study has charged, or of everybody if it has charged nobody yet
+    training : the same of those whom a round of training has charged
     exhausted : for each charged round of this study, how many people had spent their budget and contributed nothing
+    judge : None before this study's judge has charged anybody
     limit : the hospital's own, or None
     studies : what is charged, study by study, in the order of their first rows
     head : hash of the last row
@@ -47,11 +59,13 @@ class LedgerFacts:
 
     charged: tuple[int, ...]
     standings: Mapping[Standing, int]
+    training: Mapping[Standing, int]
     studies: tuple[StudyCharges, ...]
     head: str
     problem: str | None = None
     exhausted: Mapping[int, int] = field(default_factory=dict)
     limit: Limit | None = None
+    judge: JudgeCharge | None = None
 
 
 def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFacts:
@@ -66,24 +80,34 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
         fault = ledger.verify()
         rows = list(ledger.rows())
         mine = {row.round for row in rows if (row.kind, row.study, row.site) == ("reserve", study.digest, site)}
-        mine -= {study.judging_round}  # of held-out patients, who trained nothing
+        exhausted, judging = ledger.exhausted(study.digest), study.judging_round
+        judge = None
+        if judging in mine:
+            people = ledger.charged_in(study.digest, judging)
+            judge = JudgeCharge(people, exhausted.pop(judging))
+        of_people = ledger.charges_by_study()
         return LedgerFacts(
-            charged=tuple(sorted(mine)),
+            charged=tuple(sorted(mine - {judging})),
             standings=ledger.standings(study.digest),
-            studies=tuple(_charges(digest, rows) for digest in dict.fromkeys(row.study for row in rows)),
+            training=ledger.standings(study.digest, range(1, judging)),
+            studies=tuple(
+                _charges(digest, rows, of_people.get(digest, ())) for digest in dict.fromkeys(row.study for row in rows)
+            ),
             head=ledger.head,
             problem=fault.sentence if fault else None,
-            exhausted=ledger.exhausted(study.digest),
+            exhausted=exhausted,
             limit=read_limit(path),
+            judge=judge,
         )
 
 
-def _charges(study: str, rows: Sequence[Row]) -> StudyCharges:
+def _charges(study: str, rows: Sequence[Row], of_people: tuple[tuple[tuple[Event, int], ...], ...]) -> StudyCharges:
     own = [row for row in rows if row.study == study]
     kinds = [row.kind for row in own]
     return StudyCharges(
         study=study,
-        events=tuple(Event.from_json(row.event) for row in own if row.kind == "reserve"),
+        charged=kinds.count("reserve"),
+        of_people=of_people,
         released=kinds.count("release"),
         withheld=kinds.count("withhold"),
         last=own[-1].time,

@@ -124,8 +124,8 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
     bounds = [one.epsilon(terms.delta, terms.unit, cap) for one in ledger.standings] or [Bounds(0.0, 0.0)]
     worst = max(bounds, key=lambda bound: bound.pld)
     return LedgerSpend(
-        studies=sum(1 for one in ledger.studies if one.events),
-        charges=sum(len(one.events) for one in ledger.studies),
+        studies=sum(1 for one in ledger.studies if one.charged),
+        charges=sum(one.charged for one in ledger.studies),
         epsilon_pld=finite(worst.pld),
         epsilon_rdp=finite(max(bound.rdp for bound in bounds)),
         delta=terms.delta,
@@ -137,7 +137,9 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
             ExhaustedInRound(round=number, people=people) for number, people in ledger.exhausted.items() if people
         ),
         people_who_fit=_people_who_fit(study, ledger),
-        people=sum(ledger.standings.values()),
+        people=sum(ledger.training.values()),
+        judging_people=ledger.judge.people if ledger.judge else None,
+        judging_exhausted=ledger.judge.exhausted if ledger.judge else None,
         by_study=tuple(_study_spend(study, one) for one in ledger.studies),
     )
 
@@ -151,22 +153,22 @@ def _people_who_fit(study: Study, ledger: LedgerFacts) -> int:
     event = round_event(terms)
     return sum(
         people
-        for one, people in ledger.standings.items()
+        for one, people in ledger.training.items()
         if one.charged(study.digest, event, 1, limits).is_within_limits()
     )
 
 
 def _study_spend(study: Study, charges: StudyCharges) -> StudySpend:
     terms = study.privacy
-    bound = compose([(event, 1) for event in charges.events], terms.delta, terms.unit)
+    bounds = [compose(one, terms.delta, terms.unit) for one in charges.of_people] or [Bounds(0.0, 0.0)]
     return StudySpend(
         study=charges.study,
         is_this=charges.study == study.digest,
-        charged=len(charges.events),
-        unreleased=len(charges.events) - charges.released,
+        charged=charges.charged,
+        unreleased=charges.charged - charges.released,
         withheld=charges.withheld,
-        epsilon_pld=finite(bound.pld),
-        epsilon_rdp=finite(bound.rdp),
+        epsilon_pld=finite(max(bound.pld for bound in bounds)),
+        epsilon_rdp=finite(max(bound.rdp for bound in bounds)),
         last=charges.last,
     )
 
@@ -182,7 +184,7 @@ def ledger_sentence(only: LedgerSpend | None, cap: float | None) -> str:
     total = f"ε = {round_up(only.epsilon_pld)}" if only.epsilon_pld is not None else "not bounded"
     allowed = f", of {cap:g} allowed" if cap is not None else ""
     text = (
-        f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged rounds in"
+        f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged releases in"
         f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}"
         f"{allowed}. A rerun of the same release is charged once; a round that crashed stays charged."
     )
@@ -204,6 +206,11 @@ def exhausted_sentence(only: LedgerSpend) -> str:
         )
     else:
         told = "In no charged round of this study had anybody's budget been spent."
+    if only.judging_people is not None:
+        told += (
+            f" The judge charged {only.judging_people} held-out {'person' if only.judging_people == 1 else 'people'}"
+        )
+        told += f"; {only.judging_exhausted} more had no budget left and counted as no difference."
     if only.people:
         told += f" One more round would be within every limit of {only.people_who_fit} of {only.people} people."
     return f"{told} This stays at the hospital."
