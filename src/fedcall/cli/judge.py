@@ -4,15 +4,16 @@ from pathlib import Path
 
 import typer
 
-from fedcall.cli import exchange
+from fedcall.cli.connection import Connection, make_visitor, with_connection
 from fedcall.cli.sites import each_site
+from fedcall.errors import FedcallError
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("judge")(judge)
-    app.command("upload-judgement")(upload_judgement)
-    app.command("fetch-verdict")(fetch_verdict)
+    app.command("upload-judgement")(with_connection(upload_judgement))
+    app.command("fetch-verdict")(with_connection(fetch_verdict))
 
 
 def judge(
@@ -66,17 +67,8 @@ def judge(
 
 
 def upload_judgement(
-    study: Path = exchange.STUDY,
-    sites: list[str] = exchange.SITES,
-    keys: Path = exchange.KEYS,
+    connection: Connection,
     judgement: Path = typer.Option(..., "--judgement", help="The signed judgement, made by `fedcall judge`."),
-    aggregator: str | None = exchange.AGGREGATOR,
-    ca: Path | None = exchange.CA,
-    handover: Path | None = exchange.HANDOVER,
-    rehearsal: Path | None = exchange.REHEARSAL,
-    coordinator_keys: Path | None = exchange.COORDINATOR_KEYS,
-    initial: Path | None = exchange.INITIAL,
-    deadline_minutes: float = exchange.DEADLINE,
     receipt: Path = typer.Option(..., "--receipt", help="The aggregator's signed receipt (JSON)."),
 ) -> None:
     """Upload this site's judgement of the final model; leave with the signed receipt.
@@ -88,28 +80,18 @@ def upload_judgement(
     """
     from fedcall.federation.site.visits import upload_judgement as run
 
-    for site, (own_keys, own_judgement, own_receipt) in each_site(sites, keys, judgement, receipt):
-        visitor = exchange.make_visitor(
-            study, site, own_keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
-        )
+    files = each_site(connection.sites, connection.keys, judgement, receipt)
+    for site, (own_keys, own_judgement, own_receipt) in files:
+        visitor = make_visitor(connection, site, own_keys)
         answer = run(visitor, own_judgement, own_receipt)
         typer.echo(f"{site}: judgement {answer.status} ({answer.reason}): {answer.sentence}")
 
 
 def fetch_verdict(
-    study: Path = exchange.STUDY,
-    site: str = typer.Option(..., "--site", help="Name of this site in the study."),
-    keys: Path = exchange.KEYS,
+    connection: Connection,
     judgement: Path | None = typer.Option(
         None, "--judgement", help="This site's own judgement: the verdict must say the same of it."
     ),
-    aggregator: str | None = exchange.AGGREGATOR,
-    ca: Path | None = exchange.CA,
-    handover: Path | None = exchange.HANDOVER,
-    rehearsal: Path | None = exchange.REHEARSAL,
-    coordinator_keys: Path | None = exchange.COORDINATOR_KEYS,
-    initial: Path | None = exchange.INITIAL,
-    deadline_minutes: float = exchange.DEADLINE,
     wait_minutes: float | None = typer.Option(
         None, "--wait-minutes", min=0, help="Wait so long for the other sites; the study's deadline if left out."
     ),
@@ -126,9 +108,9 @@ def fetch_verdict(
     from fedcall.study.gain import estimate_gain, gain_sentence
     from fedcall.study.judgement import judge_terms
 
-    visitor = exchange.make_visitor(
-        study, site, keys, aggregator, ca, handover, rehearsal, coordinator_keys, initial, deadline_minutes
-    )
+    if len(connection.sites) != 1:
+        raise FedcallError("--site: give one site; every site fetches the verdict for itself")
+    visitor = make_visitor(connection, connection.sites[0], connection.keys)
     minutes = visitor.study.aggregation.deadline_minutes if wait_minutes is None else wait_minutes
     verdict = run(dataclasses.replace(visitor, wait_seconds=60 * minutes), judgement, output)
     terms = judge_terms(visitor.study)

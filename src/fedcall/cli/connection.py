@@ -1,0 +1,118 @@
+"""The options that every exchange with the aggregator has, and the site that goes there with them."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import typer
+
+from fedcall.errors import FedcallError
+
+if TYPE_CHECKING:
+    from fedcall.federation.site.visits import Visitor
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The options of every exchange: who goes to which aggregator, and how."""
+
+    study: Path = typer.Option(..., "--study", help="Signed study (study.json).")
+    sites: list[str] = typer.Option(
+        ...,
+        "--site",
+        help="Name of this site; in a rehearsal again for each other one, then {site} in paths stands for it.",
+    )
+    keys: Path = typer.Option(..., "--keys", help="Folder of this site's keys.")
+    aggregator: str | None = typer.Option(
+        None, "--aggregator", metavar="HOST:PORT", help="Address of the consortium's aggregator."
+    )
+    ca: Path | None = typer.Option(
+        None, "--ca", help="Certificate of the authority that signed the aggregator's certificate."
+    )
+    handover: Path | None = typer.Option(
+        None, "--handover", metavar="DIR", help="Folder that this site's stock SuperNode carries to the aggregator."
+    )
+    rehearsal: Path | None = typer.Option(
+        None, "--rehearsal", metavar="STATE_DIR", help="Rehearse: start an aggregator on this machine if none is alive."
+    )
+    coordinator_keys: Path | None = typer.Option(
+        None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys."
+    )
+    initial: Path | None = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
+    deadline_minutes: float = typer.Option(
+        10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
+    )
+
+
+def with_connection(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options of `Connection` in place of its argument `connection`."""
+    shared = [field.name for field in fields(Connection)]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        command(Connection(**{name: given.pop(name) for name in shared}), **given)
+
+    own = list(inspect.signature(command).parameters.values())[1:]
+    types = get_type_hints(Connection)
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name]
+        )
+        for field in fields(Connection)
+    ]
+    parameters = [*options, *(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own)]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what Typer reads
+    return run
+
+
+def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
+    """Return a site on its way to the aggregator, by the one way of three that was given."""
+    import signal
+    import sys
+
+    from fedcall.study.terms import read_study
+
+    # A Python exit, so that the node is deactivated; else the aggregator would take it for online for a minute.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    study = read_study(connection.study)
+    study.site(site)
+    if sum(way is not None for way in (connection.aggregator, connection.rehearsal, connection.handover)) != 1:
+        raise FedcallError("give one of --aggregator HOST:PORT with --ca, --handover DIR, or --rehearsal STATE_DIR")
+
+    from fedcall.federation.site.handover import Handover
+    from fedcall.federation.site.visits import Place, Visitor
+
+    if connection.rehearsal is not None:
+        if connection.coordinator_keys is None or connection.initial is None:
+            raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
+
+        from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
+
+        plan = Rehearsal(connection.study, connection.rehearsal, connection.coordinator_keys, connection.initial)
+
+        def locate() -> Place | Handover:
+            endpoint = ensure_aggregator(plan)
+            return Place(endpoint.address, plan.state / endpoint.ca)
+
+    elif connection.handover is not None:
+        folder = Handover(connection.handover)
+
+        def locate() -> Place | Handover:
+            return folder
+
+    else:
+        aggregator, ca = connection.aggregator, connection.ca
+        if ca is None or not ca.is_file():
+            raise FedcallError(f"--ca {ca}: no such file; --aggregator needs the certificate of its authority")
+        if not aggregator or not aggregator.rpartition(":")[2].isdecimal():
+            raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
+        place = Place(aggregator, ca)
+
+        def locate() -> Place | Handover:
+            return place
+
+    return Visitor(study, site, keys, locate, 60 * connection.deadline_minutes)
