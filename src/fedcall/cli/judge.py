@@ -7,6 +7,7 @@ import typer
 from fedcall.cli.connection import Connection, make_visitor, with_connection
 from fedcall.cli.sites import each_site
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -84,7 +85,7 @@ def upload_judgement(
     for site, (own_keys, own_judgement, own_receipt) in files:
         visitor = make_visitor(connection, site, own_keys)
         answer = run(visitor, own_judgement, own_receipt)
-        typer.echo(f"{site}: judgement {answer.status} ({answer.reason}): {answer.sentence}")
+        typer.echo(f"{site}: judgement {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")
 
 
 def fetch_verdict(
