@@ -12,8 +12,10 @@ from pathlib import Path
 
 from consortium import Consortium
 from fedcall.federation.aggregator.service import Endpoint, read_endpoint
+from fedcall.federation.site.drop import Drop
 from fedcall.federation.site.handover import Handover
 from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_update
+from fedcall.keys import read_signing_key
 from fedcall.study.claims import Receipt
 
 
@@ -41,6 +43,10 @@ class Service:
         place = Place(address or self.endpoint.address, self.ca) if through is None else Handover(through)
         return Visitor(self.consortium.study, site, self.consortium.keys(site), lambda: place, 60, 60)
 
+    def dropper(self, site: str, folder: Path) -> Visitor:
+        """Return a site that leaves sealed messages in a folder."""
+        return drop_visitor(self.consortium, site, folder, 60)
+
     def fetch(self, visitor: Visitor, number: int) -> Path:
         output = self.consortium.folder / f"{visitor.site}.{number}.global.safetensors"
         fetch_global(visitor, number, output)
@@ -57,6 +63,13 @@ class Service:
             receipt = self.upload(visitor, number, self.fetch(visitor, number))
             assert receipt.status == "accepted", receipt.sentence
         return self.fetch(visitor, self.consortium.study.rounds + 1).read_bytes()
+
+
+def drop_visitor(consortium: Consortium, site: str, folder: Path, seconds: float) -> Visitor:
+    """Return a site that takes part through a folder, and looks there for an answer for so many seconds."""
+    study = consortium.study
+    drop = Drop(folder, study.digest, site, read_signing_key(consortium.keys(site)), study.coordinator)
+    return Visitor(study, site, consortium.keys(site), lambda: drop, seconds, seconds)
 
 
 def start(consortium: Consortium, *options: object, listen: str = "127.0.0.1:0") -> Service:

@@ -13,6 +13,8 @@ def endpoint():
         )
     if CONFIG.handover:
         return option("--handover", CONFIG.handover)
+    if CONFIG.drop:
+        return option("--drop", CONFIG.drop)
     return f"{option('--aggregator', CONFIG.aggregator)} {option('--ca', CONFIG.ca)}"
 
 

@@ -41,6 +41,12 @@ def serve(
     pins: list[Path] = typer.Option(
         [], "--pin", help="Pin (pin.json) of a site that takes part with a stock SuperNode; may be repeated."
     ),
+    drops: list[Path] = typer.Option(
+        [],
+        "--drop",
+        metavar="DIR",
+        help="Folder in which sites that open no connection leave sealed requests and find answers; may be repeated.",
+    ),
 ) -> None:
     """Serve a study to its sites until SIGTERM. May be killed at any moment; started again, it goes on where it was.
 
@@ -63,7 +69,17 @@ def serve(
     quiet_flower()
     run(
         ServeOptions(
-            study, state, listen, keys, initial, idle_minutes, tuple(names), certificate, certificate_key, tuple(pins)
+            study,
+            state,
+            listen,
+            keys,
+            initial,
+            idle_minutes,
+            tuple(names),
+            certificate,
+            certificate_key,
+            tuple(pins),
+            tuple(drops),
         )
     )
 

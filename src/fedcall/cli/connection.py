@@ -35,6 +35,12 @@ class Connection:
     handover: Path | None = typer.Option(
         None, "--handover", metavar="DIR", help="Folder that this site's stock SuperNode carries to the aggregator."
     )
+    drop: Path | None = typer.Option(
+        None,
+        "--drop",
+        metavar="DIR",
+        help="Folder for sealed requests and answers, which anything may carry to the aggregator and back.",
+    )
     rehearsal: Path | None = typer.Option(
         None, "--rehearsal", metavar="STATE_DIR", help="Rehearse: start an aggregator on this machine if none is alive."
     )
@@ -70,7 +76,7 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
-    """Return a site on its way to the aggregator, by the one way of three that was given."""
+    """Return a site on its way to the aggregator, by the one way of four that was given."""
     import signal
     import sys
 
@@ -80,11 +86,15 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     study = read_study(connection.study)
     study.site(site)
-    if sum(way is not None for way in (connection.aggregator, connection.rehearsal, connection.handover)) != 1:
-        raise FedcallError("give one of --aggregator HOST:PORT with --ca, --handover DIR, or --rehearsal STATE_DIR")
+    ways = (connection.aggregator, connection.rehearsal, connection.handover, connection.drop)
+    if sum(way is not None for way in ways) != 1:
+        raise FedcallError(
+            "give one of --aggregator HOST:PORT with --ca, --drop DIR, --handover DIR, or --rehearsal STATE_DIR"
+        )
 
+    from fedcall.federation.site.drop import Drop
     from fedcall.federation.site.handover import Handover
-    from fedcall.federation.site.visits import Place, Visitor
+    from fedcall.federation.site.visits import Place, Visitor, Way
 
     if connection.rehearsal is not None:
         if connection.coordinator_keys is None or connection.initial is None:
@@ -94,14 +104,22 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
 
         plan = Rehearsal(connection.study, connection.rehearsal, connection.coordinator_keys, connection.initial)
 
-        def locate() -> Place | Handover:
+        def locate() -> Way:
             endpoint = ensure_aggregator(plan)
             return Place(endpoint.address, plan.state / endpoint.ca)
 
-    elif connection.handover is not None:
-        folder = Handover(connection.handover)
+    elif connection.handover is not None or connection.drop is not None:
+        folder: Way
+        if connection.drop is None:
+            assert connection.handover is not None
+            folder = Handover(connection.handover)
+        else:
+            from fedcall.keys import read_signing_key
 
-        def locate() -> Place | Handover:
+            assert study.coordinator is not None  # read_study refuses an incomplete study
+            folder = Drop(connection.drop, study.digest, site, read_signing_key(keys), study.coordinator)
+
+        def locate() -> Way:
             return folder
 
     else:
@@ -112,7 +130,7 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
             raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
         place = Place(aggregator, ca)
 
-        def locate() -> Place | Handover:
+        def locate() -> Way:
             return place
 
     return Visitor(study, site, keys, locate, 60 * connection.deadline_minutes)

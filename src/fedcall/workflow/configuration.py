@@ -173,13 +173,18 @@ class Config(Document):
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."
     )
     aggregator: str | None = Field(
-        None, description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover'."
+        None, description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover' and 'drop'."
     )
     ca: Path | None = Field(None, description="Certificate of the authority that signed the aggregator's certificate.")
     handover: Path | None = Field(
         None,
         description="Folder that this site's own Flower SuperNode carries to the aggregator, in place of 'aggregator'"
         " and 'ca'.",
+    )
+    drop: Path | None = Field(
+        None,
+        description="Folder for sealed requests and answers that anything may carry, in place of 'aggregator' and"
+        " 'ca'.",
     )
     approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest of the study this site agreed to; needed with 'site'."
@@ -210,12 +215,14 @@ class Config(Document):
         if self.samples is not None and self.reference is None:
             raise ValueError("'reference' is needed beside 'samples'")
         if self.site is not None:
-            way = ("aggregator", "ca") if self.handover is None else ("handover",)
+            way = ("aggregator", "ca") if self.handover is None and self.drop is None else ()
             missing = [key for key in (*way, "approved_study") if getattr(self, key) is None]
             if missing:
                 raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
         if self.handover is not None and (self.aggregator or self.ca):
             raise ValueError("'handover' is given, so the SuperNode knows 'aggregator' and 'ca'; leave them out")
+        if self.drop is not None and (self.aggregator or self.ca or self.handover):
+            raise ValueError("'drop' is given, so no connection is opened; leave out 'aggregator', 'ca' and 'handover'")
         return self
 
 

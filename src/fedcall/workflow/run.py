@@ -358,7 +358,10 @@ def _check_site(path: Path, config: Config, study: Study, patients: list[Patient
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
     _check_held_out(config, study, patients)
-    if config.handover is None:
+    if config.drop is not None:
+        if not config.drop.is_dir():
+            raise FedcallError(f"{place(path, ['drop'])}: drop: no such folder: {config.drop}; make it, or mount it")
+    elif config.handover is None:
         _check_way(path, config)
     keys = Path(config.site_key.format(site=config.site))
     if not (keys / "site.json").is_file():

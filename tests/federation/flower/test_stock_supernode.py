@@ -53,22 +53,27 @@ def supernode(service: Service, site: str, handover: Path, trusted: Path) -> Ite
 
 
 @pytest.mark.slow
-def test_supernode__takes_part_beside_our_client(tmp_path):
-    consortium = make_consortium(tmp_path, rounds=1)
+def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in_a_folder(tmp_path):
+    consortium = make_consortium(tmp_path, rounds=1, patients={"east": 30, "north": 40, "south": 20})
     pin = pin_app(app_hash(), tmp_path / "pin")
-    handover = tmp_path / "handover"
+    handover, drop = tmp_path / "handover", tmp_path / "drop"
+    drop.mkdir()
     with (
-        served(consortium, "--pin", pin) as service,
+        served(consortium, "--pin", pin, "--drop", drop) as service,
         supernode(service, "south", handover, pin.with_name("trusted.yaml")) as log,
-        ThreadPoolExecutor(2) as together,
+        ThreadPoolExecutor(3) as together,
     ):
-        visitors = [service.visitor("north"), service.visitor("south", through=handover)]
+        visitors = [
+            service.visitor("north"),
+            service.visitor("south", through=handover),
+            service.dropper("east", drop),
+        ]
         try:
             finals = list(together.map(service.take_part, visitors))
         except FedcallError:
             print(log.read_text()[-4000:], service.output()[-2000:])
             raise
-    assert finals[0] == finals[1]
+    assert finals[0] == finals[1] == finals[2]
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.drops import Drops
 from fedcall.federation.aggregator.last_seen import Presence
 from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
@@ -55,10 +56,15 @@ class _Session:
 
 
 def make_app(
-    state: StudyState, node_keys: Mapping[bytes, str], idle_seconds: float | None, should_stop: Callable[[], bool]
+    state: StudyState,
+    node_keys: Mapping[bytes, str],
+    idle_seconds: float | None,
+    should_stop: Callable[[], bool],
+    drops: Drops,
 ) -> ServerApp:
     """Return a ServerApp that serves `state` until it should stop, or, with `idle_seconds`, nobody talks any more.
 
+    It serves the nodes that come online and the folders of `drops` alike.
     `node_keys` says which site a node's public key belongs to. A node's registered name is not enough: whoever reaches
     the Control API on this machine could register another key under a site's name.
     """
@@ -66,7 +72,7 @@ def make_app(
 
     @app.main()
     def main(grid: Grid, _: Context) -> None:
-        desk = _Desk(grid, state, node_keys)
+        desk = _Desk(grid, state, node_keys, drops)
         last_visit = time.monotonic()
         while not should_stop():
             if desk.look():
@@ -94,9 +100,9 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
 class _Desk:
     """Holds the sessions of the nodes that are online; `stirred` is when one last came, left or said something."""
 
-    def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str]) -> None:
+    def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str], drops: Drops) -> None:
         self.stirred = 0.0
-        self._grid, self._state, self._node_keys = grid, state, node_keys
+        self._grid, self._state, self._node_keys, self._drops = grid, state, node_keys, drops
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._presence = Presence(state.files.folder)
 
@@ -115,13 +121,14 @@ class _Desk:
             session = self._sessions.setdefault(visit, _Session(name, visit[0]))
             if session.is_to_be_asked(time.monotonic()):
                 self._ask(session)
-        self._presence.note(online.values())
         self._read_replies()
+        through_folders = self._drops.look()
+        self._presence.note([*online.values(), *through_folders])
         self._close_round()
         for session in self._sessions.values():
             if session.waiting is not None:
                 self._look_again(session, session.waiting)
-        return bool(online)
+        return bool(online or through_folders)
 
     def _ask(self, session: _Session) -> None:
         session.asked = self._send(session, ASK, RecordDict())

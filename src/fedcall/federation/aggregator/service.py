@@ -55,7 +55,8 @@ class ServeOptions:
     """What `fedcall aggregator serve` was asked for.
 
     `names` are what sites call this machine, for its certificate; `certificate` and its key replace that certificate.
-    `pins` are the approvals of our app by sites that run it in a stock SuperNode.
+    `pins` are the approvals of our app by sites that run it in a stock SuperNode. `drops` are folders in which sites
+    leave sealed requests.
     """
 
     study: Path
@@ -68,6 +69,7 @@ class ServeOptions:
     certificate: Path | None = None
     certificate_key: Path | None = None
     pins: tuple[Path, ...] = ()
+    drops: tuple[Path, ...] = ()
 
 
 def serve(options: ServeOptions) -> None:
@@ -90,6 +92,9 @@ def serve(options: ServeOptions) -> None:
             f"--listen {options.listen}: by which name do the sites reach this machine? It goes into the certificate:"
             " give --name NAME, or a certificate of your own with --tls-certificate and --tls-key"
         )
+    for folder in options.drops:
+        if not folder.is_dir():
+            raise FedcallError(f"--drop {folder}: no such folder; make it, or mount what carries it")
     study, key = read_study(options.study), read_signing_key(options.keys)
     with holding(options.state):
         supervise(lambda stop: _work(options, study, key, host, port, stop))
@@ -189,6 +194,7 @@ def _serve_once(
     import base64
 
     from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES
+    from fedcall.federation.aggregator.drops import Drops
     from fedcall.federation.aggregator.server_app import make_app
     from fedcall.federation.aggregator.state import StudyState
     from fedcall.federation.child import ChildLost
@@ -209,13 +215,16 @@ def _serve_once(
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
     port = free_port()
     address = f"127.0.0.1:{port}"
+    # An update is no larger than its model.
+    upload_bytes = state.model_path(1).stat().st_size + MAX_CLAIM_BYTES
+    drops = Drops(state, options.drops, key, upload_bytes)
     gate_options = GateOptions(
         upstream=address,
         authority=str(inside.authority.resolve()),
         certificate=str(outside.server.resolve()),
         certificate_key=str(outside.server_key.resolve()),
         node_keys=tuple(base64.b64encode(key).decode() for key in node_keys),
-        upload_bytes=state.model_path(1).stat().st_size + MAX_CLAIM_BYTES,  # an update is no larger than its model
+        upload_bytes=upload_bytes,
         state=str(Path(options.state).resolve()),
     )
     with superlink(folder, inside, port) as link, gate(gate_options, listener) as door:
@@ -235,7 +244,7 @@ def _serve_once(
             write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
             log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)
             log.info("app for stock SuperNodes: %s", app_hash())
-            make_app(state, node_keys, idle, should_stop)(grid, context)
+            make_app(state, node_keys, idle, should_stop, drops)(grid, context)
 
 
 def _endpoint(options: ServeOptions, listener: socket.socket, inside: "Certificates", study: "Study") -> Endpoint:

@@ -16,6 +16,7 @@ from fedcall.documents import read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.federation.flower.fleet import NodeRefused, Unreachable, exchange
 from fedcall.federation.flower.messages import Answer, Request
+from fedcall.federation.site.drop import Drop, exchange_through_drop
 from fedcall.federation.site.handover import Handover, exchange_through
 from fedcall.files import atomic_path, write_bytes
 from fedcall.keys import read_identity, read_node_key
@@ -43,6 +44,9 @@ class Place:
     ca: Path
 
 
+Way = Place | Handover | Drop
+
+
 @dataclass(frozen=True)
 class Visitor:
     """A site on its way to the aggregator.
@@ -60,7 +64,7 @@ class Visitor:
     study: Study
     site: str
     keys: Path
-    locate: Callable[[], Place | Handover]
+    locate: Callable[[], Way]
     deadline_seconds: float = DEADLINE_SECONDS
     wait_seconds: float = 0.0
 
@@ -221,6 +225,8 @@ def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Ans
             leave = time.monotonic() + _VISIT_SECONDS if wait_seconds else end
             if isinstance(place, Handover):
                 answer = exchange_through(place, request, leave)
+            elif isinstance(place, Drop):
+                answer = exchange_through_drop(place, request, leave)
             else:
                 answer = exchange(place.address, place.ca, _node_key(visitor), request, leave)
             if answer.kind == "refused":
