@@ -116,6 +116,14 @@ def test_dag__site_plans_its_own_jobs_only(workspace):
     assert exchanges
     assert all("--handover carried" in exchange and "--ca" not in exchange for exchange in exchanges)
 
+    carried["drop"] = carried.pop("handover")
+    (workspace.path / "carried").mkdir()
+    (workspace.path / "config/config.yaml").write_text(yaml.safe_dump(carried))
+    commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
+    exchanges = re.findall(r"fedcall (?:fetch|upload) .*", commands)
+    assert exchanges
+    assert all("--drop carried" in exchange and "--ca" not in exchange for exchange in exchanges)
+
 
 def test_dag__one_round_waits_for_all_receipts_of_the_last(workspace):
     target = "results/tiny/north/rounds/2/global.safetensors"

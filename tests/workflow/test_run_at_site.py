@@ -91,6 +91,17 @@ def test_load_run__at_a_site_with_a_supernode_of_its_own(hospital):
         load(hospital | {"handover": "carried"})
 
 
+def test_load_run__at_a_site_that_opens_no_connection(hospital):
+    carried = {key: value for key, value in hospital.items() if key not in ("aggregator", "ca")}
+    with pytest.raises(FedcallError, match="drop: no such folder: carried; make it, or mount it"):
+        load(carried | {"drop": "carried"})
+    Path("carried").mkdir()
+    assert load(carried | {"drop": "carried"}).config.drop == Path("carried")
+    for extra in ({"handover": "carried"}, {"aggregator": "host:1", "ca": "ca.crt"}):
+        with pytest.raises(FedcallError, match="leave out 'aggregator', 'ca' and 'handover'|leave them out"):
+            load(carried | {"drop": "carried"} | extra)
+
+
 def test_load_run__a_hospital_may_have_fewer_patients_than_it_declared(hospital):
     assert len(load(hospital | {"cohort": {"sites": {"north": 2}, "public": 0}}).training["north"]) == 2
 
