@@ -98,7 +98,7 @@ def test_load_run__at_a_site_that_opens_no_connection(hospital):
     Path("carried").mkdir()
     assert load(carried | {"drop": "carried"}).config.drop == Path("carried")
     for extra in ({"handover": "carried"}, {"aggregator": "host:1", "ca": "ca.crt"}):
-        with pytest.raises(FedcallError, match="leave out 'aggregator', 'ca' and 'handover'|leave them out"):
+        with pytest.raises(FedcallError, match=r"leave out 'aggregator', 'ca' and 'handover'|leave them out"):
             load(carried | {"drop": "carried"} | extra)
 
 
