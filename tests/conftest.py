@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from built_once import built_once
 from rehearsal_workspace import COHORT, STUDY, Workspace
 
 # Continuous integration tries the same cases every time; everybody else tries new ones. A busy machine is no failure.
@@ -29,18 +30,18 @@ def simulated_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fedcall.simulation.cohort import simulate_cohort
     from fedcall.workflow.configuration import SimulatedCohort
 
-    folder = tmp_path_factory.mktemp("cohort")
     cohort = SimulatedCohort(
         seed=7, sites={"north": 2, "south": 2}, holdout=1, public=1, region_length=12_000, depth=20.0
     )
-    simulate_cohort(cohort, folder)
-    return folder
+    return built_once(tmp_path_factory, "cohort", lambda folder: simulate_cohort(cohort, folder))
 
 
 @pytest.fixture(scope="session")
 def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Return a folder in which the tiny study was rehearsed to its end; tests that change it must leave it whole."""
-    workspace = Workspace.create(tmp_path_factory.mktemp("rehearsal") / "workspace", COHORT, STUDY)
-    result = workspace.snakemake("--quiet", "rules", "reason")
+    return Workspace(built_once(tmp_path_factory, "rehearsal", _rehearse))
+
+
+def _rehearse(folder: Path) -> None:
+    result = Workspace.create(folder, COHORT, STUDY).snakemake("--quiet", "rules", "reason")
     assert result.returncode == 0, result.stdout[-6000:]
-    return workspace

@@ -1,14 +1,14 @@
 """A working directory in which the workflow of this checkout runs a small rehearsal."""
 
-import contextlib
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from built_once import copied
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,8 +43,7 @@ class Workspace:
 
     def copy(self, path: Path) -> "Workspace":
         """Return a copy with everything in it, times of files included."""
-        shutil.copytree(self.path, path, symlinks=True, copy_function=_copy_what_is_there)
-        return type(self)(path)
+        return type(self)(copied(self.path, path))
 
     def snakemake(self, *options: object, timeout: int = 600) -> subprocess.CompletedProcess[str]:
         """Run the workflow; its two streams together are the result's `stdout`."""
@@ -63,9 +62,3 @@ class Workspace:
         return subprocess.run(
             [BIN / "fedcall", *map(str, arguments)], cwd=self.path, check=True, capture_output=True, text=True
         ).stdout
-
-
-def _copy_what_is_there(source: str, target: str) -> None:
-    # The rehearsal's aggregator outlives its workflow for a while; its database's side files go when it does.
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(source, target)
