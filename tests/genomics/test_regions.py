@@ -67,7 +67,7 @@ def test_read_regions__contigs_may_be_called_like_settings(regions) -> None:
         (b"c\t1e1\t20\n", r"r\.bed:1: found"),
         (b"z\t1\t9\n", r"r\.bed:1: contig 'z' is not in"),
         ("c\t1\t9\n".encode("utf-16"), "UTF-16"),
-        (gzip.compress(b"c\t1\t9\n")[:-9], "breaks off"),
+        (gzip.compress(b"c\t1\t9\n", mtime=0)[:-9], "breaks off"),
         (b"\x1f\x8bnonsense", "not a BED file"),
     ],
 )
