@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: demo test docs install clean
 
 demo: $(INSTALLED)
-	$(BIN)/snakemake --cores all --quiet host reason rules
+	$(BIN)/snakemake --cores all
 	@echo
 	@$(BIN)/fedcall report summary --evaluation results/demo/evaluation.json --privacy results/demo/privacy.json
 	@echo
