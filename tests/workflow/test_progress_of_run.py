@@ -26,7 +26,9 @@ rule train_round:
     input: "models/{round}"
     output: "done/{site}.{round}"
     log: "logs/{site}.{round}.log"
-    shell: "seq 1 100 > {log}; echo fedcall: the disk is full >> {log}; sleep $TAKES; test {wildcards.site} != $FAILS; touch {output}"
+    shell:
+        "seq 1 100 > {log}; echo fedcall: the disk is full >> {log};"
+        " sleep $TAKES; test {wildcards.site} != $FAILS; touch {output}"
 """
 
 
