@@ -15,7 +15,7 @@ FEDCALL = Path(sys.executable).with_name("fedcall")
 
 
 def fedcall(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.fixture(scope="module")

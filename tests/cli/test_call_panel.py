@@ -37,7 +37,7 @@ def call(folder: Path, cohort: Path, name: str, *more: str | Path) -> tuple[Path
     files = ("--alignments", cohort / f"{PATIENT}.bam", "--reference", cohort / "reference.fa")
     command = [FEDCALL, "call", "--model", folder / "model", *files, "--regions", cohort / "regions.bed"]
     command += ["--output", output, *more]
-    return output, subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=120)
+    return output, subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=600)
 
 
 def called(folder: Path, cohort: Path, name: str, *more: str | Path) -> Path:

@@ -20,7 +20,7 @@ EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampli
 
 
 def fedcall(*arguments):
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, timeout=600)
 
 
 @pytest.fixture

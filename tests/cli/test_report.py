@@ -15,7 +15,7 @@ from reporting_study import Federation, make_federation, play_round, write_conco
 
 def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from fedcall.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def report_privacy(federation: Federation, hospital_name: str, *more: object, **changed: object) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ import sys
 
 def _fedcall(*arguments):
     command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_keygen__twice_keeps_the_keys(tmp_path):

@@ -16,7 +16,7 @@ TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 1.0e-2\n  max_epsilon: 4.0\n"
 
 def _fedcall(*arguments):
     command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def fedcall_utility(cohort: Path, sheet: Path, *more: object) -> subprocess.Comp
         "output": cohort / "point.json",
     }
     given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    return subprocess.run([*command, *given, *map(str, more)], capture_output=True, text=True, timeout=120)
+    return subprocess.run([*command, *given, *map(str, more)], capture_output=True, text=True, timeout=600)
 
 
 def test_utility__private_people_are_refused_in_one_line(simulated_cohort: Path):

@@ -57,11 +57,11 @@ def cluster_run(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     with one_node_slurm(tmp_path_factory.mktemp("daemons")):
         with running(workspace) as first:
             cancel_when_charged(workspace, first)
-            killed, _ = first.communicate(timeout=300)
+            killed, _ = first.communicate(timeout=1800)
         assert first.returncode == 1, killed[-6000:]
         charged = ledgers(workspace)
         with running(workspace) as second:
-            finished, _ = second.communicate(timeout=900)
+            finished, _ = second.communicate(timeout=1800)
         assert second.returncode == 0, finished[-6000:]
         jobs = squeue("--format=%P|%k|%T")
     return ClusterRun(workspace, killed, charged, finished, [job.split("|") for job in jobs])
@@ -99,7 +99,7 @@ def running(workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
 
 def cancel_when_charged(workspace: Workspace, run: subprocess.Popen[str]) -> None:
     """Cancel the trainings of the last round as soon as a ledger has charged one."""
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + 1800
     while not any(("reserve", ROUNDS[-1]) in rows for rows in ledgers(workspace).values()):
         assert run.poll() is None, run.communicate()[0][-6000:]
         assert time.monotonic() < deadline, "the last round was not charged in time"

@@ -39,7 +39,7 @@ def misbehaving_proxy(target: str, mischief: Mischief) -> Iterator[str]:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(300)
     try:
         yield addresses[0]
     finally:

@@ -45,7 +45,7 @@ class Workspace:
         """Return a copy with everything in it, times of files included."""
         return type(self)(copied(self.path, path))
 
-    def snakemake(self, *options: object, timeout: int = 600) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *options: object, timeout: int = 1800) -> subprocess.CompletedProcess[str]:
         """Run the workflow; its two streams together are the result's `stdout`."""
         return subprocess.run(
             [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *map(str, options)],

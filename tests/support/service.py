@@ -87,7 +87,7 @@ def start(consortium: Consortium, *options: object, listen: str = "127.0.0.1:0")
 
 
 def wait_until_up(service: Service) -> None:
-    end = time.monotonic() + 180  # a machine that does much else starts it late
+    end = time.monotonic() + 600  # a machine that does much else starts it late
     while read_endpoint(service.consortium.state) is None:
         assert service.process.poll() is None, service.output()
         assert time.monotonic() < end, service.output()
@@ -98,7 +98,7 @@ def stop(service: Service) -> int:
     if service.process.poll() is None:
         service.process.send_signal(signal.SIGTERM)
     try:
-        return service.process.wait(30)
+        return service.process.wait(300)
     finally:
         service.process.kill()
 

@@ -147,7 +147,7 @@ def test_train_round__kill_9_at_a_boundary_loses_nothing_and_charges_once(site, 
     prepare, expected = BOUNDARIES[boundary]
     run = Run(site, tmp_path)
     process = run.start(prepare)
-    process.join(120)
+    process.join(600)
     assert process.exitcode == -signal.SIGKILL
     assert run.kinds() == expected
     run.check_and_finish()
@@ -164,7 +164,7 @@ def test_train_round__kill_9_at_random_moments_loses_nothing_and_charges_once(si
             process.kill()
         else:
             seconds = time.monotonic() - began
-        process.join(60)
+        process.join(600)
         killed += process.exitcode == -signal.SIGKILL
         run.check_and_finish()
         shutil.rmtree(run.folder)
@@ -177,7 +177,7 @@ def test_train_round__two_processes_at_once_make_one_release(site, tmp_path):
     run = Run(site, tmp_path)
     processes = [run.start() for _ in range(2)]
     for process in processes:
-        process.join(120)
+        process.join(600)
     assert [process.exitcode for process in processes] == [0, 0]
     assert run.kinds() == ["reserve", "release"]
     run.check_and_finish()
@@ -199,7 +199,7 @@ def test_train_round__a_full_disk_is_a_users_error_and_loses_nothing(site, tmp_p
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
-    process.join(120)
+    process.join(600)
     assert process.exitcode == 7, errno.errorcode.get(process.exitcode, process.exitcode)
     assert not run.update.exists()
     assert not run.claim.exists()

@@ -81,7 +81,7 @@ def strike(service: Service, victim: str) -> None:
     else:
         kill(found[victim])
     if victim in ("everything", "supervisor"):
-        service.process.wait(10)
+        service.process.wait(300)
         address = service.endpoint.address
         service.process = start(service.consortium, listen=address).process
 

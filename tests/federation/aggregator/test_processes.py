@@ -20,7 +20,7 @@ from fedcall.weights import read_weights
 
 def _fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
 
 
 def _endpoint(consortium: Consortium) -> list[object]:
@@ -103,11 +103,11 @@ def test_rehearsal__two_sites_two_rounds_and_a_kill(tmp_path):
             assert endpoint is not None
             _fetch_with_a_wrong_authority(consortium, endpoint.address)
             os.kill(endpoint.pid, signal.SIGKILL)
-            assert not _wait_until_gone(tmp_path, 10), "the SuperLink must die with its supervisor"
+            assert not _wait_until_gone(tmp_path, 300), "the SuperLink must die with its supervisor"
     final = {site: _fetch(consortium, site, 3) for site in sites}
     assert final["north"].read_bytes() == final["south"].read_bytes()
     assert read_weights(final["north"]).digest != read_weights(consortium.initial).digest
-    assert not _wait_until_gone(tmp_path, 45), "the aggregator must end by itself when the study is done"
+    assert not _wait_until_gone(tmp_path, 300), "the aggregator must end by itself when the study is done"
     assert not (consortium.state / "endpoint.json").exists()
 
 

@@ -21,7 +21,7 @@ def test_unit__is_accepted_by_systemd(tmp_path):
     unit = tmp_path / "fedcall-aggregator.service"
     unit.write_text(text.replace("/srv/fedcall/.venv/bin/fedcall", "/bin/true").replace("User=fedcall", "User=root"))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=60, check=False
+        ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "fedcall" not in done.stderr
@@ -62,6 +62,6 @@ def test_nginx__accepts_the_example(tmp_path):
         f"uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;\n{text}\n}}\n"
     )
     done = subprocess.run(
-        ["/usr/sbin/nginx", "-t", "-c", whole], capture_output=True, text=True, timeout=30, check=False
+        ["/usr/sbin/nginx", "-t", "-c", whole], capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr

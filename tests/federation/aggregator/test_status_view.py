@@ -24,7 +24,7 @@ from fedcall.federation.aggregator.status_view import show
 from fedcall.keys import read_signing_key
 from fedcall.weights import read_weights
 
-_SECONDS = 60.0
+_SECONDS = 600.0
 
 
 class Terminal:

@@ -50,24 +50,24 @@ def endpoint(consortium) -> Iterator[Endpoint]:
     ]
     log = open(consortium.folder / "serve.log", "wb")  # noqa: SIM115  (as long as the process)
     process = subprocess.Popen(command, stdout=log, stderr=log)
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while (found := read_endpoint(consortium.state)) is None and time.monotonic() < end:
         assert process.poll() is None, (consortium.folder / "serve.log").read_text()
         time.sleep(0.2)
     assert found is not None
     yield found
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    process.wait(300)
     log.close()
 
 
 def send(consortium: Consortium, endpoint: Endpoint, site: str, request: Request):
     """Visit the aggregator as a site, again if a killed or disturbed visit of it still counts as online."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while True:
         try:
             ca, key = consortium.state / endpoint.ca, read_node_key(consortium.keys(site))
-            return exchange(endpoint.address, ca, key, request, time.monotonic() + 60)
+            return exchange(endpoint.address, ca, key, request, time.monotonic() + 300)
         except (NodeRefused, Unreachable):
             if time.monotonic() > end:
                 raise
@@ -91,7 +91,7 @@ def test_gate__garbage_is_refused_and_the_study_goes_on(consortium, endpoint, mo
     statuses: dict[int, int] = {}
     answers: dict[str, int] = {}
     context = ssl.create_default_context(cafile=str(consortium.state / endpoint.ca))
-    with httpx.Client(base_url=f"https://{endpoint.address}", verify=context, timeout=70) as client:
+    with httpx.Client(base_url=f"https://{endpoint.address}", verify=context, timeout=300) as client:
         for number in range(REQUESTS):
             if number % 20:
                 status = _send_mutated(generator, client, recorded, consortium)

@@ -445,7 +445,7 @@ def test_ledger__kill_9_at_any_moment_charges_once(path, patch, charges):
         ledger.release(REQUEST, b"update")
         """,
     )
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     with Ledger.open(path, SECRET) as ledger:
         assert ledger.verify() is None
@@ -463,7 +463,7 @@ def test_ledger__two_processes_at_once_never_pass_the_cap_together(path):
         print(json.dumps([len(answer.charged) for answer in answers]))
     """
     workers = [child(path, f"STUDY = {name!r}\n" + textwrap.dedent(body)) for name in ("b", "c")]
-    charged = [json.loads(worker.communicate(timeout=120)[0].splitlines()[-1]) for worker in workers]
+    charged = [json.loads(worker.communicate(timeout=600)[0].splitlines()[-1]) for worker in workers]
     assert {*charged[0], *charged[1]} <= {0, 3}
     with Ledger.open(path, SECRET) as ledger:
         assert ledger.verify() is None
@@ -475,6 +475,6 @@ def test_ledger__two_processes_at_once_never_pass_the_cap_together(path):
 
 def test_ledger__the_same_round_in_two_processes_is_charged_once(path):
     workers = [child(path, "print(ledger.reserve(REQUEST).state)") for _ in range(2)]
-    assert [worker.communicate(timeout=120)[0].strip() for worker in workers] == ["reserved", "reserved"]
+    assert [worker.communicate(timeout=600)[0].strip() for worker in workers] == ["reserved", "reserved"]
     with Ledger.open(path, SECRET) as ledger:
         assert [row.kind for row in ledger.rows()] == ["reserve"]

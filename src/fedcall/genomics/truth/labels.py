@@ -1,17 +1,19 @@
 """Give candidates their labels: how many copies of the allele the patient truly carries, or that nobody can say."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from fedcall.genomics.alleles import Allele, normalise, right_shift
 from fedcall.genomics.vcf.carried import Inside
 from fedcall.genomics.vcf.files import check_ref, check_vcf
 from fedcall.genomics.vcf.left_alignment import Edit, trimmed
 from fedcall.genomics.vcf.rows import Row, kept_open, open_rows, patient_column
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LABEL_TYPES_HEADER = "fedcall_label_types"
 """Header line of a truth VCF: `##fedcall_label_types=snps` says that it knows nothing about indels."""
@@ -128,7 +130,7 @@ def label_candidates(
     types: Literal["all", "snps"],
     sequence: str,
     sequence_start: int,
-) -> np.ndarray:
+) -> "np.ndarray":
     """Label candidates of one contig.
 
     Parameters
@@ -144,6 +146,8 @@ def label_candidates(
         Copies in the truth, 0, 1 or 2; -1 if REF is not wholly inside one region, if the truth knows no such kind, or
         if the truth has something near that is not among the candidates in the same form.
     """
+    import numpy as np  # not above: normalising labels needs none, and a cohort starts that once per patient
+
     names = set(candidates)
     doubtful = [(start - DOUBT, end + DOUBT) for start, end in truth.unclear]
     for allele in truth.dosage:
@@ -151,9 +155,9 @@ def label_candidates(
             reach = right_shift(allele, sequence, sequence_start) if allele.is_indel else 0
             doubtful.append((allele.position - DOUBT, allele.end + reach + DOUBT))
     labels = np.zeros(len(candidates), np.int8)
-    starts = np.array([start for start, _ in regions], np.int64)
+    starts = [start for start, _ in regions]
     for row, allele in enumerate(candidates):
-        region = int(np.searchsorted(starts, allele.position, side="right")) - 1
+        region = bisect_right(starts, allele.position) - 1
         if region < 0 or allele.end > regions[region][1] or (types == "snps" and not allele.is_snp):
             labels[row] = UNKNOWN
         elif allele in truth.dosage:
