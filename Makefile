@@ -1,5 +1,6 @@
 # make demo    a study of three simulated hospitals, from reads to reports, in minutes
-# make test    every test
+# make test    every test, by as many workers as there are cores, at most four
+# make quick   a test of every package, in less than two minutes
 # make docs    the documentation as a site, in results/docs
 # make install the software alone, into .venv
 # make clean   remove what runs produced; private/ (keys, ledgers: a budget spent stays spent) is kept
@@ -13,7 +14,10 @@ INSTALLED := $(VENV)/.installed-by-make
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test docs install clean
+# A file of tests stays with one worker, so that what its tests share is made once; tests/conftest.py puts the longest first.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test quick docs install clean
 
 demo: $(INSTALLED)
 	$(BIN)/snakemake --cores all
@@ -24,7 +28,10 @@ demo: $(INSTALLED)
 	@echo "Calls:   results/demo/*/calls/*.vcf.gz"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(WORKERS)
+
+quick: $(INSTALLED)
+	$(BIN)/python -m pytest $(WORKERS) -m "quick and not slow"
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build -W --keep-going -q -c docs . results/docs

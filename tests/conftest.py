@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from built_once import built_once
+from chosen_tests import QUICK, order
 from rehearsal_workspace import COHORT, STUDY, Workspace
 
 # Continuous integration tries the same cases every time; everybody else tries new ones. A busy machine is no failure.
@@ -14,11 +15,28 @@ settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files that are not quick unread where only quick tests are asked for."""
+    if config.getoption("markexpr").startswith("quick") and collection_path.suffix == ".py":
+        return collection_path.relative_to(ROOT).as_posix() not in QUICK
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests, and begin with the files that take longest."""
+    for item in items:
+        if item.path.relative_to(ROOT).as_posix() in QUICK:
+            item.add_marker("quick")
+    items.sort(key=lambda item: order(item.path.relative_to(ROOT).as_posix()))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of public sequencing data beside the checkout, or skip."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no public sequencing data at {folder}")
     return folder

@@ -41,7 +41,7 @@ class Service:
 
     def visitor(self, site: str, address: str | None = None, through: Path | None = None) -> Visitor:
         place = Place(address or self.endpoint.address, self.ca) if through is None else Handover(through)
-        return Visitor(self.consortium.study, site, self.consortium.keys(site), lambda: place, 60, 60)
+        return Visitor(self.consortium.study, site, self.consortium.keys(site), lambda: place, 600, 600)
 
     def dropper(self, site: str, folder: Path) -> Visitor:
         """Return a site that leaves sealed messages in a folder."""

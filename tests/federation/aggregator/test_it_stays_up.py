@@ -215,7 +215,7 @@ def test_aggregator__away_for_a_while(agreed, undisturbed, tmp_path):
 
 
 def _patient(visitor, seconds: float):
-    return type(visitor)(visitor.study, visitor.site, visitor.keys, visitor.locate, 60 + seconds, 60 + seconds)
+    return type(visitor)(visitor.study, visitor.site, visitor.keys, visitor.locate, 600 + seconds, 600 + seconds)
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ def test_point_2__no_false_match_among_630_pairs_of_real_people(everybody: list[
     assert {pair.verdict for pair in comparison.pairs} == {"cannot tell"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda path, to: half_of(path, to, 3), with_other_names], ids=["half", "renamed"])
 def test_point_2__the_same_person_under_two_names_is_found_among_all_pairs(
     ceu: Path, everybody: list[Sketch], tmp_path: Path, change

@@ -1,0 +1,77 @@
+"""Which files of tests `make quick` runs, and which begin first where several workers share the work."""
+
+QUICK = (
+    "tests/attestation/test_made_up_machine.py",
+    "tests/benchmarks/test_dag.py",
+    "tests/cli/test_architecture.py",
+    "tests/cli/test_help.py",
+    "tests/cli/test_site.py",
+    "tests/experiments/test_judge_power.py",
+    "tests/federation/aggregator/test_aggregation.py",
+    "tests/federation/aggregator/test_noise_checks.py",
+    "tests/federation/aggregator/test_state.py",
+    "tests/federation/flower/test_replies.py",
+    "tests/federation/site/test_visits.py",
+    "tests/genomics/calling/test_calls.py",
+    "tests/genomics/concordance/test_worst_errors.py",
+    "tests/genomics/identity/test_comparison.py",
+    "tests/genomics/pileup/test_candidates.py",
+    "tests/genomics/pileup/test_likelihood.py",
+    "tests/genomics/reads/test_opening.py",
+    "tests/genomics/reads/test_plain_records.py",
+    "tests/genomics/test_examples.py",
+    "tests/genomics/test_priors.py",
+    "tests/genomics/test_regions.py",
+    "tests/genomics/truth/test_labels.py",
+    "tests/genomics/vcf/test_odd_files.py",
+    "tests/ground/test_documents.py",
+    "tests/ground/test_every_module.py",
+    "tests/ground/test_files.py",
+    "tests/ground/test_keys.py",
+    "tests/ground/test_layers.py",
+    "tests/ground/test_progress.py",
+    "tests/ground/test_shown.py",
+    "tests/ground/test_weights.py",
+    "tests/model/test_caller.py",
+    "tests/model/test_encoding.py",
+    "tests/privacy/accounting/test_plan.py",
+    "tests/privacy/ledger/test_promise.py",
+    "tests/privacy/mechanism/test_clipping.py",
+    "tests/privacy/mechanism/test_noise.py",
+    "tests/privacy/test_events.py",
+    "tests/reporting/base/test_pages.py",
+    "tests/reporting/evaluation/test_recommendation.py",
+    "tests/reporting/privacy/test_study_report.py",
+    "tests/reporting/test_tables.py",
+    "tests/reporting/utility/test_utility_report.py",
+    "tests/simulation/test_people.py",
+    "tests/study/test_gain.py",
+    "tests/study/test_terms.py",
+    "tests/training/test_rounds.py",
+    "tests/workflow/test_input_files.py",
+    "tests/workflow/test_run_at_site.py",
+    "tests/workflow/test_sheet_files.py",
+)
+"""Seconds each, and at least one of every package."""
+
+LONGEST_FIRST = (
+    "tests/slurm/test_slurm_run.py",
+    "tests/experiments/test_audit.py",
+    "tests/federation/aggregator/test_it_stays_up.py",
+    "tests/conda/test_conda_environments.py",
+    "tests/workflow/test_reruns.py",
+    "tests/workflow/test_two_sites.py",
+    "tests/workflow/test_generated_unit_tests.py",
+    "tests/workflow/test_standards.py",
+    "tests/workflow/test_module.py",
+    "tests/workflow/test_dossier.py",
+    "tests/workflow/test_rehearsal.py",
+    "tests/workflow/test_sweep_workflow.py",
+    "tests/cli/test_config.py",
+)
+"""Minutes each: one that began last would keep a single worker busy while the others have nothing left to do."""
+
+
+def order(file: str) -> int:
+    """Return when a file of tests begins, smallest first."""
+    return LONGEST_FIRST.index(file) if file in LONGEST_FIRST else len(LONGEST_FIRST)
