@@ -1,0 +1,171 @@
+"""A run against the study it belongs to: a rehearsal's terms, or what a hospital declared when it signed."""
+
+from collections import Counter
+from pathlib import Path
+
+from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.keys import read_identity, require_private_keys
+from fedcall.study.terms import Study, read_study
+from fedcall.workflow.configuration import Config, Patient
+from fedcall.workflow.rows_of_people import PUBLIC
+from fedcall.yaml_files import place
+
+
+def check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
+    """Check that everybody of a rehearsal may take part, and that its terms are those it began with, if it did.
+
+    Raises
+    ------
+    FedcallError
+        In one line, on the first thing that does not fit.
+    PrivacyRefusal
+        If people are private and the configuration does not say that they are charged for good.
+    """
+    if not declared:
+        raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
+    private = [patient.patient for patient in patients if patient.private == "yes"]
+    if private and not config.charge_for_good:
+        raise PrivacyRefusal(
+            f"{config.samples}: a rehearsal is for people whose data is public or simulated, and {len(private)} of"
+            f" {len(patients)} are private ('{private[0]}' first): write 'no' in the column 'private' if their data is"
+            " public, or set 'charge_for_good: true', and what the rehearsal charges them in 'ledger' stays charged"
+        )
+    for patient in patients:
+        if patient.split == "holdout" and patient.site not in (*declared, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites with training patients: {', '.join(declared)})"
+            )
+    if study.aggregation.minimum_sites > len(declared):
+        raise FedcallError(
+            f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
+            f" {study.aggregation.minimum_sites} exceeds the {len(declared)} sites of the run"
+        )
+    for site, count in declared.items():
+        units = count * (study.privacy.examples_per_patient or 1)
+        if study.privacy.delta >= 1 / units:
+            raise FedcallError(
+                f"{place(config.study, ['privacy', 'delta'])}: privacy.delta {study.privacy.delta:g} must be below"
+                f" 1/{units} = {1 / units:.2g}, one over the {study.privacy.unit}s of site '{site}'"
+            )
+    _check_unchanged(config, study, declared)
+
+
+def check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:
+    """Check that a hospital's configuration, sheet and keys are those its signed study knows.
+
+    Raises
+    ------
+    FedcallError
+        In one line, on the first thing that does not fit.
+    """
+    assert config.site is not None
+    _check_folder(config, study)
+    known = [site.name for site in study.sites]
+    if config.site not in known:
+        raise FedcallError(
+            f"{place(path, ['site'])}: site '{config.site}' is not part of study '{study.name}'"
+            f" (sites: {', '.join(known)})"
+        )
+    for patient in patients:
+        if patient.site not in (*known, PUBLIC):
+            raise FedcallError(
+                f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
+                f" (sites of study '{study.name}': {', '.join(known)})"
+            )
+    training = sum(patient.site == config.site and patient.split == "train" for patient in patients)
+    if not training:
+        raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
+    declared = study.site(config.site).patients
+    if training > declared:
+        sheet = config.samples or place(path, ["cohort"])
+        raise FedcallError(
+            f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
+            f" '{study.name}'; list the declared number or fewer, or agree on a new study"
+        )
+    _check_held_out(config, study, patients)
+    if config.drop is not None:
+        if not config.drop.is_dir():
+            raise FedcallError(f"{place(path, ['drop'])}: drop: no such folder: {config.drop}; make it, or mount it")
+    elif config.handover is None:
+        _check_way(path, config)
+    keys = Path(config.site_key.format(site=config.site))
+    if not (keys / "site.json").is_file():
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: no keys in {keys};"
+            f" make them with 'fedcall site keygen --name {config.site} --output …'"
+        )
+    require_private_keys(keys)
+    if read_identity(keys).public_key != study.site(config.site).public_key:
+        raise FedcallError(
+            f"{place(path, ['site_key'])}: {keys} holds other keys than study '{study.name}' registers for site"
+            f" '{config.site}'; name the folder whose site.json the coordinator has"
+        )
+
+
+def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> None:
+    """Refuse to go on with rounds that were trained under other terms or other declared patients."""
+    folder = Path("results") / terms.name
+    if not (folder / "study.json").is_file() or not any(folder.glob("*/rounds/*/claim.json")):
+        return
+    begun = read_study(folder / "study.json")
+    changed = [
+        key
+        for key in ("rounds", "model", "training", "privacy", "aggregation", "admission", "evaluation", "protection")
+        if _agreed(begun, key) != _agreed(terms, key)
+    ]
+    if {site.name: site.patients for site in begun.sites} != declared:
+        changed.append("patients per site")
+    if changed:
+        raise FedcallError(
+            f"{config.study}: study '{terms.name}' has begun with other terms ({', '.join(changed)}; see"
+            f" {folder}/study.yaml); give the changed study another name, or take the old terms back"
+        )
+
+
+def _agreed(study: Study, key: str) -> object:
+    return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
+
+
+def _check_folder(config: Config, study: Study) -> None:
+    """Refuse to work in the folder of another study of the same name, whose rounds would be made again or deleted."""
+    agreed = Path("results") / study.name / "study.json"
+    if not agreed.is_file():
+        return
+    begun = read_study(agreed)
+    if begun.digest != study.digest:
+        raise FedcallError(
+            f"{config.study}: results/{study.name} belongs to another study of the same name ({begun.digest}), and this"
+            f" one is {study.digest}; move results/{study.name} away to keep it, or agree on another name"
+        )
+
+
+def _check_held_out(config: Config, study: Study, patients: list[Patient]) -> None:
+    """Compare the held-out patients with the number that the study declares for its judge."""
+    assert config.site is not None
+    declared = study.site(config.site).holdout
+    if declared is None:
+        return
+    found = sum(
+        patient.site == config.site and patient.split == "holdout" and patient.truth is not None for patient in patients
+    )
+    if not 1 <= found <= declared:
+        raise FedcallError(
+            f"{config.samples}: {found} held-out patients with a truth, but site '{config.site}' declared {declared} in"
+            f" study '{study.name}', who judge its final model; list 1 to {declared}, or agree on a new study"
+        )
+
+
+def _check_way(path: Path, config: Config) -> None:
+    """Look for what the exchanges need; found before hours of pileups rather than after."""
+    assert config.ca is not None
+    assert config.aggregator is not None
+    if not config.ca.is_file():
+        raise FedcallError(f"{place(path, ['ca'])}: ca: no such file: {config.ca}; the coordinator gives it")
+    if b"-----BEGIN CERTIFICATE-----" not in config.ca.read_bytes():
+        raise FedcallError(
+            f"{place(path, ['ca'])}: ca: {config.ca} is no certificate (PEM); ask the coordinator for ca.crt again"
+        )
+    host, _, port = config.aggregator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise FedcallError(f"{place(path, ['aggregator'])}: aggregator {config.aggregator!r}: HOST:PORT expected")
