@@ -64,8 +64,10 @@ def read_text(path: Path) -> str:
 
 def decode_text(path: Path, content: bytes, lenient: bool = False) -> str:
     """Return what the bytes of a file spell; see `read_text`. If lenient, bytes that are no UTF-8 pass as they are."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content[:200]:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or _every_other_is_zero(content[:200]):
         raise FedcallError(f'{path}: UTF-16 text ("Unicode text" of a spreadsheet); save it as UTF-8')
+    if b"\0" in content:
+        raise FedcallError(f"{path}: a text file is needed; found a zero byte, so this is a file of another kind")
     try:
         text = content.decode("utf-8-sig", "surrogateescape" if lenient else "strict")
     except UnicodeDecodeError as error:
@@ -74,6 +76,11 @@ def decode_text(path: Path, content: bytes, lenient: bool = False) -> str:
             f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x}; Latin-1 or Windows text?); save it as UTF-8"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _every_other_is_zero(start: bytes) -> bool:
+    halves = start[::2], start[1::2]
+    return any(len(half) > 0 and half.count(0) > 0.8 * len(half) for half in halves) and any(start)
 
 
 def sync(path: Path) -> None:

@@ -62,7 +62,10 @@ def read_weights(path: Path) -> Weights:
             return Weights(tensors, json.loads((handle.metadata() or {}).get("fedcall", "{}")))
     except FileNotFoundError:
         raise FedcallError(f"{path}: no such model file") from None
-    except SafetensorError as error:
+    except OSError as error:
+        reason = "a folder" if Path(path).is_dir() else error.strerror or str(error)
+        raise FedcallError(f"{path}: a model is needed, found {reason}") from None
+    except (SafetensorError, ValueError, TypeError) as error:  # cut off, or with metadata or types of another program
         raise FedcallError(f"{path}: not a complete safetensors file ({error}); fetch or make it again") from None
 
 

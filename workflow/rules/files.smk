@@ -83,12 +83,9 @@ def sample_of(wildcards):
 
 
 def duplicates_of(wildcards):
-    """Return the option that leaves marks of duplicates as they are, for a patient whose row says so."""
-    return (
-        "--keep-duplicate-marks"
-        if RUN.by_name[wildcards.patient].duplicates == "keep"
-        else ""
-    )
+    """Return the option that keeps or clears marks of duplicates, for a patient whose row says so."""
+    chosen = RUN.by_name[wildcards.patient].duplicates
+    return "" if chosen == "mark" else f"--{chosen}-duplicate-marks"
 
 
 def labels_of(wildcards):

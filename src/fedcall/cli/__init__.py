@@ -1,5 +1,6 @@
 """The `fedcall` command. One module per command; heavy imports stay inside the functions that need them."""
 
+import errno
 import os
 import sys
 
@@ -16,6 +17,10 @@ from fedcall.errors import FedcallError
 from fedcall.shown import shown
 
 _ERROR_CHARACTERS = 4000
+_OF_THE_SYSTEM = {
+    *(errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
+    *(errno.ELOOP, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
+}
 
 app = typer.Typer(
     name="fedcall",
@@ -42,6 +47,12 @@ def _options(
     pass
 
 
+def _system_says(error: OSError) -> str | None:
+    """Return a line for what the system refuses and a person can change; None for what may be a bug of ours."""
+    theirs = error.errno in _OF_THE_SYSTEM or (error.errno == errno.ENOENT and str(error.filename) in sys.argv)
+    return f"{error.filename}: {error.strerror}" if theirs and error.filename is not None else None
+
+
 def main() -> None:
     """Run the command line: exit 0 done, 2 a user's mistake, 3 refused by a privacy rule, 1 our bug."""
     from fedcall.cli import commands
@@ -52,6 +63,12 @@ def main() -> None:
     except FedcallError as error:
         typer.echo(f"fedcall: {shown(error, _ERROR_CHARACTERS)}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        said = _system_says(error)
+        if said is None:
+            raise
+        typer.echo(f"fedcall: {shown(said, _ERROR_CHARACTERS)}", err=True)
+        sys.exit(FedcallError.exit_code)
     except click.exceptions.Abort:
         typer.echo("fedcall: interrupted", err=True)
         sys.exit(130)

@@ -1,6 +1,7 @@
 """`fedcall align`, `normalise-alignments`, `normalise-labels`, `confident-regions`: a patient's files in one form."""
 
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -57,18 +58,25 @@ def normalise_alignments(
     output: Path = typer.Option(..., "--output", help="BAM to write; its index is written beside it."),
     threads: int = typer.Option(1, "--threads", min=1, help="Threads for compression and sorting."),
     keep_duplicate_marks: bool = typer.Option(
-        False, "--keep-duplicate-marks", help="Mark no duplicates: for amplicons, and where UMIs told them."
+        False, "--keep-duplicate-marks", help="Mark no duplicates and leave marks as they are: for amplicons."
+    ),
+    clear_duplicate_marks: bool = typer.Option(
+        False, "--clear-duplicate-marks", help="Take away all marks of duplicates: for amplicons that were marked."
     ),
 ) -> None:
     """Check alignments against the reference; write them sorted, with duplicates marked, and indexed.
 
     Example: fedcall normalise-alignments --alignments p1.cram --reference ref.fa --output p1.bam
     """
+    from fedcall.errors import FedcallError
     from fedcall.genomics.reads.normalise_alignments import normalise_alignments as normalise
 
-    summary = normalise(
-        alignments, reference, output, regions=regions, threads=threads, mark_duplicates=not keep_duplicate_marks
+    if keep_duplicate_marks and clear_duplicate_marks:
+        raise FedcallError("--keep-duplicate-marks and --clear-duplicate-marks: choose one of them")
+    duplicates: Literal["mark", "keep", "clear"] = (
+        "keep" if keep_duplicate_marks else "clear" if clear_duplicate_marks else "mark"
     )
+    summary = normalise(alignments, reference, output, regions=regions, threads=threads, duplicates=duplicates)
     typer.echo(summary.sentence())
     if (warning := summary.warning()) is not None:
         typer.echo(warning, err=True)

@@ -14,6 +14,7 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import Examples
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.opening import open_alignments
 
 READS = 256
@@ -77,6 +78,6 @@ def _aligned(path: Path, reference: Path) -> Iterator[str]:
 
 
 def _fastq(path: Path) -> Iterator[str]:
-    with pysam.FastxFile(str(path), persist=False) as reads:
+    with pysam.FastxFile(htslib_name(path), persist=False) as reads:
         for read in reads:
             yield f"{read.name} {read.sequence}"

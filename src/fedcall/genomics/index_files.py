@@ -1,6 +1,12 @@
-"""Which files are the indexes of alignments and of a reference: names alone, so that planning imports no htslib."""
+"""Names of files for htslib, and which are the indexes of others: names alone, so that planning imports no htslib."""
 
+import os
 from pathlib import Path
+
+
+def htslib_name(path: Path | str) -> str:
+    """Return a path as htslib takes it for a file, whatever it is called: never for an option, and never for a URL."""
+    return os.path.abspath(path)
 
 
 def alignment_index(alignments: Path) -> Path | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.index_files import reference_indexes
+from fedcall.genomics.index_files import htslib_name, reference_indexes
+from fedcall.genomics.reference_index import refuse_stale_index
 
 
 def reference_contigs(reference: Path) -> dict[str, int]:
@@ -38,10 +39,17 @@ def reference_contigs(reference: Path) -> dict[str, int]:
 
 
 def open_reference(reference: Path) -> pysam.FastaFile:
-    """Open an indexed FASTA, plain or bgzipped; the caller closes it."""
+    """Open an indexed FASTA, plain or bgzipped, if the index is that of the file; the caller closes it.
+
+    Raises
+    ------
+    FedcallError
+        As of `reference_contigs` and `refuse_stale_index`.
+    """
     reference_contigs(reference)
     try:
-        return pysam.FastaFile(str(reference))
+        refuse_stale_index(Path(reference))
+        return pysam.FastaFile(htslib_name(reference))
     except (OSError, ValueError) as error:
         raise FedcallError(
             f"{reference}: not a readable FASTA ({error}); plain or bgzipped (not gzipped) is needed"

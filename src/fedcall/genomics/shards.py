@@ -2,17 +2,17 @@
 
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import open_examples, write_joined
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.genomics.vcf.lines import open_text, refuse_truncated
 
 HEADER = "##fedcall_shard="
 Span = tuple[str, int, int]
@@ -212,6 +212,8 @@ def _header(part: Path) -> list[str]:
         if not line.startswith("#"):
             break
         header.append(line)
+    if not header or not header[-1].startswith("#CHROM"):
+        raise FedcallError(f"{part}: not a whole VCF of `fedcall call --shard`; make it again")
     return header
 
 
@@ -219,8 +221,9 @@ def _lines(part: Path) -> Iterator[str]:
     if not part.is_file():
         raise FedcallError(f"{part}: no such file; `fedcall call --shard` makes it")
     try:
-        with pysam.BGZFile(str(part), "r") as handle:
+        refuse_truncated(part)
+        with open_text(part, compressed=True) as handle:
             for line in handle:
-                yield line.decode()
-    except OSError as error:
+                yield line.rstrip("\n")
+    except (OSError, EOFError, zlib.error) as error:
         raise FedcallError(f"{part}: not a bgzipped VCF ({error})") from None

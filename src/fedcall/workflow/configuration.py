@@ -42,10 +42,10 @@ class Patient(Document):
     haploid: Path | None = Field(
         None, description="BED of what the patient has one copy of, such as a man's X and Y outside the shared parts."
     )
-    duplicates: Literal["mark", "keep"] = Field(
+    duplicates: Literal["mark", "keep", "clear"] = Field(
         "mark",
-        description="'keep' leaves marks of duplicates as they are in the alignments: for amplicons, whose reads begin"
-        " and end alike by design, and for reads whose UMIs told duplicates.",
+        description="'keep' leaves marks of duplicates as they are in the alignments, 'clear' takes them away: for"
+        " amplicons, whose reads begin and end alike by design.",
     )
     private: Literal["yes", "no"] = Field(
         "yes",
@@ -80,7 +80,8 @@ class Patient(Document):
     @property
     def has_gvcf_regions(self) -> bool:
         """Whether the confident regions are those of a gVCF, by its name, and no BED."""
-        return str(self.regions).endswith((".vcf", ".vcf.gz", ".gvcf", ".gvcf.gz"))
+        endings = (f".{kind}{packed}" for kind in ("vcf", "gvcf") for packed in ("", ".gz", ".bgz"))
+        return str(self.regions).lower().endswith((*endings, ".bcf"))
 
 
 class SimulatedCohort(Document):

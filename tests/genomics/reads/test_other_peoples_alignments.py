@@ -97,7 +97,7 @@ def test_normalise_alignments__amplicons_keep_their_reads(reference: Path, tmp_p
     marked = normalise_alignments(source, reference, tmp_path / "marked.bam")
     assert marked.duplicates == 199
     assert "199 of 200 reads are marked as duplicates" in (marked.warning() or "")
-    kept = normalise_alignments(source, reference, tmp_path / "kept.bam", mark_duplicates=False)
+    kept = normalise_alignments(source, reference, tmp_path / "kept.bam", duplicates="keep")
     assert kept.duplicates == 0
     assert kept.warning() is None
 

@@ -57,9 +57,10 @@ def records(path: Path) -> list[str]:
         ("c1 3 . TTA TTG . . . GT 0/1", ["c1 5 A G 0/1"]),
         ("c1 4 . t c . . . GT 0/1", ["c1 4 T C 0/1"]),
         ("c1 4 . T C . . . GT 0/0", []),
-        ("c1 4 . T C . . . GT ./.", []),
-        ("c1 4 . T C . low . GT 0/1", []),
-        ("c1 4 . T <DEL> . . . GT 0/1", []),
+        # Where the truth does not say what the patient has, candidates must get no label.
+        ("c1 4 . T C . . . GT ./.", ["c1 4 T . ./."]),
+        ("c1 4 . T C . low . GT 0/1", ["c1 4 T . ./."]),
+        ("c1 4 . T <DEL> . . . GT 0/1", ["c1 4 T . ./."]),
         ("c1 4 . T C,* . . . GT 1/2", ["c1 4 T C 1/0"]),
         ("c1 4 . T C,<NON_REF> . . . GT 0/1", ["c1 4 T C 0/1"]),
         ("c1 4 . T . . . . GT 0/0", []),
@@ -153,7 +154,7 @@ DEEP_VARIANT = [
     ("rows", "expected"),
     [
         (GATK, ["c1 4 T C 0|1", "c1 5 A G 1|1", "c1 9 CAA C 0/1", "c1 11 A T 1/0"]),
-        (DEEP_VARIANT, ["c1 4 T C 0/1"]),
+        (DEEP_VARIANT, ["c1 4 T C 0/1", "c1 6 C . ./."]),
     ],
     ids=["GATK HaplotypeCaller", "DeepVariant"],
 )

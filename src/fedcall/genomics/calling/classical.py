@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedcall.genomics.htslib import run_bcftools
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.opening import check_alignments
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import write_vcf
@@ -41,8 +42,18 @@ def call_classical(
             bed.write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in intervals))
             within = ["-R", str(bed)]
         common = ["--no-version", "-o"]
-        pileup = ["-q1", "-a", "FORMAT/AD,FORMAT/DP", "-f", str(reference), *within, "-Ob", *common, likelihoods]
-        run_bcftools(alignments, "mpileup", [*pileup, str(alignments)])
+        pileup = [
+            "-q1",
+            "-a",
+            "FORMAT/AD,FORMAT/DP",
+            "-f",
+            htslib_name(reference),
+            *within,
+            "-Ob",
+            *common,
+            likelihoods,
+        ]
+        run_bcftools(alignments, "mpileup", [*pileup, htslib_name(alignments)])
         run_bcftools(alignments, "call", ["-mv", "-a", "GQ", "-Ov", *common, calls, likelihoods])
         write_vcf(output, _portable(Path(calls), reference, sample))
 

@@ -93,8 +93,8 @@ def open_panel(path: Path, reference: Path) -> Panel:
     check_vcf(path, reference, _WHAT)
     with open_rows(path, _WHAT) as vcf:
         fields = {found[1] for line in vcf.meta if (found := _INFO_LINE.match(line))}
-        if not fields:  # a header that declares nothing: what its first records have counts
-            fields = {entry.partition("=")[0] for row in islice(vcf.rows(), 100) for entry in row.info.split(";")}
+        if not (fields & {"AF"} or {"AC", "AN"} <= fields):  # headers need not declare what their records have
+            fields |= {entry.partition("=")[0] for row in islice(vcf.rows(), 100) for entry in row.info.split(";")}
         source: Source
         if {"AC", "AN"} <= fields:
             source = "counts"

@@ -19,6 +19,7 @@ from fedcall.genomics.concordance.figures import Figures, Tally
 from fedcall.genomics.concordance.haplotypes import Fetch, Verdict, match
 from fedcall.genomics.concordance.records import Kind, Region, Variant, read_and_count
 from fedcall.genomics.concordance.strata import CALIBRATION_BINS, calibration_bin, call_strata, truth_strata
+from fedcall.genomics.reference import open_reference
 from fedcall.genomics.truth.allele_counts import Allele, read_allele_counts
 
 BLOCKS = 20
@@ -130,7 +131,7 @@ def compare(
     labelled = label_types(Path(truth))
     counts = None if allele_counts is None else read_allele_counts(allele_counts)
     frequencies = None if panel is None else _frequencies(panel, reference, true_variants)
-    with pysam.FastaFile(str(reference)) as bases:
+    with open_reference(Path(reference)) as bases:
         found = compare_variants(
             true_variants, called_variants, intervals, _fetch(bases), labelled, counts, frequencies
         )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fedcall.genomics.vcf.carried import FILTERED, Carried, Inside, read_carried
+from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Carried, Inside, read_carried
 from fedcall.genomics.vcf.rows import Row, number
 from fedcall.progress import tracked
 
 Region = tuple[str, int, int]
 Kind = Literal["snps", "indels"]
-_UNREMARKABLE = ("without genotype", "not carried", FILTERED, "deleted by another record", "repeated")
+_UNREMARKABLE = (WITHOUT_GENOTYPE, NOT_CARRIED, FILTERED, "deleted by another record", "repeated")
 
 
 @dataclass(frozen=True)

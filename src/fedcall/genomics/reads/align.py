@@ -11,6 +11,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.htslib import FORK, run_samtools
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reference import reference_contigs
 
 PIPE = "aligned.sam"
@@ -55,13 +56,13 @@ def align_reads(
         mapper = FORK.Process(target=_minimap2, args=(folder, arguments))
         mapper.start()
         try:
-            run_samtools(Path(reads1), "view", ["--no-PG", "-b", "-@", str(threads - 1), "-o", str(bam), pipe])
+            run_samtools(Path(reads1), "view", ["--no-PG", "-b", "-@", str(threads - 1), "-o", htslib_name(bam), pipe])
         finally:
             if mapper.is_alive():
                 mapper.join(timeout=30)
                 mapper.kill()
             mapper.join()
-        aligned = int(pysam.view("-c", "-F", "0x900", str(bam)))
+        aligned = int(pysam.view("-c", "-F", "0x900", htslib_name(bam)))
         if mapper.exitcode or aligned != expected:
             raise FedcallError(
                 f"{reads1}: {aligned} of {expected} reads came out of minimap2 (exit code {mapper.exitcode});"
@@ -103,7 +104,7 @@ def _names(fastq: Path) -> Iterator[str]:
         raise FedcallError(f"{fastq}: no such FASTQ file")
     number = 0
     try:
-        with pysam.FastxFile(str(fastq), persist=False) as reads:
+        with pysam.FastxFile(htslib_name(fastq), persist=False) as reads:
             for number, read in enumerate(reads, start=1):
                 # A read of no bases is what trimming leaves; it comes out unmapped.
                 if read.sequence and not read.quality:

@@ -16,6 +16,7 @@ import numpy as np
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads import record_kernels as kernels
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
@@ -208,9 +209,9 @@ def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, 
         try:
             pysam.view(
                 *options,
-                *("--reference", str(reference)),
+                *("--reference", htslib_name(reference)),
                 *("-o", f"/proc/self/fd/{handle.fileno()}"),
-                str(alignments),
+                htslib_name(alignments),
                 region,
                 catch_stdout=False,
             )

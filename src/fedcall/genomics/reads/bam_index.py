@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcall.genomics.reads.bam_index_kernels import find_contig
+from fedcall.genomics.reads.bam_index_kernels import list_contigs
 
 _WINDOW = 14
 """One entry of the linear index for every 2^14 bases."""
@@ -38,10 +38,10 @@ def first_offset(index: Path, contig: int, start: int) -> int | None:
         If the index is damaged.
     """
     stamp = index.stat()
-    content = _read(index, stamp.st_mtime_ns, stamp.st_size)
-    first_chunk, entries, count = (int(value) for value in find_contig(content, contig))
-    if count < 0:
+    content, contigs = _read(index, stamp.st_mtime_ns, stamp.st_size)
+    if not 0 <= contig < len(contigs):
         raise ValueError("the index is damaged")
+    first_chunk, entries, count = (int(value) for value in contigs[contig])
     window = start >> _WINDOW
     if window >= count:
         return None
@@ -52,5 +52,12 @@ def first_offset(index: Path, contig: int, start: int) -> int | None:
 
 
 @lru_cache(maxsize=4)
-def _read(index: Path, modified: int, size: int) -> np.ndarray:
-    return np.frombuffer(index.read_bytes(), np.uint8)
+def _read(index: Path, modified: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bytes of an index, and of each contig before any damage what `list_contigs` writes."""
+    content = np.frombuffer(index.read_bytes(), np.uint8)
+    if len(content) < 8 or content[:4].tobytes() != b"BAI\x01":
+        raise ValueError("not an index of a BAM file")
+    number = int.from_bytes(content[4:8].tobytes(), "little")
+    # Each contig takes eight bytes or more.
+    contigs = np.empty((min(number, len(content) // 8), 3), np.int64)
+    return content, contigs[: list_contigs(content, contigs)]

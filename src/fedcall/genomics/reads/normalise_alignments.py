@@ -4,26 +4,28 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.htslib import run_samtools
+from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.reads.duplicates import duplicates_are_marked, umi_tag
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions, widen_regions
 
 # Reads are kept this far outside the regions, bases: mates must meet for duplicates to be found.
 REGION_MARGIN = 1_000
-# Programs that mark duplicates, as they name themselves in @PG lines.
-DUPLICATE_MARKERS = ("markduplicates", "markdup", "samblaster", "bamsormadup")
 # Above this size of the input, intermediate files are compressed lightly: disk, not time, is short then.
 LARGE_FILE_BYTES = 2_000_000_000
 # Reads are collated by name in buckets of about this size, compressed.
 BUCKET_BYTES = 100_000_000
 # A .bai holds no position behind this one (SAM specification v1, section 5.2).
 LONGEST_BAI_CONTIG = 1 << 29
+Duplicates = Literal["mark", "keep", "clear"]
 # Share of duplicates above which it is said aloud: libraries of whole genomes and exomes stay below.
 MANY_DUPLICATES = 0.5
 
@@ -37,23 +39,29 @@ class AlignmentSummary:
     duplicates: int
     sorted_here: bool
     duplicates_marked_here: bool
+    umis: str | None = None
 
     def warning(self) -> str | None:
         """Return a line to say aloud where most reads are duplicates, which nobody looks at afterwards."""
         if self.reads == 0 or self.duplicates <= MANY_DUPLICATES * self.reads:
             return None
+        remedy = (
+            "mark none with --keep-duplicate-marks (column 'duplicates': keep)"
+            if self.duplicates_marked_here
+            else "take away the marks that the file brings with --clear-duplicate-marks (column 'duplicates': clear)"
+        )
         return (
             f"{self.output}: warning: {self.duplicates} of {self.reads} reads are marked as duplicates and will not be"
-            " looked at; for amplicons or reads with UMIs, which begin and end alike by design, leave the marks as they"
-            " are with --keep-duplicate-marks"
+            f" looked at; if they are amplicons, which begin and end alike by design, {remedy}"
         )
 
     def sentence(self) -> str:
         """Return one line for the log."""
         steps = [
             "sorted" if self.sorted_here else "was sorted",
-            "duplicates marked" if self.duplicates_marked_here else "duplicates were marked already",
+            "duplicates marked" if self.duplicates_marked_here else "marks of duplicates left as they were",
         ]
+        steps += [f"told apart by UMIs in {self.umis}"] if self.umis is not None else []
         return f"{self.output}: {self.reads} reads, {self.duplicates} of them duplicates ({', '.join(steps)})"
 
 
@@ -64,7 +72,7 @@ def normalise_alignments(
     *,
     regions: Path | None = None,
     threads: int = 1,
-    mark_duplicates: bool = True,
+    duplicates: Duplicates = "mark",
 ) -> AlignmentSummary:
     """Write the alignments as sorted, indexed BAM with PCR duplicates marked.
 
@@ -81,8 +89,9 @@ def normalise_alignments(
         BED; only reads within `REGION_MARGIN` bases of a region are kept.
     threads : int
         Threads for sorting and compression; the output's bytes do not depend on it.
-    mark_duplicates : bool
-        False leaves the marks as they are: for amplicons, and for reads whose UMIs tell duplicates.
+    duplicates : str
+        `mark` marks PCR duplicates unless a program did so before; where all reads have UMIs, only reads of one UMI are
+        copies of each other. `keep` leaves marks as they are, and `clear` takes them away: for amplicons.
 
     Raises
     ------
@@ -97,7 +106,8 @@ def normalise_alignments(
         used = shared_contigs(path, found, reference, contigs)
         # An index proves the order; a header only says so.
         already_sorted = alignments.has_index() if alignments.is_bam or alignments.is_cram else False
-        already_marked = not mark_duplicates or _duplicates_are_marked(alignments)
+        already_marked = duplicates != "mark" or duplicates_are_marked(alignments.header)
+        umis = None if already_marked else umi_tag(alignments)
     if already_sorted:
         check_alignments(path, reference, contigs)
     if spans is None and set(found) != set(used):
@@ -113,25 +123,29 @@ def normalise_alignments(
     ):
         work = _Work(path, reference, Path(folder), threads)
         selected = work.select(spans, needs_sort=not already_sorted)
+        if duplicates == "clear":
+            selected = work.clear_marks(selected)
         if already_marked and already_sorted:
             work.compress(selected, bam)
         elif already_marked:
             work.sort(selected, bam)
         else:
-            work.mark_duplicates(selected, bam)
+            work.mark_duplicates(selected, bam, umis)
         kind = ["-c"] if suffix == ".csi" else []
-        run_samtools(path, "index", [*kind, "-@", str(threads - 1), "-o", str(index), str(bam)])
-        reads, duplicates = _count(bam)
-    return AlignmentSummary(output, reads, duplicates, not already_sorted, not already_marked)
+        names = [htslib_name(index), htslib_name(bam)]
+        run_samtools(path, "index", [*kind, "-@", str(threads - 1), "-o", *names])
+        reads, marked = _count(bam)
+    return AlignmentSummary(output, reads, marked, not already_sorted, not already_marked, umis)
 
 
 class _Work:
     """The samtools steps over one file, with intermediate files in one folder."""
 
     def __init__(self, path: Path, reference: Path, folder: Path, threads: int) -> None:
-        self.path = path
-        self.reference = reference
-        self.folder = folder
+        # By names that no tool takes for an option, whatever the user's files are called.
+        self.path = Path(htslib_name(path))
+        self.reference = Path(htslib_name(reference))
+        self.folder = Path(htslib_name(folder))
         self.threads = str(threads - 1)
         self.level = "1" if path.stat().st_size > LARGE_FILE_BYTES else "0"
 
@@ -146,16 +160,23 @@ class _Work:
         access = [] if needs_sort else ["-M"]
         return self._step("selected.bam", "view", [*access, "-L", str(bed), *self._reference()], self.path)
 
+    def clear_marks(self, source: Path) -> Path:
+        """Return the reads without any mark of a duplicate."""
+        return self._step("cleared.bam", "view", ["--remove-flags", "0x400", *self._reference()], source)
+
     def compress(self, source: Path, bam: Path) -> None:
         """Write `source`, sorted already, as BAM."""
-        self._run("view", ["-b", *self._reference(), "-o", str(bam), str(source)])
+        self._run("view", ["-b", *self._reference(), "-o", htslib_name(bam), str(source)])
 
     def sort(self, source: Path, bam: Path) -> None:
         """Write `source` sorted by coordinate."""
-        self._run("sort", [*self._reference(), *self._scratch(), "-o", str(bam), str(source)])
+        self._run("sort", [*self._reference(), *self._scratch(), "-o", htslib_name(bam), str(source)])
 
-    def mark_duplicates(self, source: Path, bam: Path) -> None:
-        """Write `source` sorted by coordinate with duplicates marked (samtools markdup's documented chain)."""
+    def mark_duplicates(self, source: Path, bam: Path, umis: str | None) -> None:
+        """Write `source` sorted by coordinate with duplicates marked (samtools markdup's documented chain).
+
+        `umis` is a tag: reads that differ in it are no copies of each other.
+        """
         # Reads that are no pair keep their names to themselves: two of one name are not each other's mates.
         single, paired = self._by_pairing(source)
         parts = [part for part in (single, None if paired is None else self._mated(paired)) if part is not None]
@@ -167,7 +188,8 @@ class _Work:
             whole = self.folder / "ordered.bam"
             level = ["--output-fmt", f"bam,level={self.level}"]
             self._run("merge", ["-c", "-p", *level, "-o", str(whole), *(str(part) for part in ordered)])
-        self._run("markdup", ["-T", str(self.folder / "markdup"), str(whole), str(bam)])
+        barcode = [] if umis is None else ["--barcode-tag", umis]
+        self._run("markdup", [*barcode, "-T", str(self.folder / "markdup"), str(whole), htslib_name(bam)])
 
     def _by_pairing(self, source: Path) -> tuple[Path | None, Path | None]:
         """Return the reads that are no pair and those that are; the source itself where all are one or the other."""
@@ -213,15 +235,9 @@ class _Work:
         return ["-T", str(self.folder / "sort")]
 
 
-def _duplicates_are_marked(alignments: pysam.AlignmentFile) -> bool:
-    programs = alignments.header.to_dict().get("PG", [])
-    lines = [" ".join(str(value) for value in program.values()).lower() for program in programs]
-    return any(marker in line for marker in DUPLICATE_MARKERS for line in lines)
-
-
 def _count(bam: Path) -> tuple[int, int]:
     """Return the number of reads and of duplicates among them."""
-    report = _report(str(bam))
+    report = _report(htslib_name(bam))
     return report["total (QC-passed reads + QC-failed reads)"], report["duplicates"]
 
 

@@ -1,16 +1,19 @@
 """Open alignments, after checking that they belong to the reference."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
 pysam.set_verbosity(0)
 
+_GROUP = re.compile(r"^@RG\t(.*)$", re.MULTILINE)
 INDEX_SUFFIXES = (".bai", ".csi", ".crai")
 
 
@@ -58,13 +61,16 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     if not path.is_file():
         raise FedcallError(f"{path}: no such alignment file")
     try:
-        alignments = pysam.AlignmentFile(str(path), reference_filename=str(reference))
+        alignments = pysam.AlignmentFile(htslib_name(path), reference_filename=htslib_name(reference))
     except (OSError, ValueError) as error:
-        if "truncated" in str(error) or "EOF" in str(error):
+        # What the system says may repeat the file's name, which may hold any word.
+        said = getattr(error, "strerror", None) or str(error).replace(htslib_name(path), "the file")
+        if "truncated" in said or "EOF" in said:
             raise FedcallError(
-                f"{path}: truncated, the end-of-file block is missing; copy or make the file again"
+                f"{path}: truncated, the end-of-file block is missing: copy or make the file again; a whole file of a"
+                f" program that writes none is mended by: samtools view -b -o NEW {path}"
             ) from None
-        raise FedcallError(f"{path}: not a readable BAM or CRAM file ({error})") from None
+        raise FedcallError(f"{path}: not a readable BAM or CRAM file ({' '.join(said.split())})") from None
     if not (alignments.is_bam or alignments.is_cram or text):
         alignments.close()
         raise FedcallError(f"{path}: neither BAM nor CRAM; convert it with: fedcall normalise-alignments")
@@ -80,8 +86,9 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
 
 def samples_of(alignments: pysam.AlignmentFile) -> list[str]:
     """Return the samples that the read groups name, sorted; none where there are no read groups."""
-    groups = alignments.header.to_dict().get("RG", [])
-    return sorted({group["SM"] for group in groups if group.get("SM")})
+    groups = _GROUP.findall(str(alignments.header))  # not `to_dict`: it takes its time where there are many contigs
+    fields = (field for group in groups for field in group.split("\t"))
+    return sorted({field[3:] for field in fields if field.startswith("SM:") and len(field) > 3})
 
 
 def is_sorted(alignments: pysam.AlignmentFile) -> bool:

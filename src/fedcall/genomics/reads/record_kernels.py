@@ -208,18 +208,21 @@ def _long_cigar(buffer: np.ndarray, at: int, end: int) -> tuple[int, int]:
 def has_equals(buffer: np.ndarray, sequence: int, bases: int) -> bool:
     """Return whether a sequence of four-bit codes holds "=" (0): a base like the reference's."""
     whole = bases // 2
-    at = 0
-    while at + 8 <= whole:
-        eight = u64(buffer, np.uint64(sequence + at))
-        if (eight - _ONES) & ~eight & _HIGHS:
-            return True
-        at += 8
-    while at < whole:
-        byte = u8(buffer, sequence + at)
-        if byte < 16 or byte & 15 == 0:
-            return True
-        at += 1
-    return bases & 1 == 1 and u8(buffer, sequence + whole) < 16
+    found: bool = bases & 1 == 1 and buffer[sequence + whole] < 16
+    if whole < 8:
+        for k in range(sequence, sequence + whole):
+            found |= buffer[k] < 16 or buffer[k] & 15 == 0
+        return found
+    # Eight bytes at a time, and the last eight whether or not some of them were looked at: no branch in between.
+    last = np.uint64(sequence + whole - 8)
+    at, zeros = np.uint64(sequence), np.uint64(0)
+    while at < last:
+        eight = u64(buffer, at)
+        zeros |= (eight - _ONES) & ~eight
+        at += np.uint64(8)
+    eight = u64(buffer, last)
+    zeros |= (eight - _ONES) & ~eight
+    return found or zeros & _HIGHS != 0
 
 
 @kernel

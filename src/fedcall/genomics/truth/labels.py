@@ -96,6 +96,8 @@ def read_truth(
         if start <= row.start < end:
             check_ref(truth, "truth", row, sequence, sequence_start)
             _add(found, stated, row, sequence, sequence_start)
+        elif row.reach > row.end:  # a place without bases of its own, such as a long deletion, may begin elsewhere
+            _add(found, stated, row, sequence, sequence_start)
     for allele, copies in stated.items():
         if len(copies) > 1 and not allele.is_snp:
             # They coincide when left-aligned only: on one haplotype they are another allele, on two this one twice.
@@ -175,13 +177,13 @@ def _add(
     carried = sorted({index for index in genotype if index})
     if None in genotype or row.filters or (carried and carried[-1] > len(row.alts)):
         if carried or None in genotype:
-            found.unclear.append((row.start, row.end))
+            found.unclear.append((row.start, row.reach))
         return
     for index in carried:
         alt = row.alts[index - 1]
         if not set(row.ref + alt) <= set("ACGT") or len(row.ref) > _LONGEST_TRUTH:
-            if alt != "*":
-                found.unclear.append((row.start, row.end))
+            if alt not in ("*", row.ref):
+                found.unclear.append((row.start, row.reach))
             continue
         copies = 2 if len(genotype) == 1 else genotype.count(index)
         edit = trimmed(row.start, row.ref, alt)

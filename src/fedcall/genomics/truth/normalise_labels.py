@@ -1,14 +1,18 @@
 """Bring true variants into one form: one patient, checked, split, left-aligned, genotypes only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pysam
+
 from fedcall.errors import FedcallError
-from fedcall.genomics.reference import reference_contigs
-from fedcall.genomics.regions import read_regions
+from fedcall.genomics.reference import open_reference, reference_contigs
+from fedcall.genomics.regions import merge_spans, read_regions
 from fedcall.genomics.truth.labels import label_types
 from fedcall.genomics.vcf.bgzip import write_vcf
-from fedcall.genomics.vcf.carried import Carried, read_carried
+from fedcall.genomics.vcf.carried import Carried, CarriedAlleles, Inside, read_carried
+from fedcall.genomics.vcf.lines import Span
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ def normalise_labels(
     types = label_types(path)
     lines = _output_header(found.sample, {contig: lengths[contig] for contig in found.contigs}, types)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_vcf(output, [*lines, *(_line(carried) for carried in found.alleles)])
+    with open_reference(reference) as fasta:
+        records = [(one.contig, one.start, _line(one)) for one in found.alleles]
+        records += [(contig, start, _doubt(fasta, contig, start, end)) for contig, start, end in _unclear(found, spans)]
+    order = {contig: rank for rank, contig in enumerate(lengths)}
+    records.sort(key=lambda record: (order[record[0]], record[1]))
+    write_vcf(output, [*lines, *(line for _, _, line in records)])
     return LabelSummary(output, found.sample, len(found.alleles), dict(found.left_out))
 
 
@@ -76,11 +85,31 @@ def _line(carried: Carried[None]) -> str:
     return f"{carried.contig}\t{carried.start + 1}\t.\t{carried.ref}\t{carried.alt}\t.\tPASS\t.\tGT\t{genotype}"
 
 
+def _unclear(found: CarriedAlleles[None], spans: Sequence[Span] | None) -> list[Span]:
+    """Return where the file does not say what the person has, merged, as far as it meets the regions."""
+    by_contig: dict[str, list[tuple[int, int]]] = {}
+    for contig, start, end in found.unclear:
+        by_contig.setdefault(contig, []).append((start, end))
+    merged = [(contig, *span) for contig, own in by_contig.items() for span in merge_spans(own)]
+    if spans is None:
+        return merged
+    inside = Inside(spans)
+    return [(contig, start, end) for contig, start, end in merged if inside.end_of(contig, end - 1) > start]
+
+
+def _doubt(fasta: pysam.FastaFile, contig: str, start: int, end: int) -> str:
+    """Return a record without a genotype: candidates there get no label, in place of one that says "not carried"."""
+    base = fasta.fetch(contig, start, start + 1).upper()
+    base = base if base in "ACGT" else "N"
+    return f"{contig}\t{start + 1}\t.\t{base}\t.\t.\tPASS\tEND={end}\tGT\t./."
+
+
 def _output_header(sample: str, contigs: dict[str, int], types: str) -> list[str]:
     return [
         "##fileformat=VCFv4.3",
         '##FILTER=<ID=PASS,Description="All filters passed">',
         *(f"##contig=<ID={contig},length={length}>" for contig, length in contigs.items()),
+        '##INFO=<ID=END,Number=1,Type=Integer,Description="Last position of a place without genotype">',
         '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
         *([f"##fedcall_label_types={types}"] if types != "all" else []),
         f"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{sample}",

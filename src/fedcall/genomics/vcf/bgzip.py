@@ -8,6 +8,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.files import atomic_path
+from fedcall.genomics.index_files import htslib_name
 
 LONGEST_TABIX_CONTIG = 1 << 29
 """Bases that a tabix index can place (SAM specification, section 5.1); contigs beyond need a `.csi`."""
@@ -32,10 +33,10 @@ def write_vcf(path: Path, lines: Iterable[str]) -> None:
     wanted, other = (Path(f"{path}{suffix}") for suffix in ((".csi", ".tbi") if long else (".tbi", ".csi")))
     # The index is made after the file and renamed after it, so that htslib never finds it older than its file.
     with atomic_path(wanted) as index, atomic_path(path) as temporary:
-        with pysam.BGZFile(str(temporary), "w") as handle:
+        with pysam.BGZFile(htslib_name(temporary), "w") as handle:
             for line in chain(header, records):
                 handle.write(line.encode(errors="surrogateescape") + b"\n")
-        pysam.tabix_index(str(temporary), preset="vcf", index=str(index), force=True, csi=long)
+        pysam.tabix_index(htslib_name(temporary), preset="vcf", index=htslib_name(index), force=True, csi=long)
         other.unlink(missing_ok=True)  # of an earlier file of this name: htslib would take it for this one's
 
 

@@ -14,7 +14,8 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
 from fedcall.genomics.regions import widen_regions
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
-from fedcall.genomics.vcf.rows import Genotype, Row, Span, VcfFile, open_rows, patient_column
+from fedcall.genomics.vcf.lines import Span
+from fedcall.genomics.vcf.rows import Genotype, Row, VcfFile, open_rows, patient_column
 
 REGION_MARGIN = 100
 """Records are looked at this far outside the regions, bases: left alignment may move them inside."""
@@ -22,6 +23,8 @@ _BASES = re.compile("[ACGT]+")
 
 NOT_SPELLED = "not spelled in bases"
 FILTERED = "filtered"
+WITHOUT_GENOTYPE = "without genotype"
+NOT_CARRIED = "not carried"
 BEYOND = "beyond the alleles of their record"
 OTHER_CONTIGS = "on contigs that the reference lacks"
 AMBIGUOUS = "where the reference has no base"
@@ -70,12 +73,15 @@ class CarriedAlleles(Generic[T]):
     ----------
     alleles : by contig of the reference and position
     left_out : how many of what kind were left out
+    unclear : places where the file does not say what the person has: no genotype, a failed filter, an allele that
+        cannot be spelled
     """
 
     sample: str
     contigs: list[str]
     alleles: list[Carried[T]] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    unclear: list[Span] = field(default_factory=list)
 
 
 def patient_file(
@@ -209,7 +215,7 @@ class _Reader(Generic[T]):
         note: Callable[[Row, int], T],
     ) -> None:
         self.bases, self.reference, self.lengths, self.inside = bases, reference, lengths, inside
-        self.left_out, self.note = found.left_out, note
+        self.left_out, self.unclear, self.note = found.left_out, found.unclear, note
 
     def alleles(self, row: Row) -> Iterator[Carried[T]]:
         """Yield what one record says; count what is left out."""
@@ -220,6 +226,8 @@ class _Reader(Generic[T]):
         carried = sorted({index for index in genotype.alleles if index})
         reason = self._unusable(row, genotype, carried)
         if reason is not None:
+            if reason != NOT_CARRIED:
+                self._doubt(row)
             if self.inside is None or self.inside(row.contig, row.start):
                 self.left_out[reason] += max(1, len(carried))
             return
@@ -227,6 +235,8 @@ class _Reader(Generic[T]):
         for index in carried:
             alt = row.alts[index - 1]
             if alt == row.ref or not _BASES.fullmatch(alt):
+                if alt not in (row.ref, "*"):
+                    self._doubt(row)
                 if self.inside is None or self.inside(row.contig, row.start):
                     self.left_out[_why_left_out(alt, row.ref)] += 1
                 continue
@@ -241,13 +251,13 @@ class _Reader(Generic[T]):
     def _unusable(self, row: Row, genotype: Genotype, carried: Sequence[int]) -> str | None:
         """Return why nothing of a record is used, or None; refuse one that contradicts the reference."""
         if not any(copy is not None for copy in genotype.alleles):
-            return "without genotype"
+            return WITHOUT_GENOTYPE
         if carried and row.filters:
             return FILTERED
         if carried and carried[-1] > len(row.alts):
             return BEYOND
         if row.start < 0 or not _BASES.fullmatch(row.ref):
-            return NOT_SPELLED if carried else "not carried"
+            return NOT_SPELLED if carried else NOT_CARRIED
         if row.end > self.lengths[row.contig]:
             raise FedcallError(
                 f"{row.place}: REF reaches beyond the end of '{row.contig}', which has {self.lengths[row.contig]} bases"
@@ -256,12 +266,17 @@ class _Reader(Generic[T]):
         expected = self.bases(row.contig, row.start, row.end)
         if not agrees(row.ref, expected):
             if not _BASES.fullmatch(expected):
-                return AMBIGUOUS if carried else "not carried"
+                return AMBIGUOUS if carried else NOT_CARRIED
             raise FedcallError(
                 f"{row.place}: REF is {row.ref[:20]}, but {self.reference} has {expected[:20]} there: REF differs from"
                 " the reference; use the one the file was made with"
             )
-        return None if carried else "not carried"
+        return None if carried else NOT_CARRIED
+
+    def _doubt(self, row: Row) -> None:
+        start, end = max(0, row.start), min(row.reach, self.lengths[row.contig])
+        if start < end:
+            self.unclear.append((row.contig, start, end))
 
     def _changes(self, row: Row, alt: str, edit: Edit) -> Iterator[tuple[int, str, str]]:
         """Yield position, REF and ALT of what an allele changes, inside the spans."""

@@ -4,32 +4,35 @@ htslib refuses a whole file for a tag that its header does not declare, or decla
 uses a handful of columns, so it takes the text apart itself: what it does not use can be as odd as it likes.
 """
 
-import gzip
-import io
 import math
 import os
 import re
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import pysam
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.regions import EOF_BLOCK
+from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.vcf.lines import (
+    BcfLines,
+    Lines,
+    Span,
+    TextLines,
+    first_bytes,
+    open_text,
+    refuse_truncated,
+)
 from fedcall.genomics.vcf.sample import choose_sample
 
-# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
-pysam.set_verbosity(0)
-
-Span = tuple[str, int, int]
-"""Contig, start and end, 0-based and half-open."""
 _FIXED = 8
 _GENOTYPE = re.compile(r"[/|]?(?:[0-9]+|\.)(?:[/|](?:[0-9]+|\.))*")
-_CONTIG_ID, _CONTIG_LENGTH = re.compile(r"(?:^|,)ID=([^,]*)"), re.compile(r"(?:^|,)length=([0-9]+)(?:,|$)")
+_META_FIELD = re.compile(r'([^=,]+)=("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
+"""One field of a header line: what stands within quotation marks is text, whatever it looks like."""
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _BEYOND_A_GENOME = 1 << 40
 _EVERYBODY = -1
@@ -82,6 +85,15 @@ class Row:
     def end(self) -> int:
         """0-based position after the last base of REF."""
         return self.start + len(self.ref)
+
+    @property
+    def reach(self) -> int:
+        """0-based position after the last base that the record is about: that of END where ALT spells no bases."""
+        if all(alt[:1] == "<" for alt in self.alts):
+            stated = self.information("END")
+            if stated is not None and stated.isdecimal():
+                return max(self.end, int(stated))
+        return self.end
 
     @property
     def filters(self) -> list[str]:
@@ -156,16 +168,17 @@ class VcfFile:
     is_plain_gzip : compressed, but not in blocks that can be read at random
     """
 
-    def __init__(self, path: Path, meta: Sequence[str], samples: Sequence[str], lines: "_Lines") -> None:
+    def __init__(self, path: Path, meta: Sequence[str], samples: Sequence[str], lines: Lines) -> None:
         self.path, self.meta, self.samples = path, list(meta), list(samples)
-        self.is_plain_gzip = isinstance(lines, _TextLines) and lines.compressed and not lines.blocked
+        self.is_plain_gzip = isinstance(lines, TextLines) and lines.compressed and not lines.blocked
         self.contigs: dict[str, int | None] = {}
         for line in meta:
             if line.startswith("##contig=<"):
                 content = line[len("##contig=<") :].rstrip().removesuffix(">")
-                name, length = _CONTIG_ID.search(content), _CONTIG_LENGTH.search(content)
-                if name:
-                    self.contigs[name[1].strip('"')] = int(length[1]) if length else None
+                fields = {key.strip(): value.strip('"') for key, value in reversed(_META_FIELD.findall(content))}
+                if "ID" in fields:
+                    length = fields.get("length", "")
+                    self.contigs[fields["ID"]] = int(length) if length.isdecimal() else None
         self._lines = lines
 
     def meta_value(self, key: str) -> str | None:
@@ -176,7 +189,7 @@ class VcfFile:
     def rows(
         self, sample: str | None = None, spans: Sequence[Span] | None = None, everybody: bool = False
     ) -> Iterator[Row]:
-        """Yield the records in the order of the file, or those whose REF overlaps sorted, disjoint spans, once each.
+        """Yield the records in the order of the file, or those that overlap sorted, disjoint spans, once each.
 
         An index is used where there is one that is not older than the file; without one the file is read through.
 
@@ -272,43 +285,23 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
     compressed = start[:2] == b"\x1f\x8b"
     blocked = compressed and start[12:14] == b"BC"
     if blocked:
-        _refuse_truncated(path)
-    inner = _first_bytes(path) if compressed else start
+        refuse_truncated(path)
+    inner = first_bytes(path) if compressed else start
     if inner[:3] == b"BCF":
-        variants = pysam.VariantFile(str(path))
+        variants = pysam.VariantFile(htslib_name(path))
         if stack is not None:
             stack.enter_context(variants)
         meta = [line for line in str(variants.header).splitlines() if line.startswith("##")]
-        return VcfFile(path, meta, list(variants.header.samples), _BcfLines(variants))
+        return VcfFile(path, meta, list(variants.header.samples), BcfLines(variants))
     if inner[:2] in _MARKS:
         raise FedcallError(f"{path}: {_MARKS[inner[:2]]} text, not a VCF; save it as UTF-8")
     meta, samples = _read_header(path, compressed, what)
-    return VcfFile(path, meta, samples, _TextLines(path, compressed, blocked, trust_index))
-
-
-def _refuse_truncated(path: Path) -> None:
-    with open(path, "rb") as handle:
-        handle.seek(0, io.SEEK_END)
-        handle.seek(max(0, handle.tell() - len(EOF_BLOCK)))
-        if handle.read() != EOF_BLOCK:
-            raise FedcallError(f"{path}: truncated, the end-of-file block is missing; copy or make the file again")
-
-
-def _first_bytes(path: Path) -> bytes:
-    with gzip.open(path, "rb") as handle:
-        return handle.read(64)
-
-
-def _open_text(path: Path, compressed: bool) -> io.TextIOWrapper:
-    # Whatever the encoding of a description or a name: it passes through unchanged.
-    if compressed:
-        return io.TextIOWrapper(gzip.GzipFile(path, "rb"), encoding="utf-8", errors="surrogateescape", newline="\n")
-    return open(path, encoding="utf-8", errors="surrogateescape", newline="\n")
+    return VcfFile(path, meta, samples, TextLines(path, compressed, blocked, trust_index))
 
 
 def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], list[str]]:
     meta: list[str] = []
-    with _open_text(path, compressed) as handle:
+    with open_text(path, compressed) as handle:
         for number_of_line, line in enumerate(handle, start=1):
             line = line.rstrip("\r\n")
             if number_of_line == 1:
@@ -331,94 +324,6 @@ def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], li
             return meta, samples
     lacking = "line '#CHROM …'" if meta else "'##fileformat' in its first line"
     raise FedcallError(f"{path}: not a whole {what} (no {lacking})")
-
-
-class _Lines:
-    """Lines of records with their number in the file, None where it is not known."""
-
-    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
-        raise NotImplementedError
-
-    def indexed_contigs(self) -> list[str] | None:
-        raise NotImplementedError
-
-
-class _TextLines(_Lines):
-    def __init__(self, path: Path, compressed: bool, blocked: bool, trust_index: bool) -> None:
-        self.path, self.compressed, self.blocked, self.trust_index = path, compressed, blocked, trust_index
-
-    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
-        # pysam hands over the names of an index as they are in the file's bytes.
-        index = self._index if spans is not None and all(contig.isascii() for contig, _, _ in spans) else None
-        if spans is None or index is None:
-            yield from self._all()
-        else:
-            yield from _in_spans(spans, set(index.contigs), index.fetch)
-
-    def _all(self) -> Iterator[tuple[str, int | None]]:
-        in_header = True
-        with _open_text(self.path, self.compressed) as handle:
-            for number_of_line, line in enumerate(handle, start=1):
-                if in_header:
-                    in_header = not line.startswith("#CHROM")
-                    continue
-                yield line.rstrip("\r\n"), number_of_line
-
-    def indexed_contigs(self) -> list[str] | None:
-        return None if self._index is None else list(self._index.contigs)
-
-    @cached_property
-    def _index(self) -> pysam.TabixFile | None:
-        """The open index; None without one, or with one older than the file, which may be of another file."""
-        file = index_of(self.path, trusted=self.trust_index) if self.blocked else None
-        if file is None:
-            return None
-        try:
-            return pysam.TabixFile(str(self.path), index=str(file), encoding="latin-1")
-        except (OSError, ValueError):
-            return None
-
-
-class _BcfLines(_Lines):
-    def __init__(self, variants: pysam.VariantFile) -> None:
-        self.variants = variants
-
-    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
-        index = self.variants.index
-        if spans is None or index is None:
-            self.variants.reset()
-            for record in self.variants:
-                yield str(record).rstrip("\n"), None
-        else:
-            yield from _in_spans(spans, set(index), lambda *span: map(str, self.variants.fetch(*span)))
-
-    def indexed_contigs(self) -> list[str] | None:
-        return list(self.variants.index) if self.variants.index is not None else None
-
-
-def _in_spans(
-    spans: Sequence[Span], known: Collection[str], fetch: Callable[[str, int, int], Iterable[str]]
-) -> Iterator[tuple[str, None]]:
-    """Yield the lines near spans; a record that reaches into several comes once, with the first."""
-    contig, done = "", 0
-    for name, start, end in spans:
-        if name not in known:
-            continue
-        done, contig = done if name == contig else 0, name
-        for text in fetch(name, start, end):
-            fields = text.split("\t", 2)
-            if len(fields) < 2 or not fields[1].isdecimal() or int(fields[1]) > done:
-                yield text.rstrip("\r\n"), None
-        done = end
-
-
-def index_of(path: Path, trusted: bool = False) -> Path | None:
-    """Return the index beside a bgzipped file, unless it is older than the file and not trusted, or None."""
-    for suffix in (".tbi", ".csi"):
-        index = Path(f"{path}{suffix}")
-        if index.is_file() and (trusted or index.stat().st_mtime >= path.stat().st_mtime):
-            return index
-    return None
 
 
 def _parse(text: str, line: int | None, path: Path, samples: int, column: int | None) -> Row:
@@ -455,7 +360,7 @@ def _overlaps(row: Row, spans: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
     while low < high:  # the first span that ends behind the record's start
         middle = (low + high) // 2
         low, high = (middle + 1, high) if own[middle][1] <= row.start else (low, middle)
-    return low < len(own) and own[low][0] < row.end
+    return low < len(own) and own[low][0] < row.reach
 
 
 @lru_cache(maxsize=1024)

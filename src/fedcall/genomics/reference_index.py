@@ -1,0 +1,85 @@
+"""Hold the index of a FASTA against the file: htslib believes an index of an earlier file, and reads other bases.
+
+Of a plain file every contig is looked at, of a bgzipped one a few: where the index says that a contig begins there is a
+line with its name before, and where it ends the file ends, or another contig begins.
+"""
+
+import mmap
+from bisect import bisect_right
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
+
+_LONGEST_NAME = 4_096
+_BEHIND = 64
+_LOOKED_AT_IF_PACKED = 8
+
+Read = Callable[[int, int], bytes]
+"""Bytes of the unpacked file from an offset on; fewer at its end."""
+
+
+def refuse_stale_index(reference: Path) -> None:
+    """Refuse a FASTA whose `.fai` is that of another file.
+
+    Raises
+    ------
+    FedcallError
+        One line that names the index, a contig, and what to do.
+    """
+    index = Path(f"{reference}.fai")
+    rows = [line.split("\t") for line in index.read_text().splitlines() if line]
+    with open(reference, "rb") as handle:
+        if handle.seek(0, 2) == 0:
+            raise FedcallError(f"{reference}: empty; a FASTA is needed")
+        with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
+            packed = bytes(view[:2]) == b"\x1f\x8b"
+            read = _unpacked(view, Path(f"{reference}.gzi")) if packed else lambda at, size: bytes(view[at : at + size])
+            if packed and len(rows) > _LOOKED_AT_IF_PACKED:
+                rows = [*rows[:: len(rows) // _LOOKED_AT_IF_PACKED], rows[-1]]
+            for row in rows:
+                if len(row) < 5 or not _fits(row[0], [int(value) for value in row[1:5]], read):
+                    raise FedcallError(
+                        f"{index}: contig '{row[0]}' is not where the index says, so it is of another file; make it"
+                        f" again with: samtools faidx {reference}"
+                    )
+
+
+def _fits(name: str, numbers: list[int], read: Read) -> bool:
+    length, offset, bases, width = numbers
+    first = max(0, offset - _LONGEST_NAME)
+    before = read(first, offset - first)
+    line = before[before.rfind(b"\n", 0, -1) + 1 :]
+    if before[-1:] != b"\n" or line[:1] != b">" or line[1:].split()[:1] != name.encode().split():
+        return False
+    if length == 0:
+        return True
+    if bases < 1 or width < bases:
+        return False
+    last = offset + (length - 1) // bases * width + (length - 1) % bases
+    end = read(last, 1 + _BEHIND)
+    ends_there = len(end) > 0 and not end[:1].isspace() and (len(end) == 1 or end[1:2].isspace())
+    return ends_there and end[1:].lstrip()[:1] in (b"", b">")
+
+
+def _unpacked(content: memoryview, index: Path) -> Read:
+    """Return what reads a bgzipped file by its `.gzi`: pairs of a block's place and of its first byte unpacked."""
+    pairs = np.frombuffer(index.read_bytes(), "<u8")[1:]
+    places, starts = [0, *pairs[::2].tolist()], [0, *pairs[1::2].tolist()]
+
+    def read(at: int, size: int) -> bytes:
+        block = bisect_right(starts, at) - 1
+        found, skipped = b"", at - starts[block]
+        try:
+            for data in inflate(content, places[block] << 16):
+                found += data
+                if len(found) >= skipped + size:
+                    break
+        except DamagedBlockError as error:
+            raise FedcallError(f"{index}: does not fit its file, or the file is damaged ({error})") from None
+        return found[skipped : skipped + size]
+
+    return read

@@ -1,0 +1,127 @@
+"""Lines of a VCF's or BCF's records, from the whole file or near spans, in whatever way the file is packed."""
+
+import gzip
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import pysam
+
+from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.regions import EOF_BLOCK
+
+# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
+pysam.set_verbosity(0)
+
+Span = tuple[str, int, int]
+"""Contig, start and end, 0-based and half-open."""
+
+
+class Lines:
+    """Lines of records with their number in the file, None where it is not known."""
+
+    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
+        raise NotImplementedError
+
+    def indexed_contigs(self) -> list[str] | None:
+        raise NotImplementedError
+
+
+class TextLines(Lines):
+    def __init__(self, path: Path, compressed: bool, blocked: bool, trust_index: bool) -> None:
+        self.path, self.compressed, self.blocked, self.trust_index = path, compressed, blocked, trust_index
+
+    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
+        # pysam hands over the names of an index as they are in the file's bytes.
+        index = self._index if spans is not None and all(contig.isascii() for contig, _, _ in spans) else None
+        if spans is None or index is None:
+            yield from self._all()
+        else:
+            yield from _in_spans(spans, set(index.contigs), index.fetch)
+
+    def _all(self) -> Iterator[tuple[str, int | None]]:
+        in_header = True
+        with open_text(self.path, self.compressed) as handle:
+            for number_of_line, line in enumerate(handle, start=1):
+                if in_header:
+                    in_header = not line.startswith("#CHROM")
+                    continue
+                yield line.rstrip("\r\n"), number_of_line
+
+    def indexed_contigs(self) -> list[str] | None:
+        return None if self._index is None else list(self._index.contigs)
+
+    @cached_property
+    def _index(self) -> pysam.TabixFile | None:
+        """The open index; None without one, or with one older than the file, which may be of another file."""
+        file = index_of(self.path, trusted=self.trust_index) if self.blocked else None
+        if file is None:
+            return None
+        try:
+            return pysam.TabixFile(htslib_name(self.path), index=htslib_name(file), encoding="latin-1")
+        except (OSError, ValueError):
+            return None
+
+
+class BcfLines(Lines):
+    def __init__(self, variants: pysam.VariantFile) -> None:
+        self.variants = variants
+
+    def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
+        index = self.variants.index
+        if spans is None or index is None:
+            self.variants.reset()
+            for record in self.variants:
+                yield str(record).rstrip("\n"), None
+        else:
+            yield from _in_spans(spans, set(index), lambda *span: map(str, self.variants.fetch(*span)))
+
+    def indexed_contigs(self) -> list[str] | None:
+        return list(self.variants.index) if self.variants.index is not None else None
+
+
+def _in_spans(
+    spans: Sequence[Span], known: Collection[str], fetch: Callable[[str, int, int], Iterable[str]]
+) -> Iterator[tuple[str, None]]:
+    """Yield the lines near spans; a record that reaches into several comes once, with the first."""
+    contig, done = "", 0
+    for name, start, end in spans:
+        if name not in known:
+            continue
+        done, contig = done if name == contig else 0, name
+        for text in fetch(name, start, end):
+            fields = text.split("\t", 2)
+            if len(fields) < 2 or not fields[1].isdecimal() or int(fields[1]) > done:
+                yield text.rstrip("\r\n"), None
+        done = end
+
+
+def index_of(path: Path, trusted: bool = False) -> Path | None:
+    """Return the index beside a bgzipped file, unless it is older than the file and not trusted, or None."""
+    for suffix in (".tbi", ".csi"):
+        index = Path(f"{path}{suffix}")
+        if index.is_file() and (trusted or index.stat().st_mtime >= path.stat().st_mtime):
+            return index
+    return None
+
+
+def refuse_truncated(path: Path) -> None:
+    with open(path, "rb") as handle:
+        handle.seek(0, io.SEEK_END)
+        handle.seek(max(0, handle.tell() - len(EOF_BLOCK)))
+        if handle.read() != EOF_BLOCK:
+            raise FedcallError(f"{path}: truncated, the end-of-file block is missing; copy or make the file again")
+
+
+def first_bytes(path: Path) -> bytes:
+    with gzip.open(path, "rb") as handle:
+        return handle.read(64)
+
+
+def open_text(path: Path, compressed: bool) -> io.TextIOWrapper:
+    # Whatever the encoding of a description or a name: it passes through unchanged.
+    if compressed:
+        return io.TextIOWrapper(gzip.GzipFile(path, "rb"), encoding="utf-8", errors="surrogateescape", newline="\n")
+    return open(path, encoding="utf-8", errors="surrogateescape", newline="\n")
