@@ -18,6 +18,7 @@ from fedcall.cli.check import check
 from fedcall.errors import FedcallError
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.shown import shown
 from tiny_alignments import Read, write_alignments, write_reference
 
 BASES = "".join(random.Random(6).choices("ACGT", k=6_000))
@@ -101,6 +102,7 @@ def header(sample: str) -> list[str]:
         "##fileformat=VCFv4.2",
         *(f"##contig=<ID={contig},length=6000>" for contig in "cd"),
         '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">',
+        '##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="x">',
         '##INFO=<ID=END,Number=1,Type=Integer,Description="x">',
         f"#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{sample}",
     ]
@@ -135,7 +137,7 @@ def end_of(configuration: Path) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             check(configuration, as_json=True, threads=1)
     except FedcallError as error:
-        said = str(error)
+        said = shown(error, 4_000)  # as the command line prints it
         return "refused" if said and "\n" not in said and said.isprintable() else f"not a line: {said!r}"
     except Exception:
         return traceback.format_exc()

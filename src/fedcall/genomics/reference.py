@@ -38,6 +38,22 @@ def reference_contigs(reference: Path) -> dict[str, int]:
     return contigs
 
 
+class Fasta(pysam.FastaFile):
+    """An open FASTA; bases that cannot be read are a mistake in the file, not of ours."""
+
+    def fetch(self, *place: object, **options: object) -> str:
+        """Return bases as `pysam.FastaFile.fetch` does."""
+        try:
+            bases: str = super().fetch(*place, **options)
+        except (ValueError, OSError) as error:  # UnicodeDecodeError is a ValueError
+            where = ":".join(str(part) for part in (*place, *options.values()))
+            reason = "bytes that are no letters" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise FedcallError(
+                f"{Path(os.fsdecode(self.filename))}: cannot be read at {where} ({reason}); is it damaged?"
+            ) from None
+        return bases
+
+
 def open_reference(reference: Path) -> pysam.FastaFile:
     """Open an indexed FASTA, plain or bgzipped, if the index is that of the file; the caller closes it.
 
@@ -49,7 +65,7 @@ def open_reference(reference: Path) -> pysam.FastaFile:
     reference_contigs(reference)
     try:
         refuse_stale_index(Path(reference))
-        return pysam.FastaFile(htslib_name(reference))
+        return Fasta(htslib_name(reference))
     except (OSError, ValueError) as error:
         raise FedcallError(
             f"{reference}: not a readable FASTA ({error}); plain or bgzipped (not gzipped) is needed"

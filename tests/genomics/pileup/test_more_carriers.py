@@ -10,7 +10,7 @@ from fedcall.genomics.pileup.candidates import Candidates
 from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, Evidence
 from fedcall.genomics.pileup.likelihood import log_likelihoods
 
-SNP, INSERTION = Allele(5, "A", "C"), Allele(5, "A", "AC")
+SNP, INSERTION, DELETION = Allele(5, "A", "C"), Allele(5, "A", "AC"), Allele(5, "ACG", "A")
 Row = tuple[int, int, int, bool, int, int]
 """What a read shows, base quality, mapping quality, strand, bases to its end, departures."""
 
@@ -47,7 +47,7 @@ def odds_against_reference(reads: list[tuple[Row, int]], allele: Allele) -> floa
 
 @settings(max_examples=150, deadline=None)
 @given(
-    st.sampled_from([SNP, INSERTION]),
+    st.sampled_from([SNP, INSERTION, DELETION]),
     st.lists(st.tuples(rows(st.sampled_from([REF, ALT, OTHER, NEITHER])), st.integers(1, 400)), max_size=5),
     rows(st.just(ALT)),
     st.integers(1, 300),
@@ -56,10 +56,12 @@ def test_log_likelihoods__monotone_in_added_carriers(
     allele: Allele, others: list[tuple[Row, int]], carrier: Row, more: int
 ) -> None:
     none, one, two = likelihood([*others, (carrier, 1)], allele)
-    less = np.logaddexp(one, two) - none, two - one
+    # Against the reference; two copies against one; and where there is one copy of the genome, carried or not.
+    less = np.logaddexp(one, two) - none, two - one, two - none
     none, one, two = likelihood([*others, (carrier, 1 + more)], allele)
     assert np.logaddexp(one, two) - none >= less[0] - 1e-3
     assert two - one >= less[1] - 1e-3
+    assert two - none >= less[2] - 1e-3
 
 
 @pytest.mark.parametrize("allele", [SNP, INSERTION], ids=["SNP", "insertion"])

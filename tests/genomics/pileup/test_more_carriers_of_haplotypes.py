@@ -53,7 +53,7 @@ def odds(examples: Examples, variants: list[Variant]) -> dict[Variant, float]:
     st.integers(0, 60),
     st.integers(1, 60),
     st.sampled_from([(37, 60), (12, 60), (37, 12), (20, 20)]),
-    st.sampled_from([250, 400, 900]),
+    st.sampled_from([250, 400, 550]),
     st.integers(0, 9),
 )
 def test_extract_examples__further_carriers_never_favour_the_reference(

@@ -242,6 +242,6 @@ def _count(bam: Path) -> tuple[int, int]:
 
 
 def _report(*arguments: str) -> dict[str, int]:
-    """Return what samtools flagstat counts."""
+    """Return what samtools flagstat counts, reads that failed quality control among them."""
     lines = (line.split("\t") for line in pysam.flagstat("-O", "tsv", *arguments).splitlines())
-    return {fields[2]: int(fields[0]) for fields in lines if fields[0].isdigit()}
+    return {fields[2]: int(fields[0]) + int(fields[1]) for fields in lines if fields[0].isdigit()}

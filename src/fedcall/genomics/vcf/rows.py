@@ -9,7 +9,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -290,13 +290,18 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
     if inner[:3] == b"BCF":
         variants = pysam.VariantFile(htslib_name(path))
         if stack is not None:
-            stack.enter_context(variants)
+            stack.callback(_close, variants)
         meta = [line for line in str(variants.header).splitlines() if line.startswith("##")]
         return VcfFile(path, meta, list(variants.header.samples), BcfLines(variants))
     if inner[:2] in _MARKS:
         raise FedcallError(f"{path}: {_MARKS[inner[:2]]} text, not a VCF; save it as UTF-8")
     meta, samples = _read_header(path, compressed, what)
     return VcfFile(path, meta, samples, TextLines(path, compressed, blocked, trust_index))
+
+
+def _close(variants: pysam.VariantFile) -> None:
+    with suppress(OSError):  # what was wrong with a damaged file has been said
+        variants.close()
 
 
 def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], list[str]]:
