@@ -1,6 +1,7 @@
 """What `genomics.reads.opening` accepts and refuses; broken files are tested through the shell in tests/cli."""
 
 import gzip
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.reads.opening import check_alignments
 from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
 from fedcall.genomics.regions import merge_spans, read_regions, widen_regions
+from tiny_alignments import Read, write_alignments, write_reference
 
 SPANS = st.lists(st.tuples(st.integers(0, 80), st.integers(1, 30)).map(lambda span: (span[0], span[0] + span[1])))
 
@@ -144,3 +146,18 @@ def test_check_alignments__refuses_a_contig_the_reference_lacks(shared_data: Pat
     folder = shared_data / "na12878"
     with pytest.raises(FedcallError, match=r"reference\.fa\.gz: no contig 'chr19'"):
         check_alignments(folder / "NA12878.bam", folder / "reference.fa.gz", ["chr19"])
+
+
+@pytest.mark.parametrize("first", [0, 1, 50])
+def test_check_alignments__an_index_that_knows_fewer_reads_is_refused(tmp_path: Path, first: int) -> None:
+    """htslib reads what such an index knows, and nobody misses the others."""
+    bases = "ACGTTGCA" * 2_500
+    reference = write_reference(tmp_path, {"c": bases})
+    reads = [Read(200 * k, "100M", bases[200 * k : 200 * k + 100]) for k in range(99)]
+    old = write_alignments(tmp_path, {"c": 20_000}, reads[:first], "old.bam")
+    new = write_alignments(tmp_path, {"c": 20_000}, reads, "new.bam")
+    check_alignments(old, reference)
+    check_alignments(new, reference)
+    shutil.copy(f"{old}.bai", f"{new}.bai")
+    with pytest.raises(FedcallError, match=r"new\.bam\.bai: not the index of .*samtools index"):
+        check_alignments(new, reference)

@@ -11,11 +11,11 @@ _PSEUDO_BIN = 37_450
 
 @kernel
 def list_contigs(content: np.ndarray, contigs: np.ndarray) -> int:
-    """Write for each contig its smallest offset of a chunk, the place of its linear index, and the entries of that.
+    """Write for each contig the first offset of a chunk, the place of its linear index, its entries, the last offset.
 
     Parameters
     ----------
-    contigs : int64, shape (as many as the index says, 3), written; a contig without reads has no entries
+    contigs : int64, shape (as many as the index says, 4), written; a contig without reads has no entries
 
     Returns
     -------
@@ -28,7 +28,7 @@ def list_contigs(content: np.ndarray, contigs: np.ndarray) -> int:
             return contig
         bins = i32(content, at)
         at += 4
-        first = 2**62
+        first, last = 2**62, 0
         for _ in range(bins):
             if at + 8 > size:
                 return contig
@@ -40,6 +40,7 @@ def list_contigs(content: np.ndarray, contigs: np.ndarray) -> int:
                 for k in range(chunks):
                     place = at + 16 * k
                     first = min(first, u32(content, place) | u32(content, place + 4) << 32)
+                    last = max(last, u32(content, place + 8) | u32(content, place + 12) << 32)
             at += 16 * chunks
         if at + 4 > size:
             return contig
@@ -47,6 +48,6 @@ def list_contigs(content: np.ndarray, contigs: np.ndarray) -> int:
         at += 4
         if entries < 0 or at + 8 * entries > size:
             return contig
-        contigs[contig, 0], contigs[contig, 1], contigs[contig, 2] = first, at, entries
+        contigs[contig, 0], contigs[contig, 1], contigs[contig, 2], contigs[contig, 3] = first, at, entries, last
         at += 8 * entries
     return len(contigs)

@@ -8,6 +8,7 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.reads.bam_index import refuse_stale_index
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
@@ -38,6 +39,8 @@ def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None 
     with open_alignments(path, reference) as alignments:
         if not alignments.has_index():
             raise FedcallError(_no_index(Path(path), alignments))
+        if alignments.is_bam:
+            refuse_stale_index(Path(path))
         shared_contigs(path, header_contigs(alignments), reference, contigs)
 
 
