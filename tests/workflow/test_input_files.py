@@ -27,14 +27,15 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "study.yaml").write_text("name: trial\nprivacy: {delta: 0.01}\n")
     (tmp_path / "config.yaml").write_text("study: study.yaml\nsamples: s.tsv\nreference: reference.fa\n")
 
-    def run(**cells: str) -> None:
+    def run(**cells: str) -> list[str]:
         rows = [[name, "north", f"{name}.bam", f"{name}.vcf", "r.bed", "train", "", "", "no"] for name in ("P0", "P1")]
         for column, cell in cells.items():
             rows[0][COLUMNS.index(column)] = cell
         (tmp_path / "s.tsv").write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)))
         loaded = load_run(tmp_path / "config.yaml")
-        check_input_files(loaded)
+        warnings = check_input_files(loaded)
         jobs_per_patient(loaded)
+        return warnings
 
     return run
 
@@ -47,6 +48,18 @@ def truth(path: Path, sample: str, length: int = 400, ref: str = "T", contig: st
 
 def test_check_input_files__nothing_wrong(check) -> None:
     check()
+
+
+def test_check_input_files__reads_that_bear_the_name_of_another_patient(check, tmp_path: Path) -> None:
+    names = {"own.bam": "P0", "lab.bam": "L77", "swapped.bam": "P1"}
+    for file, name in names.items():
+        header = {"HD": {"SO": "coordinate"}, "SQ": [{"SN": "c", "LN": 400}], "RG": [{"ID": "1", "SM": name}]}
+        with pysam.AlignmentFile(str(tmp_path / file), "wb", header=header):
+            pass
+        pysam.index(str(tmp_path / file))
+    said = {file: check(alignments=file) for file in names}
+    assert [file for file, lines in said.items() if lines] == ["swapped.bam"]
+    assert "patient 'P0' are named 'P1' in their read groups" in said["swapped.bam"][0]
 
 
 def test_check_input_files__a_csi_under_either_name(check, tmp_path: Path) -> None:

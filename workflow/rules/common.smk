@@ -33,7 +33,8 @@ try:
     )
     # The main process looks into the files and asks the ledger; its jobs, which read this file again, need not.
     if workflow.is_main_process:
-        check_input_files(RUN, upstream=IS_MODULE)
+        for warning in check_input_files(RUN, upstream=IS_MODULE):
+            print(f"fedcall: warning: {warning}", file=sys.stderr)
         if not IS_MODULE:
             check_data(RUN)
     SHARDS = jobs_per_patient(RUN)

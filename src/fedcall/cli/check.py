@@ -37,7 +37,8 @@ def check(
     from fedcall.workflow.run import load_run
 
     run = load_run(configuration)
-    check_input_files(run)
+    for warning in check_input_files(run):
+        typer.echo(f"fedcall: warning: {warning}", err=True)
     check_data(run)
     found = compare_run(run, threads=threads)
     if found is not None:

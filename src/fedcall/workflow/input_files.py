@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
-from fedcall.genomics.reads.opening import check_alignments
+from fedcall.genomics.reads.opening import check_alignments, open_alignments, samples_of
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import LONGEST_TABIX_CONTIG
@@ -18,8 +18,10 @@ from fedcall.workflow.configuration import Patient
 from fedcall.workflow.run import Run
 
 
-def check_input_files(run: Run, upstream: bool = False) -> None:
+def check_input_files(run: Run, upstream: bool = False) -> list[str]:
     """Refuse files that cannot be read or do not belong together; simulated people's are made later.
+
+    Returns a line for each patient whose reads bear the name of another patient of the sheet.
 
     Parameters
     ----------
@@ -31,8 +33,9 @@ def check_input_files(run: Run, upstream: bool = False) -> None:
         On the first mistake found: the file, the place in it, what to do, and whose file it is.
     """
     if run.config.cohort is not None:
-        return
+        return []
     looked_at = _LookedAt()
+    warnings: list[str] = []
     for patient in run.patients:
         reference = patient.reference or run.config.reference
         assert reference is not None  # a sheet comes with one
@@ -40,10 +43,32 @@ def check_input_files(run: Run, upstream: bool = False) -> None:
             continue
         try:
             looked_at.patient(patient, reference, upstream)
+            warnings += _named_like_another(run, patient, reference)
         except FedcallError as error:
             raise FedcallError(f"{error} (patient '{patient.patient}')") from None
     if run.config.panel is not None and run.config.reference is not None and run.config.reference.is_file():
         open_panel(run.config.panel, run.config.reference)
+    return warnings
+
+
+def _named_like_another(run: Run, patient: Patient, reference: Path) -> list[str]:
+    """Return a line if the read groups name another patient of the sheet, and not this one: is it the other's file?"""
+    if patient.alignments is None or not patient.alignments.is_file():
+        return []
+    with open_alignments(patient.alignments, reference) as alignments:
+        names = samples_of(alignments)
+    if not names or names[0] in _names(patient):
+        return []
+    others = [other for other in run.patients if other.charged != patient.charged and names[0] in _names(other)]
+    return [
+        f"{patient.alignments}: the reads of patient '{patient.patient}' are named '{names[0]}' in their read groups, as"
+        f" is patient '{other.patient}' of the sheet: is it the right file?"
+        for other in others[:1]
+    ]
+
+
+def _names(patient: Patient) -> set[str]:
+    return {patient.patient, patient.charged, patient.sample or patient.patient}
 
 
 class _LookedAt:

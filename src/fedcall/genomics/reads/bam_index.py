@@ -99,9 +99,7 @@ def _refuse_stale(index: Path, alignments: Path, stamps: tuple[tuple[int, int], 
                 behind = bytes(_FIXED_START)
         found = int.from_bytes(behind[4:8], "little", signed=True) if len(behind) >= _FIXED_START else -1
     if found >= 0:
-        raise FedcallError(
-            f"{index}: not the index of {alignments} as it is: it does not know the last reads; {remedy}"
-        )
+        raise FedcallError(f"{index}: not the index of {alignments} as it is: does not know the last reads; {remedy}")
 
 
 @lru_cache(maxsize=4)
