@@ -61,8 +61,8 @@ def _named_like_another(run: Run, patient: Patient, reference: Path) -> list[str
         return []
     others = [other for other in run.patients if other.charged != patient.charged and names[0] in _names(other)]
     return [
-        f"{patient.alignments}: the reads of patient '{patient.patient}' are named '{names[0]}' in their read groups, as"
-        f" is patient '{other.patient}' of the sheet: is it the right file?"
+        f"{patient.alignments}: the reads of patient '{patient.patient}' are named '{names[0]}' in their read groups,"
+        f" as is patient '{other.patient}' of the sheet: is it the right file?"
         for other in others[:1]
     ]
 
