@@ -110,3 +110,48 @@ def test_align_reads__a_read_of_no_bases_is_unmapped(reference: Path, tmp_path: 
     assert align_reads(fastq, None, reference, "s", tmp_path / "out.bam") == 21
     with pysam.AlignmentFile(str(tmp_path / "out.bam")) as handle:
         assert [str(read.query_name) for read in handle if read.is_unmapped] == ["trimmed"]
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+@pytest.mark.parametrize("groups", [("s",), ("s", "s2")])
+def test_normalise_alignments__pairs_of_lanes_that_number_alike(
+    reference: Path, tmp_path: Path, lanes: int, groups: tuple[str, ...]
+) -> None:
+    """Two pairs of one name are two pairs: nobody is mated with a read of another fragment, and none is a duplicate."""
+    lines = [f"@SQ\tSN:c\tLN:{len(SEQUENCE)}", *(f"@RG\tID:{group}\tSM:p" for group in groups)]
+    for lane in range(lanes):
+        for k in range(30):
+            start = 400 + 41 * k + 13 * lane
+            for flag, own, mate in ((99, start, start + 40), (147, start + 40, start)):
+                bases, group = SEQUENCE[own : own + 100], groups[lane % len(groups)]
+                place = f"c\t{own + 1}\t60\t100M\t=\t{mate + 1}\t{140 if flag == 99 else -140}"
+                lines.append(f"r{k}\t{flag}\t{place}\t{bases}\t{'I' * 100}\tRG:Z:{group}")
+        # A supplementary alignment of the first read, elsewhere.
+        lines.append(f"r0\t2145\tc\t2001\t60\t50H50M\t=\t{441 + 13 * lane}\t0\t{SEQUENCE[2_000:2_050]}\t{'I' * 50}")
+    (tmp_path / "in.sam").write_text("\n".join(lines) + "\n")
+    summary = normalise_alignments(tmp_path / "in.sam", reference, tmp_path / "out.bam")
+    assert (summary.reads, summary.duplicates) == (61 * lanes, 0)
+
+    def rows(path: Path) -> list[tuple[object, ...]]:
+        with pysam.AlignmentFile(str(path)) as handle:
+            return sorted(
+                (str(read.query_name), read.flag, read.reference_start, read.next_reference_start)
+                for read in handle
+                if not read.is_supplementary
+            )
+
+    assert rows(tmp_path / "out.bam") == rows(tmp_path / "in.sam")
+
+
+def test_normalise_alignments__copies_among_lanes_that_number_alike_are_duplicates(
+    reference: Path, tmp_path: Path
+) -> None:
+    lines = [f"@SQ\tSN:c\tLN:{len(SEQUENCE)}"]
+    for copy in range(2):
+        for name, start in (("r1", 500 + 200 * copy), ("r2", 500)):
+            for flag, own, mate in ((99, start, start + 40), (147, start + 40, start)):
+                bases = SEQUENCE[own : own + 100]
+                lines.append(f"{name}\t{flag}\tc\t{own + 1}\t60\t100M\t=\t{mate + 1}\t0\t{bases}\t{'I' * 100}")
+    (tmp_path / "in.sam").write_text("\n".join(lines) + "\n")
+    # Three pairs begin and end at 500: two of them are copies.
+    assert normalise_alignments(tmp_path / "in.sam", reference, tmp_path / "out.bam").duplicates == 4

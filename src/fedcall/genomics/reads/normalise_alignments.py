@@ -13,6 +13,7 @@ from fedcall.files import atomic_path
 from fedcall.genomics.htslib import run_samtools
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.duplicates import duplicates_are_marked, umi_tag
+from fedcall.genomics.reads.equal_names import name_again, name_apart, share_names
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions, widen_regions
@@ -147,6 +148,7 @@ class _Work:
         self.reference = Path(htslib_name(reference))
         self.folder = Path(htslib_name(folder))
         self.threads = str(threads - 1)
+        self.renamed: Path | None = None
         self.level = "1" if path.stat().st_size > LARGE_FILE_BYTES else "0"
 
     def select(self, spans: Sequence[tuple[str, int, int]] | None, needs_sort: bool) -> Path:
@@ -189,7 +191,10 @@ class _Work:
             level = ["--output-fmt", f"bam,level={self.level}"]
             self._run("merge", ["-c", "-p", *level, "-o", str(whole), *(str(part) for part in ordered)])
         barcode = [] if umis is None else ["--barcode-tag", umis]
-        self._run("markdup", [*barcode, "-T", str(self.folder / "markdup"), str(whole), htslib_name(bam)])
+        marked = bam if self.renamed is None else self.folder / "marked.bam"
+        self._run("markdup", [*barcode, "-T", str(self.folder / "markdup"), str(whole), htslib_name(marked)])
+        if self.renamed is not None:
+            name_again(marked, bam)
 
     def _by_pairing(self, source: Path) -> tuple[Path | None, Path | None]:
         """Return the reads that are no pair and those that are; the source itself where all are one or the other."""
@@ -210,6 +215,11 @@ class _Work:
         buckets = min(1_024, 1 + source.stat().st_size // BUCKET_BYTES)
         options = [*self._reference(), "-n", str(buckets), "-T", str(self.folder / "collate")]
         collated = self._step("collated.bam", "collate", options, source)
+        if share_names(collated):
+            self.renamed = self.folder / "renamed.bam"
+            name_apart(collated, self.renamed)
+            collated.unlink()
+            collated = self.renamed
         return self._step("mated.bam", "fixmate", ["-m"], collated, write_to_last=True)
 
     def _step(self, name: str, command: str, options: list[str], source: Path, *, write_to_last: bool = False) -> Path:
