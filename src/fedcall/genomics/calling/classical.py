@@ -1,14 +1,16 @@
 """The baseline everyone knows: bcftools mpileup and call, through pysam."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedcall.genomics.htslib import run_bcftools
-from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.index_files import htslib_name, reference_indexes
 from fedcall.genomics.reads.opening import check_alignments
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.shown import shown
 
 
 def call_classical(
@@ -42,20 +44,19 @@ def call_classical(
             bed.write_text("".join(f"{contig}\t{start}\t{end}\n" for contig, start, end in intervals))
             within = ["-R", str(bed)]
         common = ["--no-version", "-o"]
-        pileup = [
-            "-q1",
-            "-a",
-            "FORMAT/AD,FORMAT/DP",
-            "-f",
-            htslib_name(reference),
-            *within,
-            "-Ob",
-            *common,
-            likelihoods,
-        ]
+        fields, bases = ["-a", "FORMAT/AD,FORMAT/DP"], ["-f", str(_linked(reference, Path(folder)))]
+        pileup = ["-q1", *fields, *bases, *within, "-Ob", *common, likelihoods]
         run_bcftools(alignments, "mpileup", [*pileup, htslib_name(alignments)])
         run_bcftools(alignments, "call", ["-mv", "-a", "GQ", "-Ov", *common, calls, likelihoods])
         write_vcf(output, _portable(Path(calls), reference, sample))
+
+
+def _linked(reference: Path, folder: Path) -> Path:
+    """Return the reference under a plain name: bcftools writes its path into a header, where it may break a line."""
+    link = folder / f"reference{reference.suffix if reference.suffix in ('.gz', '.bgz') else '.fa'}"
+    for file, name in ((reference, link), *zip(reference_indexes(reference), reference_indexes(link), strict=True)):
+        name.symlink_to(os.path.abspath(file))
+    return link
 
 
 def _portable(calls: Path, reference: Path, sample: str | None) -> Iterator[str]:
@@ -63,7 +64,7 @@ def _portable(calls: Path, reference: Path, sample: str | None) -> Iterator[str]
         for line in handle:
             line = line.rstrip("\n")
             if line.startswith("##reference="):
-                line = f"##reference={reference.name}"
+                line = f"##reference={shown(reference.name)}"
             elif line.startswith("#CHROM") and sample is not None:
                 line = "\t".join([*line.split("\t")[:9], sample])
             yield line
