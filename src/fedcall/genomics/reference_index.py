@@ -5,11 +5,10 @@ line with its name before, and where it ends the file ends, or another contig be
 """
 
 import mmap
+import struct
 from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
@@ -67,8 +66,11 @@ def _fits(name: str, numbers: list[int], read: Read) -> bool:
 
 def _unpacked(content: memoryview, index: Path) -> Read:
     """Return what reads a bgzipped file by its `.gzi`: pairs of a block's place and of its first byte unpacked."""
-    pairs = np.frombuffer(index.read_bytes(), "<u8")[1:]
-    places, starts = [0, *pairs[::2].tolist()], [0, *pairs[1::2].tolist()]
+    try:
+        pairs = [number for (number,) in struct.iter_unpack("<Q", index.read_bytes())][1:]
+    except struct.error:
+        raise FedcallError(f"{index}: cut off; make it again with: samtools faidx") from None
+    places, starts = [0, *pairs[::2]], [0, *pairs[1::2]]
 
     def read(at: int, size: int) -> bytes:
         block = bisect_right(starts, at) - 1

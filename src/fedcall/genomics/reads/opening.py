@@ -8,7 +8,6 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import htslib_name
-from fedcall.genomics.reads.bam_index import refuse_stale_index
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
@@ -40,6 +39,8 @@ def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None 
         if not alignments.has_index():
             raise FedcallError(_no_index(Path(path), alignments))
         if alignments.is_bam:
+            from fedcall.genomics.reads.bam_index import refuse_stale_index  # brings numpy, which few commands need
+
             refuse_stale_index(Path(path))
         shared_contigs(path, header_contigs(alignments), reference, contigs)
 
