@@ -38,7 +38,7 @@ def reference_contigs(reference: Path) -> dict[str, int]:
     return contigs
 
 
-class Fasta(pysam.FastaFile):
+class Fasta(pysam.FastaFile):  # type: ignore[misc]  # pysam has no types for it
     """An open FASTA; bases that cannot be read are a mistake in the file, not of ours."""
 
     def fetch(self, *place: object, **options: object) -> str:
