@@ -25,7 +25,7 @@ def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = 
         What the file must hold.
     content : mapping, optional
         Values to validate instead of the file's own, for example the file's values with changes from a command line;
-        `path` then only serves to say where a value stands.
+        `path` then only serves to say where a value is.
 
     Raises
     ------

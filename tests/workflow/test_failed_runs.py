@@ -142,7 +142,7 @@ def unknown_site(folder: Path) -> None:
         (delta_too_large, "privacy.delta"),
         (epsilon_out_of_range, "privacy.max_epsilon"),
         (no_index, "north-001.bam: no index beside it"),
-        (same_patient_twice, "stands already in line 2"),
+        (same_patient_twice, "is already in line 2"),
         (unknown_site, "unknown site 'elsewhere'"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

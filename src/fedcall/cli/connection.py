@@ -23,7 +23,7 @@ class Connection:
     sites: list[str] = typer.Option(
         ...,
         "--site",
-        help="Name of this site; in a rehearsal again for each other one, then {site} in paths stands for it.",
+        help="Name of this site; in a rehearsal again for each other one, then {site} in paths is replaced by it.",
     )
     keys: Path = typer.Option(..., "--keys", help="Folder of this site's keys.")
     aggregator: str | None = typer.Option(

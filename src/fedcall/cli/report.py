@@ -10,7 +10,7 @@ HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens fr
 JSON = typer.Option(..., "--json", help="The same numbers as JSON.")
 STUDY = typer.Option(..., "--study", help="The signed study.")
 AUDIT = typer.Option(
-    None, "--audit", help="JSON of 'fedcall audit --output': its lower bound stands beside what epsilon means."
+    None, "--audit", help="JSON of 'fedcall audit --output': its lower bound is shown beside what epsilon means."
 )
 
 report = typer.Typer(

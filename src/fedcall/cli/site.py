@@ -20,7 +20,7 @@ def keygen(
         ...,
         "--name",
         help="The site's name in every study: letters, digits, '-' and '_'. In a rehearsal again for each other site,"
-        " then {site} in paths stands for it.",
+        " then {site} in paths is replaced by it.",
     ),
     output: Path = typer.Option(..., "--output", help="Folder for the keys; private, never a workflow output."),
     public: Path | None = typer.Option(None, "--public", help="Where a copy of site.json is to lie."),

@@ -1,4 +1,4 @@
-"""Commands that act for one site, or in a rehearsal for several: `{site}` in paths stands for each."""
+"""Commands that act for one site, or in a rehearsal for several: `{site}` in paths is replaced by each."""
 
 from collections.abc import Iterator
 from pathlib import Path

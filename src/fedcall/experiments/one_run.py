@@ -53,7 +53,7 @@ _SITE = "audited"
 
 @dataclass(frozen=True)
 class Scene:
-    """Who stands at a site, and the numbers of its mechanism: chosen so that a fault shows, not as in any study."""
+    """Who is at a site, and the numbers of its mechanism: chosen so that a fault shows, not as in any study."""
 
     sites: int
     canaries: int  # at each site

@@ -37,7 +37,7 @@ def log_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
 
 
 def check_receipts(lines: Sequence[Line], study: Study, site: str, rounds: Path) -> int:
-    """Check that every receipt of a site stands in the log, with what it says; return their number.
+    """Check that every receipt of a site is in the log, with the same content; return their number.
 
     Raises
     ------

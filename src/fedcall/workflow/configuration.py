@@ -192,7 +192,7 @@ class Config(Document):
     )
     ledger: str = Field(
         "private/{site}/ledger.sqlite",
-        description="The site's ledger; '{site}' becomes its name. The hospital's own limit stands beside it, in"
+        description="The site's ledger; '{site}' becomes its name. The hospital's own limit is beside it, in"
         " limit.yaml.",
     )
     sketches: str = Field(
@@ -251,7 +251,7 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
     Raises
     ------
     FedcallError
-        If a column is missing or unknown, a cell is not allowed, a file is missing, or a patient stands in two rows;
+        If a column is missing or unknown, a cell is not allowed, a file is missing, or a patient has two rows;
         the message names file, line and column.
     """
     path = Path(path)
@@ -267,7 +267,7 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
         patient = _read_row(path, line, row, upstream, must_exist)
         if patient.patient in seen:
             raise FedcallError(
-                f"{path}:{line}: patient '{patient.patient}' stands already in line {seen[patient.patient]};"
+                f"{path}:{line}: patient '{patient.patient}' is already in line {seen[patient.patient]};"
                 " a patient has one row, one site and one split"
             )
         seen[patient.patient] = line

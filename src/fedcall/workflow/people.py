@@ -43,7 +43,7 @@ def check_data(run: Run) -> None:
             if known is not patient and not is_one_public_person(known, patient):
                 raise FedcallError(
                     f"{run.config.samples}: patients '{known.patient}' and '{patient.patient}' have the same reads, in"
-                    " two files; data of one person stands in one row, in one split"
+                    " two files; data of one person belongs in one row, in one split"
                 )
     for site in run.sites:
         path, keys = (Path(text.format(site=site)) for text in (run.config.ledger, run.config.site_key))

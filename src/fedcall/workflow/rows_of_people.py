@@ -1,4 +1,4 @@
-"""Which rows of a sheet are one person or one file: a person has one row, and data of one person stands in one row."""
+"""Which rows of a sheet are one person or one file: a person has one row, and data of one person belongs in one row."""
 
 import os
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def check_rows(sheet: Path, patients: Sequence[Patient]) -> None:
             if known is not patient and not is_one_public_person(known, patient):
                 raise FedcallError(
                     f"{sheet}: patients '{known.patient}' and '{patient.patient}' have the same reads"
-                    f" ({os.path.realpath(file)}); data of one person stands in one row, in one split"
+                    f" ({os.path.realpath(file)}); data of one person belongs in one row, in one split"
                 )
 
 

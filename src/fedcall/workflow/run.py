@@ -235,7 +235,7 @@ def _read_public(sheet: Path, taken: set[str]) -> list[Patient]:
                 f"{sheet}: '{person.patient}' has split 'train'; public people have 'public' or 'holdout'"
             )
         if person.patient in taken:
-            raise FedcallError(f"{sheet}: '{person.patient}' stands already in the sheet of patients")
+            raise FedcallError(f"{sheet}: '{person.patient}' is already in the sheet of patients")
     return [person.model_copy(update={"site": PUBLIC, "private": "no"}) for person in people]
 
 

@@ -16,7 +16,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     ------
     FedcallError
         If the file is no text in UTF-8, a mark at the start of a cell is never closed, a row has more cells than the
-        header, or a column stands twice; names the line.
+        header, or a column is there twice; names the line.
     """
     columns: list[str] | None = None
     rows: list[tuple[int, dict[str, str]]] = []
@@ -28,7 +28,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
             columns = cells
             twice = next((name for name in columns if name and columns.count(name) > 1), None)
             if twice is not None:
-                raise FedcallError(f"{path}:{line}: column '{twice}' stands twice; leave one out")
+                raise FedcallError(f"{path}:{line}: column '{twice}' is there twice; leave one out")
             continue
         surplus = [cell for cell in cells[len(columns) :] if cell]
         if surplus:

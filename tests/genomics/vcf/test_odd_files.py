@@ -159,7 +159,7 @@ def test_read_rows__malformed_rows_name_their_place(tmp_path, labelled, compared
         (b"hello\n", "no '##fileformat'"),
         (b"##fileformat=VCFv4.2\n", "no line '#CHROM"),
         (b"##fileformat=VCFv4.2\n#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s1\n", "tab-separated"),
-        (b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\ts\n", "'s' stands twice"),
+        (b"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\ts\n", "'s' is there twice"),
     ],
 )
 def test_read_rows__no_vcf_at_all(tmp_path, labelled, content, said) -> None:

@@ -103,7 +103,7 @@ def serve(options: ServeOptions) -> None:
 
 
 def parse_listen(listen: str) -> tuple[str, int]:
-    """Return host and port of HOST:PORT; an IPv6 address stands in brackets."""
+    """Return host and port of HOST:PORT; an IPv6 address is in brackets."""
     host, separator, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not separator or not host or not port.isdecimal() or int(port) > 65535:

@@ -74,7 +74,7 @@ log = logging.getLogger("fedcall.gate")
 
 @dataclass(frozen=True)
 class GateOptions:
-    """What the gate's process is told; certificates and keys are paths.
+    """What the gate's process gets; certificates and keys are paths.
 
     `node_keys` are the node keys of the study as Flower sends them, base64; `upload_bytes` the size of the largest
     update with its claim.

@@ -28,7 +28,7 @@ _LONGEST_PAUSE_SECONDS = 2.0
 
 @dataclass
 class _Arriving:
-    """A reply whose objects are on their way; the one last found missing stands first."""
+    """A reply whose objects are on their way; the one last found missing comes first."""
 
     metadata: Metadata
     objects: list[str]

@@ -325,7 +325,9 @@ def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], li
             samples = columns[_FIXED + 1 :]
             twice = next((name for name in samples if samples.count(name) > 1), None) if samples else None
             if twice is not None and len(set(samples)) < len(samples):
-                raise FedcallError(f"{path}:{number_of_line}: the column '{twice}' stands twice; name each person once")
+                raise FedcallError(
+                    f"{path}:{number_of_line}: the column '{twice}' is there twice; name each person once"
+                )
             return meta, samples
     lacking = "line '#CHROM …'" if meta else "'##fileformat' in its first line"
     raise FedcallError(f"{path}: not a whole {what} (no {lacking})")

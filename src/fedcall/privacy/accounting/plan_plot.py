@@ -1,4 +1,4 @@
-"""A plan as a picture: epsilon against rounds by both accountants, told apart without colour."""
+"""A plan as a picture: epsilon against rounds by both accountants, distinguishable without colour."""
 
 from pathlib import Path
 

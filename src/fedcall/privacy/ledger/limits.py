@@ -34,7 +34,7 @@ class Limit(Document):
 
 
 def limit_file(ledger: Path) -> Path:
-    """Return where a hospital's own limit stands: beside its ledger."""
+    """Return the path of a hospital's own limit: beside its ledger."""
     return Path(ledger).parent / LIMIT_FILE
 
 

@@ -17,11 +17,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from fedcall.reporting.base.pages import power_of_ten
 
-# Okabe and Ito 2008, "Color Universal Design": told apart in every common colour blindness.
+# Okabe and Ito 2008, "Color Universal Design": distinguishable with every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
 SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-INK = "#010203"  # stands for the page's text colour, so that a figure follows light and dark
+INK = "#010203"  # replaced by the page's text colour, so that a figure follows light and dark
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -179,7 +179,7 @@ def against_epsilon(
     levels: Mapping[str, float | None],
     label: str,
 ) -> str:
-    """Draw figures with intervals against epsilon (logarithmic; None, no noise, stands to the right).
+    """Draw figures with intervals against epsilon (logarithmic; None, no noise, is drawn to the right).
 
     A point that is marked (the third value) gets a ring. `levels` are horizontal: models that no patient trained.
     """
@@ -251,7 +251,7 @@ def bounds(rows: Sequence[tuple[str, float, float]], sound: int, delta: float) -
 
 
 def _places(epsilons: set[float | None]) -> dict[float | None, float]:
-    """Return where each epsilon stands: itself, and no noise well to the right of the largest."""
+    """Return where each epsilon is drawn: itself, and no noise well to the right of the largest."""
     finite = sorted(epsilon for epsilon in epsilons if epsilon is not None)
     places: dict[float | None, float] = {epsilon: epsilon for epsilon in finite}
     if None in epsilons:

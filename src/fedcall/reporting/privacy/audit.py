@@ -21,7 +21,7 @@ SCENES = {
 NOT_RUN = (
     "No audit is part of this report: no lower bound on the loss was measured, and every epsilon here is a proven upper"
     " bound that relies on the code doing what it says. 'fedcall audit --study STUDY.yaml --output audit.json' attacks"
-    " this study's training with made-up patients; with '--audit audit.json' its lower bound stands here. In the"
+    " this study's training with made-up patients; with '--audit audit.json' its lower bound is shown here. In the"
     " workflow: 'snakemake audit_privacy', then 'snakemake'."
 )
 
