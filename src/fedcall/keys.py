@@ -51,9 +51,9 @@ def create_keys(folder: Path, name: str) -> SiteIdentity:
     folder.chmod(0o700)
     signing = Ed25519PrivateKey.generate()
     node = ec.generate_private_key(ec.SECP384R1())
-    _write_private(folder / "secret", secrets.token_bytes(32))
-    _write_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
-    _write_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
+    write_private(folder / "secret", secrets.token_bytes(32))
+    write_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
+    write_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
     node_public = node.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     identity = SiteIdentity(name=name, public_key=public_text(signing.public_key()), node_key=node_public.decode())
     write_bytes(public, identity.canonical())
@@ -73,7 +73,7 @@ def read_identity(folder: Path) -> SiteIdentity:
 
 def read_secret(folder: Path) -> bytes:
     """Read the 32-byte secret that keys noise, sampling and patient pseudonyms."""
-    content = _read_private(Path(folder) / "secret")
+    content = read_private(Path(folder) / "secret")
     if len(content) != 32:
         raise FedcallError(f"{folder}/secret: {len(content)} bytes found, 32 expected; restore it from your backup")
     return content
@@ -83,7 +83,7 @@ def read_signing_key(folder: Path) -> Ed25519PrivateKey:
     """Read the Ed25519 key that signs claims (or, at the aggregator, studies and receipts)."""
     path = Path(folder) / "signing.key"
     try:
-        key = serialization.load_pem_private_key(_read_private(path), password=None)
+        key = serialization.load_pem_private_key(read_private(path), password=None)
     except ValueError:
         key = None
     if not isinstance(key, Ed25519PrivateKey):
@@ -95,7 +95,7 @@ def read_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     """Read the P-384 key that authenticates the site's node to Flower."""
     path = Path(folder) / "node.key"
     try:
-        key = serialization.load_ssh_private_key(_read_private(path), password=None)
+        key = serialization.load_ssh_private_key(read_private(path), password=None)
     except ValueError:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -106,7 +106,7 @@ def read_node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
 def require_private_keys(folder: Path) -> None:
     """Refuse a folder of keys in which one is missing or may be read by others than its owner."""
     for name in ("secret", "signing.key", "node.key"):
-        _read_private(Path(folder) / name)
+        read_private(Path(folder) / name)
 
 
 def require_private(path: Path) -> None:
@@ -120,7 +120,8 @@ def _private_bytes(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, form: se
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
 
 
-def _write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes) -> None:
+    """Write a key that only its owner may read; FedcallError if there is one already."""
     # O_EXCL: keys are made once and never overwritten; a lost secret must be noticed, not replaced.
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -131,7 +132,8 @@ def _write_private(path: Path, content: bytes) -> None:
     sync(path)
 
 
-def _read_private(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """Read a key; FedcallError if there is none, or others may read it."""
     try:
         require_private(path)
         return path.read_bytes()

@@ -1,12 +1,13 @@
 """Claims travel with updates; receipts answer them. Both are signed documents, free of data-dependent numbers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from fedcall.documents import Document
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.protection.envelope import Envelope
 from fedcall.study.terms import Digest, Name
 
 ReasonCode = Literal[
@@ -39,6 +40,9 @@ ReasonCode = Literal[
 class Claim(Document):
     """The site's signed statement about one round: what was released, how, and what it cost."""
 
+    # Infinity and NaN stay what they are, so that no signature takes them for null.
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+
     study: Digest
     site: Name
     round: Annotated[int, Field(ge=1)]
@@ -57,6 +61,14 @@ class Claim(Document):
         description="Digest of the row of the site's ledger that decided this round, its newest at that moment."
     )
     software: str
+    envelope: Envelope | None = Field(
+        None, description="How the update is hidden until it is part of a sum; null in a study that shows updates."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older claim does not have, so that it keeps its digest and its signature."""
+        return {key: value for key, value in serialize(self).items() if key != "envelope" or value is not None}
 
 
 class Receipt(Document):

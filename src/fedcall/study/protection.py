@@ -18,6 +18,7 @@ class Helper(Document):
 
     name: Name
     public_key: PublicKey = Field(description="Ed25519 key that signs the helper's answers, base64.")
+    node_key: str = Field(description="ECDSA P-384 key of the helper's Flower node, OpenSSH form.")
     hpke_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43,4096}={0,2}$")] = Field(
         description="Key that sites seal their masks' seeds to (HPKE), base64."
     )
