@@ -29,6 +29,7 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "quarantine": ("quarantine",),
         "attestation": ("attestation",),
     },
+    "A helper": {"helper": ("helper",)},
     "Reports and measurements": {"report": ("report",), "benchmark": ("benchmark",)},
 }
 

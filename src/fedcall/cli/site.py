@@ -37,7 +37,7 @@ def keygen(
     from fedcall.keys import create_keys
 
     for name in names:
-        _check_name(name)
+        check_name(name)
     for name, (folder, *copies) in each_site(names, output, *([public] if public else [])):
         identity = create_keys(folder, name)
         typer.echo(f"site        {identity.name}")
@@ -48,7 +48,8 @@ def keygen(
             shutil.copyfile(folder / "site.json", copy)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name that no site or helper can have in a study."""
     from pydantic import TypeAdapter, ValidationError
 
     from fedcall.errors import FedcallError
@@ -58,7 +59,7 @@ def _check_name(name: str) -> None:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
         raise FedcallError(
-            f"--name {name!r}: a site's name is 1 to 64 letters, digits, '-' or '_', and starts with a letter or digit"
+            f"--name {name!r}: a name is 1 to 64 letters, digits, '-' or '_', and starts with a letter or digit"
         ) from None
 
 

@@ -12,14 +12,15 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal
 
 import rfc8785
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError
@@ -49,6 +50,24 @@ class Opened(Document):
     accepted: tuple[Name, ...] = Field((), description="Sites whose updates made this base from the one before.")
     outliers: tuple[PutOut, ...] = Field((), description="Sites whose updates were put out when the round closed.")
     moments: Digest | None = Field(None, description="Content digest of fedadam's moments going into the round.")
+    masks: tuple[str, ...] = Field(
+        (),
+        description="The helpers' signed answers (MaskSum) to the sum order of the round before, in the study's order.",
+    )
+    void: str | None = Field(None, description="Why nothing was averaged although a sum was ordered or wanted.")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older log does not have, so that its chain holds."""
+        return {key: value for key, value in serialize(self).items() if key not in ("masks", "void") or value}
+
+
+class Ordered(Document):
+    """A round takes no more updates: the coordinator signed the one list whose sum is to be opened."""
+
+    kind: Literal["ordered"] = "ordered"
+    round: Annotated[int, Field(ge=1)]
+    order: str = Field(description="The signed sum order (SumOrder).")
 
 
 class Decided(Document):
@@ -133,9 +152,10 @@ class Hidden(Document):
     sha256: Digest = Field(description="Digest of the entry.")
 
 
-Entry = Opened | Decided | Judged | Concluded | SetAside | Released | Fetched
+Entry = Opened | Ordered | Decided | Judged | Concluded | SetAside | Released | Fetched
 _KINDS: dict[str, type[Entry]] = {
     "opened": Opened,
+    "ordered": Ordered,
     "decided": Decided,
     "judged": Judged,
     "concluded": Concluded,
@@ -156,7 +176,13 @@ class Line:
 
 
 class AdmissionLog:
-    """The log of one aggregator, read and appended to by several processes."""
+    """The log of one aggregator, read and appended to by several processes.
+
+    `what` is its name in messages, `kinds` are its entries; a helper keeps a log of its own of the same form.
+    """
+
+    what: ClassVar[str] = "admission log"
+    kinds: ClassVar[Mapping[str, type[Document]]] = MappingProxyType(_KINDS)
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -181,7 +207,7 @@ class AdmissionLog:
             found = os.stat(self.path)
         except FileNotFoundError:
             if self.lines:
-                raise FedcallError(f"{self.path}: the admission log is gone; restore it from your backup") from None
+                raise FedcallError(f"{self.path}: the {self.what} is gone; restore it from your backup") from None
             return []
         seen = (found.st_ino, found.st_size, found.st_mtime_ns)
         if seen == self._seen:
@@ -192,7 +218,7 @@ class AdmissionLog:
             file.seek(self._end)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
-        new = list(read_lines(whole, str(self.path), len(self.lines), self.head))
+        new = list(read_lines(whole, str(self.path), len(self.lines), self.head, self.kinds))
         self.lines += new
         self._end += len(whole)
         self._seen = seen
@@ -223,7 +249,13 @@ class AdmissionLog:
             yield
 
 
-def read_lines(content: bytes, name: str, count: int = 0, previous: str = GENESIS) -> Iterator[Line]:
+def read_lines(
+    content: bytes,
+    name: str,
+    count: int = 0,
+    previous: str = GENESIS,
+    kinds: Mapping[str, type[Document]] = _KINDS,
+) -> Iterator[Line]:
     """Yield the lines of a log, or of an extract, that continue a chain of `count` lines.
 
     Raises
@@ -235,7 +267,7 @@ def read_lines(content: bytes, name: str, count: int = 0, previous: str = GENESI
         try:
             fields = json.loads(text)
             kind = fields["entry"]["kind"]
-            entry = (Hidden if kind == "hidden" else _KINDS[kind]).model_validate(fields["entry"])
+            entry: Any = (Hidden if kind == "hidden" else kinds[kind]).model_validate(fields["entry"])
             line = Line(entry, fields["seconds"], fields["previous"], fields["head"])
             intact = line.previous == previous and line.head == _head(entry, line.seconds, previous)
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -252,7 +284,7 @@ def extract(lines: Iterable[Line], site: str) -> bytes:
 
 
 def _concerns(entry: Entry | Hidden, site: str) -> bool:
-    return isinstance(entry, Opened | Concluded) or (not isinstance(entry, Hidden) and entry.site == site)
+    return isinstance(entry, Opened | Ordered | Concluded) or (not isinstance(entry, Hidden) and entry.site == site)
 
 
 def _hidden(line: Line) -> Line:

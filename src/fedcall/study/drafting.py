@@ -1,5 +1,6 @@
 """From terms to a signed study: what the coordinator fills in, what people review, what is refused."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import SiteIdentity, read_signing_key
+from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.terms import Site, Study, read_study_terms
 from fedcall.weights import read_weights
 
@@ -17,7 +19,9 @@ _REVIEW_HEADER = """\
 """
 
 
-def complete_terms(terms: Path, initial: Path, coordinator: Path, sites: list[str]) -> Study:
+def complete_terms(
+    terms: Path, initial: Path, coordinator: Path, sites: list[str], helpers: Sequence[Path] = ()
+) -> Study:
     """Return the terms with coordinator, sites and the digest of the initial weights filled in.
 
     Parameters
@@ -25,6 +29,8 @@ def complete_terms(terms: Path, initial: Path, coordinator: Path, sites: list[st
     sites : list of "SITE.JSON=PATIENTS" or "SITE.JSON=PATIENTS+HELDOUT"
         Public file of each site, its declared number of training patients, and, where held-out patients judge the
         final model (evaluation.epsilon), their declared number.
+    helpers : sequence of Path
+        Public file of each helper, where updates are masked (protection.mode).
 
     Raises
     ------
@@ -36,6 +42,9 @@ def complete_terms(terms: Path, initial: Path, coordinator: Path, sites: list[st
     filled["coordinator"] = _read_public(coordinator).public_key
     filled["sites"] = [_declare(text) for text in sites]
     filled["model"]["initial_weights"] = read_weights(initial).digest
+    if helpers:
+        named_helpers = [read_helper_identity(path).model_dump(mode="json") for path in helpers]
+        filled["protection"] = {**draft.protection.model_dump(mode="json"), "helpers": named_helpers}
     named = draft.model.initial_weights
     if named not in (None, filled["model"]["initial_weights"]):
         raise FedcallError(

@@ -5,10 +5,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedcall.documents import read_signed
+from fedcall.documents import read_signed, read_unverified
 from fedcall.errors import FedcallError
-from fedcall.study.admission_log import Concluded, Decided, Entry, Fetched, Hidden, Judged, Line, Opened, read_lines
+from fedcall.study.admission_log import (
+    Concluded,
+    Decided,
+    Entry,
+    Fetched,
+    Hidden,
+    Judged,
+    Line,
+    Opened,
+    Ordered,
+    read_lines,
+)
 from fedcall.study.claims import Receipt
+from fedcall.study.sum_orders import SumOrder
 from fedcall.study.terms import Study
 
 
@@ -79,7 +91,11 @@ def _agrees(entry: Entry | Hidden, receipt: Receipt) -> bool:
 def _words(entry: Entry | Hidden) -> str:
     if isinstance(entry, Opened):
         outliers = "".join(f"; {outlier.site} {outlier.sentence}" for outlier in entry.outliers)
-        return f"round {entry.round} opened, averaged: {', '.join(entry.accepted) or 'nobody'}{outliers}"
+        void = f"; {entry.void}" if entry.void else ""
+        return f"round {entry.round} opened, averaged: {', '.join(entry.accepted) or 'nobody'}{outliers}{void}"
+    if isinstance(entry, Ordered):
+        order, _ = read_unverified(entry.order.encode(), SumOrder)
+        return f"round {entry.round} closed, its sum ordered over: {', '.join(order.sites)}"
     if isinstance(entry, Decided):
         return f"{entry.site} round {entry.round} {entry.status} ({entry.reason}): {entry.sentence}"
     if isinstance(entry, Judged):

@@ -1,8 +1,8 @@
 """The opening of a round: what the coordinator signs before anybody trains."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from fedcall.documents import Document
 from fedcall.study.terms import Digest, Name
@@ -19,4 +19,12 @@ class RoundOpening(Document):
     base: Digest = Field(description="Content digest of the global model going into the round.")
     accepted: tuple[Name, ...] = Field(description="Sites whose updates made this model from the one before.")
     outliers: tuple[Name, ...] = Field(description="Sites whose updates were unlike the others' and were left out.")
+    void: str | None = Field(
+        None, description="Why the round before averaged nothing although updates were received; null if it did."
+    )
     log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log when the round opened.")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older opening does not have, so that it keeps its signature."""
+        return {key: value for key, value in serialize(self).items() if key != "void" or value is not None}

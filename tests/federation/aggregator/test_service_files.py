@@ -14,11 +14,12 @@ from fedcall.federation.certificates import ensure_certificates
 FOLDER = Path(__file__).parents[3] / "docs" / "aggregator"
 
 
-def test_unit__is_accepted_by_systemd(tmp_path):
+@pytest.mark.parametrize("name", ["aggregator", "helper"])
+def test_unit__is_accepted_by_systemd(tmp_path, name):
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze")
-    text = (FOLDER / "fedcall-aggregator.service").read_text()
-    unit = tmp_path / "fedcall-aggregator.service"
+    text = (FOLDER / f"fedcall-{name}.service").read_text()
+    unit = tmp_path / f"fedcall-{name}.service"
     unit.write_text(text.replace("/srv/fedcall/.venv/bin/fedcall", "/bin/true").replace("User=fedcall", "User=root"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, timeout=600, check=False
@@ -27,8 +28,9 @@ def test_unit__is_accepted_by_systemd(tmp_path):
     assert "fedcall" not in done.stderr
 
 
-def test_unit__names_options_that_exist():
-    text = (FOLDER / "fedcall-aggregator.service").read_text().replace("\\\n", "")
+@pytest.mark.parametrize("name", ["aggregator", "helper"])
+def test_unit__names_options_that_exist(name):
+    text = (FOLDER / f"fedcall-{name}.service").read_text().replace("\\\n", "")
     command = shlex.split(re.search(r"^ExecStart=(.*)$", text, re.MULTILINE)[1])
     from typer.main import get_command
 
@@ -36,9 +38,9 @@ def test_unit__names_options_that_exist():
 
     if not app.registered_groups:
         commands.register(app)
-    serve = get_command(app).commands["aggregator"].commands["serve"]
+    serve = get_command(app).commands[name].commands["serve"]
     known = {option for parameter in serve.params for option in parameter.opts}
-    assert command[1:3] == ["aggregator", "serve"]
+    assert command[1:3] == [name, "serve"]
     assert {word for word in command if word.startswith("--")} <= known
 
 

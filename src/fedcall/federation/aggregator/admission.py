@@ -20,6 +20,7 @@ from fedcall.federation.aggregator.noise_checks import check_noise_shape
 from fedcall.federation.aggregator.update_checks import (
     OpenRound,
     Refused,
+    check_envelope,
     check_noise_floor,
     check_norm_ceiling,
     read_update,
@@ -113,9 +114,11 @@ def judge(
         _check_mechanism(study, claim)
         _check_clipping(study, claim, history)
         _check_epsilon(study, claim, decision.epsilon)
-        check_noise_floor(study, claim, tensors)
-        check_norm_ceiling(study, claim, tensors)
-        check_noise_shape(study, claim, tensors, open_round.largest_weight)
+        check_envelope(study, claim, tensors)
+        if not open_round.is_masked:  # else nothing is seen of one update: floor and ceiling hold for the sum
+            check_noise_floor(study, claim, tensors)
+            check_norm_ceiling(study, claim, tensors)
+            check_noise_shape(study, claim, tensors, open_round.largest_weight)
     except Refused as refusal:
         return replace(decision, reason=refusal.reason, sentence=readable(refusal.sentence))
     spent = "" if decision.epsilon is None else f"; cumulative epsilon {decision.epsilon:.4g}"
@@ -196,6 +199,8 @@ def _check_round(claim: Claim, open_round: OpenRound, requested: int) -> None:
         raise Refused("late", f"round {claim.round} is closed; fetch round {open_round.number}")
     if claim.round > open_round.number:
         raise Refused("wrong-round", f"round {claim.round} is not open yet; round {open_round.number} is open")
+    if open_round.is_ordered:
+        raise Refused("late", f"round {claim.round} takes no more updates: its sum is being opened")
     if claim.base != open_round.base:
         raise Refused(
             "wrong-base", f"the update starts from model {claim.base}, round {claim.round} from {open_round.base}"

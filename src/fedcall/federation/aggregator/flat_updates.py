@@ -1,8 +1,9 @@
 """Updates on disk as vectors: all coordinates of an update in the order of its file, read piece by piece.
 
 Strategies and the outlier screen look at coordinates, not at tensors; a read for each tensor of each site would cost
-more than their arithmetic. Admission lets in one form only (`update_checks`): float32, the model's trainable tensors,
-the bytes that safetensors writes for them. So all updates of a round have the same coordinates at the same places.
+more than their arithmetic. Admission lets in one form only (`update_checks`): float32 (int32 where updates are masked),
+the model's trainable tensors, the bytes that safetensors writes for them. So all updates of a round have the same
+coordinates at the same places.
 """
 
 import json
@@ -10,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -45,6 +47,10 @@ class FlatUpdate:
         offset = self.offset + _ITEM_BYTES * start
         return np.fromfile(self.path, "<f4", count, offset=offset).astype(np.float64)
 
+    def words(self) -> np.ndarray:
+        """Return all coordinates of a masked update: uint32, shape (size,)."""
+        return np.fromfile(self.path, "<u4", self.size, offset=self.offset)
+
     def split(self, vector: np.ndarray) -> dict[str, np.ndarray]:
         """Return the tensors of a vector of all coordinates; views of it."""
         tensors, start = {}, 0
@@ -59,15 +65,15 @@ class FlatUpdate:
         return np.concatenate([np.asarray(tensors[name], np.float64).reshape(-1) for name, _ in self.shapes])
 
 
-def flat_updates(paths: Sequence[Path]) -> list[FlatUpdate]:
-    """Open admitted updates of one round.
+def flat_updates(paths: Sequence[Path], dtype: Literal["F32", "I32"] = "F32") -> list[FlatUpdate]:
+    """Open admitted updates of one round; `dtype` as safetensors names it.
 
     Raises
     ------
     FedcallError
         If a file is not the one that was stored when it was admitted: cut short, other tensors, other types.
     """
-    updates = [_open(Path(path)) for path in paths]
+    updates = [_open(Path(path), dtype) for path in paths]
     for update in updates:
         if update.shapes != updates[0].shapes:
             raise FedcallError(
@@ -76,7 +82,7 @@ def flat_updates(paths: Sequence[Path]) -> list[FlatUpdate]:
     return updates
 
 
-def _open(path: Path) -> FlatUpdate:
+def _open(path: Path, dtype: str) -> FlatUpdate:
     """Read the header: eight bytes of its length, then JSON (safetensors' README, section "Format")."""
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -84,7 +90,7 @@ def _open(path: Path) -> FlatUpdate:
     entries = [(entry["data_offsets"][0], name, entry) for name, entry in header.items() if name != "__metadata__"]
     shapes = tuple((name, tuple(entry["shape"])) for _, name, entry in sorted(entries))
     update = FlatUpdate(path, shapes, 8 + length)
-    is_float32 = all(entry["dtype"] == "F32" for _, _, entry in entries)
-    if not is_float32 or path.stat().st_size != update.offset + _ITEM_BYTES * update.size:
-        raise FedcallError(f"{path}: not the float32 update that was admitted; restore it from your backup")
+    is_of_type = all(entry["dtype"] == dtype for _, _, entry in entries)
+    if not is_of_type or path.stat().st_size != update.offset + _ITEM_BYTES * update.size:
+        raise FedcallError(f"{path}: not the {dtype} update that was admitted; restore it from your backup")
     return update

@@ -35,6 +35,10 @@ def study_status(state: Path) -> dict[str, Any]:
         "address": endpoint.address if alive and endpoint else None,
         "log_head": log.log.head,
         "awaited": [] if log.open_round > study.rounds else _awaited(study, log),
+        "protection": study.protection.mode,
+        "sum_ordered": log.open_round in log.ordered,
+        "helpers": [_helper_status(StudyFiles(Path(state)), log, name, seen) for name in _helpers(study)],
+        "void_rounds": [number - 1 for number, opening in sorted(log.openings.items()) if opening.void],
         "closes_at": _time(int(log.opened_at + 60 * study.aggregation.deadline_minutes)),
         "sites": [
             {**_site_status(study, log, site.name, parameters), "last_seen": _time(seen[site.name])}
@@ -107,7 +111,25 @@ def open_state(state: Path) -> tuple[Study, StudyLog]:
     return read_study(Path(state) / "study.json"), StudyLog(AdmissionLog(path))
 
 
+def _helpers(study: Study) -> list[str]:
+    return [helper.name for helper in study.protection.helpers]
+
+
+def _helper_status(files: StudyFiles, log: StudyLog, name: str, seen: dict[str, int]) -> dict[str, Any]:
+    refusal = files.mask_refusal(log.open_round, name)
+    return {
+        "helper": name,
+        "answered": files.mask_statement(log.open_round, name).exists(),
+        "refusal": refusal.read_text().strip() if refusal.exists() else None,
+        "last_seen": _time(seen[name]) if name in seen else None,
+    }
+
+
 def _awaited(study: Study, log: StudyLog) -> list[str]:
+    if log.open_round in log.ordered:
+        files = StudyFiles(log.log.path.parent)
+        missing = [name for name in _helpers(study) if not files.mask_statement(log.open_round, name).exists()]
+        return [f"helper {name}" for name in missing]
     histories = {site.name: log.site(site.name) for site in study.sites}
     return [
         name
@@ -156,5 +178,6 @@ def _site_status(study: Study, log: StudyLog, name: str, parameters: int) -> dic
         "accepted_rounds": history.accepted_rounds,
         "refusals": history.refusals,
         "quarantined": history.is_quarantined,
-        "noise_floor": round(noise_floor_share(study, name, parameters), 3),  # share of the agreed noise
+        # Share of the agreed noise; null where no single update is seen.
+        "noise_floor": None if study.sends_sums else round(noise_floor_share(study, name, parameters), 3),
     }

@@ -36,7 +36,9 @@ def log_entry(
     if decision.reason in ("ok", "withheld"):
         status = "accepted" if decision.reason == "ok" else "withheld"
         is_compared = study.admission.outlier_z is not None and len(study.sites) >= LEAST_SITES
-        if status == "accepted" and is_compared:
+        if status == "accepted" and study.sends_sums:
+            sentence += "; it is only ever seen as a part of the round's sum"
+        elif status == "accepted" and is_compared:
             sentence += "; compared with the other sites when the round closes"
     elif decision.reason == "site-quarantined":
         status = "quarantined"

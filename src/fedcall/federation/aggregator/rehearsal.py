@@ -1,4 +1,7 @@
-"""A rehearsal's aggregator: started by whoever needs it first, in a session of its own, gone when it is idle."""
+"""A rehearsal's aggregator and helpers: started by whoever needs them first, each in a session of its own.
+
+The aggregator is gone when it is idle, and the helpers are once there is no aggregator any more.
+"""
 
 import fcntl
 import os
@@ -17,16 +20,17 @@ _START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What it takes to start the embedded aggregator."""
+    """What it takes to start the embedded aggregator; each helper has `helper_keys`/NAME/keys."""
 
     study: Path
     state: Path
     coordinator_keys: Path
     initial: Path
+    helper_keys: Path | None = None
 
 
 def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
-    """Return the endpoint of the living aggregator of this rehearsal; start it if there is none.
+    """Return the endpoint of the living aggregator of this rehearsal; start it and its helpers if there are none.
 
     Two jobs may call this at once; a file lock lets one of them start it and the other wait.
 
@@ -40,6 +44,7 @@ def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
     with open(state / "start.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = None if is_held(state) else _start(rehearsal)
+        _start_helpers(rehearsal)
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end:
             endpoint = read_endpoint(state)
@@ -74,7 +79,30 @@ def _start(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
         *("--keys", str(Path(rehearsal.coordinator_keys).resolve())),
         *("--initial", str(Path(rehearsal.initial).resolve()), "--idle-minutes", str(IDLE_MINUTES)),
     ]
-    with open(state / "aggregator.log", "ab") as log:
+    return _detached(command, state / "aggregator.log")
+
+
+def _start_helpers(rehearsal: Rehearsal) -> None:
+    """Start the helpers that are not there; one started twice ends at once, because the first holds its folder."""
+    from fedcall.federation.helper.service import is_serving
+    from fedcall.study.terms import read_study
+
+    if rehearsal.helper_keys is None:
+        return
+    for helper in read_study(rehearsal.study).protection.helpers:
+        keys = (rehearsal.helper_keys / helper.name / "keys").resolve()
+        state = keys.parent / "answers"
+        if is_serving(state):
+            continue
+        command = [
+            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", str(Path(rehearsal.study).resolve())),
+            *("--keys", str(keys), "--state", str(state), "--rehearsal", str(Path(rehearsal.state).resolve())),
+        ]
+        _detached(command, Path(rehearsal.state) / f"helper-{helper.name}.log")
+
+
+def _detached(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "ab") as output:
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )

@@ -6,6 +6,7 @@ import time
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import Answer, Request
+from fedcall.shown import shown
 
 log = logging.getLogger("fedcall.aggregator")
 
@@ -16,7 +17,7 @@ def respond(state: StudyState, site: str, request: Request) -> Answer:
     Parameters
     ----------
     site : str
-        Who asks, as its key proved.
+        Who asks, as its key proved: a site or a helper.
 
     Raises
     ------
@@ -28,6 +29,8 @@ def respond(state: StudyState, site: str, request: Request) -> Answer:
     study = state.study
     if request.study != study.digest:
         raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
+    if site in {helper.name for helper in study.protection.helpers}:
+        return _to_helper(state, site, request)
     if request.kind == "upload":
         return _receipt(state, site, request)
     if request.kind == "verdict":
@@ -37,6 +40,28 @@ def respond(state: StudyState, site: str, request: Request) -> Answer:
     if request.kind == "fetch":
         return _model(state, site, request.round)
     raise FedcallError("nothing was asked")
+
+
+def _to_helper(state: StudyState, helper: str, request: Request) -> Answer:
+    """Answer a helper: it gets sum orders and hears that its answers were taken, and gets nothing else."""
+    if request.kind == "order":
+        if state.is_done:
+            return Answer("done", sentence=state.progress)
+        pending = state.sums.pending(helper)
+        if pending is None:
+            return Answer("wait", sentence=f"no sum is ordered; {state.progress}")
+        log.info("helper %s: given the order of round %d", helper, state.log.open_round)
+        return Answer("order", *pending)
+    if request.kind == "masks":
+        state.sums.take(helper, request.claim, request.update)
+        log.info("helper %s: took its masks", helper)
+        return Answer("taken")
+    if request.kind == "refusal":
+        sentence = shown(request.claim.decode(errors="replace"), 500)
+        state.sums.note_refusal(helper, sentence)
+        log.warning("helper %s does not answer the order of round %d: %s", helper, state.log.open_round, sentence)
+        return Answer("taken")
+    raise FedcallError("a helper asks for sum orders and answers them, and gets nothing else")
 
 
 def _receipt(state: StudyState, site: str, request: Request) -> Answer:

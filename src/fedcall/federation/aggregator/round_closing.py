@@ -22,11 +22,16 @@ from fedcall.study.terms import Study
 
 @dataclass(frozen=True)
 class Closing:
-    """The end of a round: sites whose updates were averaged, sites put out as outliers, and the model that follows."""
+    """The end of a round: sites whose updates were averaged, sites put out as outliers, and the model that follows.
+
+    `masks` are the helpers' signed answers if a sum was opened; `void` says why nothing was averaged.
+    """
 
     accepted: tuple[str, ...]
     outliers: tuple[PutOut, ...]
     made: NextGlobal
+    masks: tuple[str, ...] = ()
+    void: str | None = None
 
 
 def admitted_sites(study: Study, log: StudyLog) -> list[str]:
@@ -43,12 +48,12 @@ def close_round(
     admitted = admitted_sites(study, log)
     repeated = _repeated(study, files, log, admitted, earlier)
     outliers = repeated + _outliers(study, files, log, [name for name in admitted if not _names(repeated, name)])
-    put_out = {outlier.site for outlier in outliers}
-    accepted = tuple(name for name in admitted if name not in put_out)
+    left_out = {outlier.site for outlier in outliers}
+    accepted = tuple(name for name in admitted if name not in left_out)
     if len(accepted) < terms.minimum_sites:
         accepted = ()  # too few to average: the model stays as it is
     contributions = [Contribution(name, files.update(number, name), study.site(name).patients) for name in accepted]
-    return Closing(accepted, outliers, next_global(base, contributions, terms, _moments(files, log)))
+    return Closing(accepted, outliers, next_global(base, contributions, terms, moments_of(files, log)))
 
 
 def _repeated(
@@ -66,18 +71,19 @@ def _repeated(
         [files.update(before - 1, name) for before in range(2, number + 1) for name in log.openings[before].accepted],
         study.privacy.mechanism,
     )
-    return tuple(_put_out(study, log, ordered[position], "its noise is that of another update") for position in reused)
+    return tuple(put_out(study, log, ordered[position], "its noise is that of another update") for position in reused)
 
 
 def _names(put_out: Sequence[PutOut], name: str) -> bool:
     return any(one.site == name for one in put_out)
 
 
-def _put_out(study: Study, log: StudyLog, name: str, reason: str) -> PutOut:
+def put_out(study: Study, log: StudyLog, name: str, reason: str, quarantines: bool = False) -> PutOut:
+    """Return what the log says of a site of the open round whose update is put out, for this reason."""
     return PutOut(
         site=name,
         sentence=f"round {log.open_round}: not averaged, {reason}",
-        quarantines=log.site(name).refusals_in_a_row + 1 >= study.admission.max_refusals,
+        quarantines=quarantines or log.site(name).refusals_in_a_row + 1 >= study.admission.max_refusals,
     )
 
 
@@ -94,9 +100,10 @@ def _outliers(study: Study, files: StudyFiles, log: StudyLog, admitted: Sequence
         for name in admitted
     ]
     found = find_outliers(updates, terms.outlier_z, terms.outlier_ratio, study.privacy.mechanism)
-    return tuple(_put_out(study, log, outlier.site, outlier.sentence) for outlier in found)
+    return tuple(put_out(study, log, outlier.site, outlier.sentence) for outlier in found)
 
 
-def _moments(files: StudyFiles, log: StudyLog) -> Moments | None:
+def moments_of(files: StudyFiles, log: StudyLog) -> Moments | None:
+    """Return fedadam's moments going into the open round; None with every other strategy and before its first step."""
     digest = log.openings[log.open_round].moments
     return None if digest is None else read_moments(files.moments(log.open_round), digest)

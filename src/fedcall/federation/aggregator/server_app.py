@@ -105,9 +105,10 @@ class _Desk:
         self._grid, self._state, self._node_keys, self._drops = grid, state, node_keys, drops
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._presence = Presence(state.files.folder)
+        self._helpers = {helper.name for helper in state.study.protection.helpers}
 
     def look(self) -> bool:
-        """Greet who came, forget who left, answer who asked; say whether anybody is here."""
+        """Greet who came, forget who left, answer who asked; say whether any site is here."""
         online = {
             (node.node_id, node.last_activated_at): self._node_keys[node.public_key]
             for node in self._grid.get_nodes()
@@ -128,7 +129,8 @@ class _Desk:
         for session in self._sessions.values():
             if session.waiting is not None:
                 self._look_again(session, session.waiting)
-        return bool(online or through_folders)
+        sites = [name for name in online.values() if name not in self._helpers]  # a helper alone is nobody to stay for
+        return bool(sites or through_folders)
 
     def _ask(self, session: _Session) -> None:
         session.asked = self._send(session, ASK, RecordDict())

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from fedcall.federation.aggregator.supervisor import Stop
     from fedcall.federation.certificates import Certificates
-    from fedcall.study.terms import Study
+    from fedcall.study.protection import Helper
+    from fedcall.study.terms import Site, Study
 
 log = logging.getLogger("fedcall.aggregator")
 
@@ -211,7 +212,8 @@ def _serve_once(
     state = StudyState(options.state, study, key, options.initial)
     verifications = read_pins(options.pins)
     folder = Path(options.state) / "superlink"
-    node_keys = {node_key_bytes(site): site.name for site in study.sites}
+    nodes: tuple[Site | Helper, ...] = (*study.sites, *study.protection.helpers)
+    node_keys = {node_key_bytes(node): node.name for node in nodes}
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
     port = free_port()
     address = f"127.0.0.1:{port}"
@@ -239,7 +241,7 @@ def _serve_once(
                 raise ChildLost("Flower gave up its run, as it does after a machine was asleep")
             return stop.is_set()
 
-        with connected_grid(address, folder, inside.authority, study.sites, verifications) as (grid, context):
+        with connected_grid(address, folder, inside.authority, nodes, verifications) as (grid, context):
             endpoint = _endpoint(options, listener, inside, study)
             write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
             log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)

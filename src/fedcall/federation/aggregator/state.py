@@ -23,11 +23,12 @@ from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
 from fedcall.federation.aggregator.judging import Judge
 from fedcall.federation.aggregator.noise_checks import EarlierUpdates
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
-from fedcall.federation.aggregator.round_closing import admitted_sites, close_round
+from fedcall.federation.aggregator.round_closing import Closing, admitted_sites, close_round
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
+from fedcall.federation.aggregator.sum_opening import SumOpening
 from fedcall.files import write_bytes
-from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, PutOut, extract
+from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, extract
 from fedcall.study.opening import RoundOpening
 from fedcall.study.terms import Study
 from fedcall.weights import read_weights, write_weights
@@ -59,10 +60,11 @@ class StudyState:
                     f"{initial}: has digest {weights.digest}, the study's initial weights are"
                     f" {study.model.initial_weights}"
                 )
-            self._open(1, NextGlobal(weights.tensors), weights.metadata, (), ())
+            self._open(1, Closing((), (), NextGlobal(weights.tensors)), weights.metadata)
         self._base = read_weights(self.model_path(self.log.open_round))
         self._earlier = EarlierUpdates(key.private_bytes_raw())
         self._mend()
+        self.sums = SumOpening(study, self.files, self.log, key)
         self.judge = Judge(study, self.files, self.log, key)
 
     @property
@@ -75,7 +77,9 @@ class StudyState:
         """What the sites can do now, for the log."""
         if self.log.concluded is not None:
             return "the final model is judged"
-        return "the final model is ready" if self.is_done else f"round {self.log.open_round} is open"
+        if self.is_done:
+            return "the final model is ready"
+        return f"round {self.log.open_round} is {'closed, its sum is ordered' if self.sums.is_ordered else 'open'}"
 
     @property
     def all_fetched(self) -> bool:
@@ -100,6 +104,7 @@ class StudyState:
                 base=opened.base,
                 accepted=opened.accepted,
                 outliers=outliers,
+                void=opened.void,
                 log_head=head,
             ),
             self._key,
@@ -112,7 +117,7 @@ class StudyState:
             return ""
         if history.is_quarantined:
             return f"site '{site}' is quarantined; ask the coordinator to release it"
-        if number < self.log.open_round:
+        if number < self.log.open_round or self.sums.is_ordered:
             return f"round {number} is closed; {self.progress}"
         return ""
 
@@ -122,9 +127,11 @@ class StudyState:
         return extract(self.log.log.lines, site)
 
     def waiting_for(self) -> list[str]:
-        """Return the sites that the open round waits for."""
+        """Return the sites that the open round waits for, or, once its sum is ordered, the helpers."""
         if self.is_done:
             return []
+        if self.sums.is_ordered:
+            return [f"helper {name}" for name in self.sums.waiting_for()]
         return [
             site.name
             for site in self.study.sites
@@ -162,6 +169,8 @@ class StudyState:
                 self.log.openings[number].base,
                 {name: shapes[name] for name in names},
                 max(float(np.abs(self._base.tensors[name]).max(initial=0)) for name in names),
+                self.study.sends_sums,
+                self.sums.is_ordered,
             ),
             requested,
             claim,
@@ -172,6 +181,7 @@ class StudyState:
             and number not in history.settled
             and not self.is_done
             and decision.reason != "site-quarantined"  # once released, the site may answer
+            and not self.sums.is_ordered
         )
         entry = log_entry(self.study, history, site, requested, digests, decision, settles)
         self._store(entry, claim, update)
@@ -194,13 +204,13 @@ class StudyState:
         self.log.catch_up()
         if self.is_done:
             return self.judge.conclude_if_due()
-        if not self._is_due():
+        closing = self._closing()
+        if closing is None:
             return False
         number = self.log.open_round
-        closing = close_round(self.study, self.files, self.log, self._base.tensors, self._earlier)
         for outlier in closing.outliers:
             self._store_outlier(number, outlier.site)
-        self._open(number + 1, closing.made, self._base.metadata, closing.accepted, closing.outliers)
+        self._open(number + 1, closing, self._base.metadata)
         for outlier in closing.outliers:
             self._store_receipt(self.log.site(outlier.site).settled[number])
         self._base = read_weights(self.model_path(number + 1))
@@ -230,26 +240,34 @@ class StudyState:
             return True
         accepted = len(admitted_sites(self.study, self.log))
         late = time.time() > self.log.opened_at + 60 * self.study.aggregation.deadline_minutes
-        return late and accepted >= self.study.aggregation.minimum_sites
+        return late and accepted >= self.study.least_sites
 
-    def _open(
-        self,
-        number: int,
-        made: NextGlobal,
-        metadata: dict[str, str],
-        accepted: tuple[str, ...],
-        outliers: tuple[PutOut, ...],
-    ) -> None:
-        path = self.model_path(number)
+    def _closing(self) -> Closing | None:
+        """Return how the open round ends, or None while it does not; orders its sum when it takes no more updates."""
+        base = self._base.tensors
+        if not self.study.sends_sums:
+            return close_round(self.study, self.files, self.log, base, self._earlier) if self._is_due() else None
+        if not self.sums.is_ordered:
+            if not self._is_due():
+                return None
+            values = sum(base[name].size for name in self.study.model.trainable_names(base))
+            if not self.sums.order(values):
+                return self.sums.too_few(base)
+        return self.sums.close(base)
+
+    def _open(self, number: int, closing: Closing, metadata: dict[str, str]) -> None:
+        path, made = self.model_path(number), closing.made
         write_weights(path, made.tensors, {**metadata, "study": self.study.digest, "round": str(number)})
         moments = None if made.moments is None else write_moments(self.files.moments(number), made.moments)
         self.log.append(
             Opened(
                 round=number,
                 base=read_weights(path).digest,
-                accepted=accepted,
-                outliers=outliers,
+                accepted=closing.accepted,
+                outliers=closing.outliers,
                 moments=moments,
+                masks=closing.masks,
+                void=closing.void,
             )
         )
         write_bytes(self.files.opening(number), self.opening(number) or b"")

@@ -4,6 +4,7 @@ study.json  admission.jsonl
 rounds/{round}/global.safetensors, opening.json       the model going into the round, and its signed digest
 rounds/{round}/moments.safetensors                    what fedadam remembers, going into the round
 rounds/{round}/accepted/{site}.safetensors, .claim.json
+rounds/{round}/masks/{helper}.masks, .json            a helper's sum of masks, and its signed answer; .refusal if none
 rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
 judgements/{site}.json, {site}.receipt.json           what held-out patients say of the final model, and the answer
 judgements/verdict.json                               all of them, closed and signed
@@ -49,6 +50,18 @@ class StudyFiles:
     def claim(self, number: int, site: str) -> Path:
         """The claim of an accepted or withheld update."""
         return self._round(number) / "accepted" / f"{site}.claim.json"
+
+    def masks(self, number: int, helper: str) -> Path:
+        """A helper's sum of masks."""
+        return self._round(number) / "masks" / f"{helper}.masks"
+
+    def mask_statement(self, number: int, helper: str) -> Path:
+        """A helper's signed answer to a sum order."""
+        return self._round(number) / "masks" / f"{helper}.json"
+
+    def mask_refusal(self, number: int, helper: str) -> Path:
+        """Why a helper does not answer a sum order."""
+        return self._round(number) / "masks" / f"{helper}.refusal"
 
     def receipt(self, number: int, site: str) -> Path:
         """The receipt that settled a round for a site."""

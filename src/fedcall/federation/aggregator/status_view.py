@@ -52,6 +52,7 @@ def _view(state: Path) -> Group:
         counts = (str(site["accepted_rounds"]), str(site["refusals"]))
         table.add_row(escape(site["site"]), answer, _ago(site["last_seen"]), *counts)
     parts.append(table)
+    parts += [Text(line) for line in _helpers(found)]
     parts += [Text(line) for line in _changes(state, found)]
     last = refusals(state)[-_LAST_REFUSALS:]
     if last:
@@ -71,6 +72,21 @@ def _heading(found: dict[str, Any]) -> list[str]:
         few = ", ".join(awaited[:3]) + (f" and {len(awaited) - 3} more" if len(awaited) > 3 else "")
         lines.append(f"waits for {few or 'nobody'}; may close without them at {found['closes_at'][:16]} UTC")
     return lines
+
+
+def _helpers(found: dict[str, Any]) -> list[str]:
+    """Return a line for each helper, and one that says that no single update is seen."""
+    if found["protection"] == "plain":
+        return []
+    lines = ["updates are masked: only a round's sum is seen, no single update"]
+    for helper in found["helpers"]:
+        does = "has answered the order" if helper["answered"] else "is awaited" if found["sum_ordered"] else "is ready"
+        lines.append(f"helper {helper['helper']} {does}, last online {_ago(helper['last_seen'])}")
+        if helper["refusal"]:
+            lines.append(f"  does not answer: {helper['refusal']}")
+    if found["void_rounds"]:
+        lines.append(f"void rounds: {', '.join(map(str, found['void_rounds']))} (fedcall aggregator log show)")
+    return [line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in lines]
 
 
 def _changes(state: Path, found: dict[str, Any]) -> list[str]:

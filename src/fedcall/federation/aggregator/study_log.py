@@ -14,6 +14,7 @@ from fedcall.study.admission_log import (
     Judged,
     Line,
     Opened,
+    Ordered,
     PutOut,
     Released,
     SetAside,
@@ -80,6 +81,7 @@ class StudyLog:
     def __init__(self, log: AdmissionLog) -> None:
         self.log = log
         self.openings: dict[int, Opened] = {}
+        self.ordered: dict[int, Ordered] = {}  # by round: the one list whose sum is opened
         self.heads: dict[int, str] = {}  # of the log, when a round opened
         self.opened_at = 0
         self.fetched: set[str] = set()
@@ -122,6 +124,8 @@ class StudyLog:
         entry = line.entry
         if isinstance(entry, Opened):
             self._take_opening(entry, line)
+        elif isinstance(entry, Ordered):
+            self.ordered.setdefault(entry.round, entry)
         elif isinstance(entry, Fetched):
             self.fetched.add(entry.site)
         elif isinstance(entry, Judged):

@@ -13,11 +13,13 @@ from safetensors.numpy import load, save
 from fedcall.privacy.mechanism.adaptive_clipping import step_clip_norms
 from fedcall.privacy.mechanism.update_noise import norm_bounds, update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.protection.sealing import SEALED_SEED_BYTES
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.terms import Study
 from fedcall.weights import weights_digest
 
 HEADER_BYTES = 64 * 1024  # names, shapes and metadata of an update file
+_SEALED_CHARACTERS = 4 * math.ceil(SEALED_SEED_BYTES / 3)  # base64
 
 
 class Refused(Exception):  # noqa: N818  (an outcome, not an error)
@@ -37,6 +39,8 @@ class OpenRound:
     base: str
     shapes: Mapping[str, tuple[int, ...]]  # of the trainable tensors
     largest_weight: float = 0.0  # absolute, of the trainable tensors
+    is_masked: bool = False  # updates are int32 modulo 2^32, of which nothing can be seen
+    is_ordered: bool = False  # the sum was ordered, and the round takes no more updates
 
     @property
     def max_update_bytes(self) -> int:
@@ -53,7 +57,7 @@ def read_update(claim: Claim, open_round: OpenRound, update: bytes) -> dict[str,
         raise Refused("malformed", f"the update has digest {digest}, the claim says {claim.update}")
     check_names(tensors, open_round)
     for name, shape in sorted(open_round.shapes.items()):
-        check_tensor(name, tensors[name], shape)
+        check_tensor(name, tensors[name], shape, np.int32 if open_round.is_masked else np.float32)
     return tensors
 
 
@@ -74,14 +78,33 @@ def check_names(tensors: Mapping[str, np.ndarray], open_round: OpenRound) -> Non
         raise Refused("tensor-names", f"tensor '{odd[:80]}' {verb}; exactly the trainable tensors are expected")
 
 
-def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...]) -> None:
+def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> None:
     """Refuse another shape, dtype, or values that are not finite."""
     if tensor.shape != shape:
         raise Refused("tensor-shape", f"tensor '{name}' has shape {tensor.shape}, {shape} is expected")
-    if tensor.dtype != np.float32:
-        raise Refused("tensor-dtype", f"tensor '{name}' is {tensor.dtype}, float32 is expected")
+    if tensor.dtype != dtype:
+        raise Refused("tensor-dtype", f"tensor '{name}' is {tensor.dtype}, {np.dtype(dtype)} is expected")
     if not np.isfinite(tensor).all():
         raise Refused("not-finite", f"tensor '{name}' has values that are not finite")
+
+
+def check_envelope(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse an update that is not hidden as the study says; whether a seed opens only its helper can see."""
+    mode, envelope = study.protection.mode, claim.envelope
+    found = envelope.kind if envelope else "plain"
+    if found != mode:
+        raise Refused("mechanism", f"protection '{found}' was used, '{mode}' is agreed")
+    if envelope is None:
+        return
+    values = sum(tensor.size for tensor in tensors.values())
+    if envelope.values != values:
+        raise Refused("malformed", f"the envelope is for {envelope.values} numbers, the update has {values}")
+    helpers = [helper.name for helper in study.protection.helpers]
+    if [seed.helper for seed in envelope.seeds] != helpers:
+        raise Refused("malformed", f"the envelope must hold one seed for each helper, in order: {', '.join(helpers)}")
+    odd = next((seed.helper for seed in envelope.seeds if len(seed.seed) != _SEALED_CHARACTERS), None)
+    if odd is not None:
+        raise Refused("malformed", f"the seed for helper '{odd}' has not the {_SEALED_CHARACTERS} characters of one")
 
 
 def check_noise_floor(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:

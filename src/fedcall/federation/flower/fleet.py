@@ -128,7 +128,7 @@ def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, reque
                 answer = unpack_answer(message.content)
                 if answer.kind != "wait":
                     return answer
-                if request.kind == "upload":
+                if request.kind in ("upload", "masks"):
                     raise Unreachable(f"{address}: {answer.sentence}")
                 waiting = answer
         return waiting

@@ -7,7 +7,7 @@ if it is large, as one Flower array of raw bytes, which Flower splits into chunk
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
@@ -24,14 +24,19 @@ _LARGE_BYTES = 4 * 1024 * 1024
 _SENTENCE_CHARACTERS = 2000
 
 
+RequestKind = Literal["fetch", "upload", "log", "verdict", "nothing", "order", "masks", "refusal"]
+AnswerKind = Literal["model", "receipt", "log", "verdict", "wait", "refused", "order", "taken", "done"]
+
+
 @dataclass(frozen=True)
 class Request:
     """What a site wants: a round's model, an answer to its claim or judgement, the log, the verdict; or nothing now.
 
-    Nothing is what a node says that stays online, a stock SuperNode.
+    Nothing is what a node says that stays online, a stock SuperNode. A helper wants a sum order, or has an answer to
+    one: masks with a signed statement, or a sentence why it gives none, in place of the claim.
     """
 
-    kind: Literal["fetch", "upload", "log", "verdict", "nothing"]
+    kind: RequestKind
     study: str
     round: int
     claim: bytes = b""
@@ -42,10 +47,11 @@ class Request:
 class Answer:
     """What a site gets: a model with its opening, a receipt, the log as it may see it, the verdict, or why not (yet).
 
-    The sentence of a model is a reason not to train on it, empty if there is none.
+    The sentence of a model is a reason not to train on it, empty if there is none. A helper gets an order with its
+    papers (in place of the model), hears that its answer was taken, or that the study is done.
     """
 
-    kind: Literal["model", "receipt", "log", "verdict", "wait", "refused"]
+    kind: AnswerKind
     document: bytes = b""
     model: bytes = b""
     sentence: str = ""
@@ -72,13 +78,13 @@ def unpack_request(content: RecordDict) -> Request:
     """
     fields, update = _unpack(content)
     kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
-    if kind not in ("fetch", "upload", "log", "verdict", "nothing"):
+    if kind not in get_args(RequestKind):
         raise FedcallError("not a request of fedcall")
     if not isinstance(study, str) or not isinstance(claim, bytes):
         raise FedcallError("not a request of fedcall")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
         raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")
-    return Request(kind, study, number, claim, update)
+    return Request(cast(RequestKind, kind), study, number, claim, update)
 
 
 def pack_answer(answer: Answer) -> RecordDict:
@@ -91,11 +97,11 @@ def unpack_answer(content: RecordDict) -> Answer:
     """Return the answer in Flower records that come from anywhere; FedcallError if there is none."""
     fields, model = _unpack(content)
     kind, document, sentence = (fields.get(name) for name in ("kind", "document", "sentence"))
-    if kind not in ("model", "receipt", "log", "verdict", "wait", "refused") or not isinstance(document, bytes):
+    if kind not in get_args(AnswerKind) or not isinstance(document, bytes):
         raise FedcallError(
             "the aggregator's answer is not one of fedcall; is this the address of a fedcall aggregator?"
         )
-    return Answer(kind, document, model, shown(sentence, _SENTENCE_CHARACTERS))
+    return Answer(cast(AnswerKind, kind), document, model, shown(sentence, _SENTENCE_CHARACTERS))
 
 
 def _pack(fields: Mapping[str, object], file: bytes) -> RecordDict:

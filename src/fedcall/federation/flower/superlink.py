@@ -20,7 +20,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from fedcall.federation.certificates import Certificates
 from fedcall.federation.child import Child, ChildLost, running
 from fedcall.federation.flower.app_bundle import app_bundle, app_hash
 from fedcall.federation.flower.tolerant_grid import TolerantGrid
+from fedcall.study.protection import Helper
 from fedcall.study.terms import Site
 
 _TASK_HEARTBEAT_SECONDS = 10.0
@@ -97,9 +98,13 @@ def wait_until_healthy(child: Child, address: str, authority: Path) -> None:
 
 @contextmanager
 def connected_grid(
-    address: str, folder: Path, authority: Path, sites: tuple[Site, ...], verifications: Mapping[str, str]
+    address: str,
+    folder: Path,
+    authority: Path,
+    nodes: Sequence[Site | Helper],
+    verifications: Mapping[str, str],
 ) -> Iterator[tuple[TolerantGrid, Context]]:
-    """Register the sites' node keys by name, start a run, and yield the grid and context of its ServerApp.
+    """Register the node keys of sites and helpers, start a run, and yield the grid and context of its ServerApp.
 
     `verifications` are sites' signatures of the app, which their SuperNodes look for.
 
@@ -112,8 +117,8 @@ def connected_grid(
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1", FLWR_HOME=str(folder))
     try:
         with ControlHttpClient.from_server_address(address, False, root, []) as control:
-            for site in sites:
-                control.RegisterNode(RegisterNodeRequest(public_key=node_key_bytes(site), name=site.name))
+            for node in nodes:
+                control.RegisterNode(RegisterNodeRequest(public_key=node_key_bytes(node), name=node.name))
             fab = Fab(app_hash(), app_bundle(), {})
             run_id = control.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
         _verify_app(folder, verifications)
@@ -136,8 +141,8 @@ def connected_grid(
         raise ChildLost(f"{address}: {error or type(error).__name__}") from error
 
 
-def node_key_bytes(site: Site) -> bytes:
-    """Return a site's node key as Flower stores it.
+def node_key_bytes(node: Site | Helper) -> bytes:
+    """Return the node key of a site or helper as Flower stores it.
 
     Raises
     ------
@@ -145,11 +150,11 @@ def node_key_bytes(site: Site) -> bytes:
         If the study's text is not a P-384 public key.
     """
     try:
-        key = load_ssh_public_key(site.node_key.encode())
+        key = load_ssh_public_key(node.node_key.encode())
     except ValueError:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise FedcallError(f"site '{site.name}': node_key is not an ECDSA public key in OpenSSH form")
+        raise FedcallError(f"'{node.name}': node_key is not an ECDSA public key in OpenSSH form")
     encoded: bytes = public_key_to_bytes(key)
     return encoded
 

@@ -96,6 +96,8 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
         raise FedcallError(
             f"the aggregator's first model is {opening.base}, the study's is {study.model.initial_weights}"
         )
+    if opening.void:
+        log.warning("%s; nothing of it is in the model, and it stays charged", opening.void)
     with atomic_path(output) as temporary:
         temporary.write_bytes(answer.model)
         model = read_weights(temporary)

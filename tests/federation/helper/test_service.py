@@ -1,0 +1,114 @@
+"""A masked study over Flower: sites, an aggregator and a helper in processes of their own; each is killed once."""
+
+import json
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from fedcall.cli.helper import register
+from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.aggregation import apply_update
+from fedcall.federation.helper.service import holding, is_serving
+from fedcall.study.sums import SumLayout, mean_update
+from fedcall.weights import read_weights
+from masked_consortium import make_masked_consortium
+from service import served
+
+
+class HelperProcess:
+    """A running `fedcall helper serve`."""
+
+    def __init__(self, service) -> None:
+        consortium = service.consortium
+        self.log = consortium.folder / "helper.log"
+        command = [
+            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", consortium.study_path),
+            *("--keys", consortium.keys("notary"), "--state", consortium.folder / "helpers" / "notary"),
+            *("--aggregator", service.endpoint.address, "--ca", service.ca),
+        ]
+        with open(self.log, "ab") as output:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def wait_for(what, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_serve__a_masked_study_gives_the_model_of_addition_in_the_clear_whoever_is_killed(tmp_path):
+    consortium = make_masked_consortium(tmp_path, rounds=2)
+    study = consortium.study
+    sites = [site.name for site in study.sites]
+    expected = read_weights(consortium.initial).tensors
+    state = consortium.state / "rounds"
+    with served(consortium) as service, ThreadPoolExecutor(3) as pool:
+        models = dict(zip(sites, pool.map(lambda site: service.fetch(service.visitor(site), 1), sites), strict=True))
+        receipts = list(pool.map(lambda site: service.upload(service.visitor(site), 1, models[site]), sites))
+        assert {receipt.status for receipt in receipts} == {"accepted"}
+        # Nobody helps yet: the round is ordered and waits.
+        log = consortium.state / "admission.jsonl"
+        wait_for(lambda: b'"kind":"ordered"' in log.read_bytes())
+        helper = HelperProcess(service)
+        wait_for(lambda: (state / "1" / "masks" / "notary.json").exists())
+        helper.kill()
+        answers = (consortium.folder / "helpers" / "notary" / "answers.jsonl").read_bytes()
+        assert len(answers.splitlines()) == 1
+    with served(consortium) as service:  # the aggregator starts again, then the helper
+        again = HelperProcess(service)
+        with ThreadPoolExecutor(3) as pool:
+            models = list(pool.map(lambda site: service.fetch(service.visitor(site), 2), sites))
+            list(pool.map(lambda site, model: service.upload(service.visitor(site), 2, model), sites, models))
+        final = read_weights(service.fetch(service.visitor("north"), 3))
+        assert again.process.wait(120) == 0  # the study is done
+        assert "the study is done" in again.log.read_text()
+    for number in (1, 2):
+        base = read_weights(state / str(number) / "global.safetensors")
+        assert all(np.array_equal(base.tensors[name], expected[name]) for name in expected)
+        total = consortium.total(number, base)
+        layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+        clear = mean_update(study, layout, layout.flatten(total), sites)
+        expected = apply_update(base.tensors, clear, study.aggregation).tensors
+    assert all(np.array_equal(final.tensors[name], expected[name]) for name in expected)
+
+
+def test_helper_commands__keygen_status_verify(tmp_path):
+    app = typer.Typer()
+    register(app)
+    consortium = make_masked_consortium(tmp_path, rounds=2)
+    state = consortium.open_state()
+    consortium.play_round(state, 1)
+    run = CliRunner().invoke
+    made = run(app, ["helper", "keygen", "--name", "notary", "--output", str(consortium.keys("notary"))])
+    assert made.exit_code == 0
+    assert study_key(consortium) in made.output
+    own = [
+        *("--study", str(consortium.study_path), "--keys", str(consortium.keys("notary"))),
+        *("--state", str(consortium.folder / "helpers" / "notary")),
+    ]
+    shown = run(app, ["helper", "status", *own, "--json"])
+    assert [answer["round"] for answer in json.loads(shown.output)["answers"]] == [1]
+    assert "1 lines" in run(app, ["helper", "verify", *own]).output
+
+
+def study_key(consortium) -> str:
+    return consortium.study.protection.helpers[0].hpke_key
+
+
+def test_holding__two_helpers_of_one_folder_are_refused(tmp_path):
+    assert not is_serving(tmp_path)
+    with holding(tmp_path):
+        assert is_serving(tmp_path)
+        with pytest.raises(FedcallError, match="another helper"), holding(tmp_path):
+            pass
