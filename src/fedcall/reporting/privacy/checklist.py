@@ -117,6 +117,8 @@ def trust(study: Study) -> tuple[Statement, ...]:
         if study.privacy.noise_multiplier > 0
         else "receives updates over TLS and sees every site's exact update. Without noise everything rests on it."
     )
+    if study.protection.mode == "masked":
+        aggregator = _masked_aggregator(study)
     return (
         Statement(
             topic="The site",
@@ -124,11 +126,40 @@ def trust(study: Study) -> tuple[Statement, ...]:
             " declares.",
         ),
         Statement(topic="The aggregator", statement=aggregator),
+        *_helpers(study),
         Statement(
             topic="The other sites",
             statement="see each round's global model, never another site's update. Nothing they do weakens this bound.",
         ),
     )
+
+
+def _masked_aggregator(study: Study) -> str:
+    spread = (
+        "that sum carries all the noise, a single update only a share of it"
+        if study.privacy.noise == "pooled"
+        else "each update carries all the noise, too"
+    )
+    return (
+        "receives masked updates over TLS and sees the sum of a round alone, over at least"
+        f" {study.least_sites} sites: {spread}. It sees more if it works together with every helper, or if hospitals of"
+        f" the study's list are its inventions: the noise is sized for {study.protection.tolerated_sites} that are"
+        " false. It is trusted to average honestly. Checks of single updates are off in this mode: their norm, the"
+        " shape of their noise, and the comparison of hospitals with each other. Floor and ceiling hold for the sum, so"
+        " a hospital that sends something else spoils a round unnamed."
+    )
+
+
+def _helpers(study: Study) -> tuple[Statement, ...]:
+    """Return what helpers are trusted with; nothing without any."""
+    names = [helper.name for helper in study.protection.helpers]
+    if not names:
+        return ()
+    text = (
+        f"({', '.join(names)}) know the masks and never see an update; one that is honest is enough, and gives the"
+        " masks of one list a round, never of a second. A helper that stops only delays the study."
+    )
+    return (Statement(topic="The helpers", statement=text),)
 
 
 def not_covered(study: Study) -> tuple[Statement, ...]:
@@ -150,8 +181,11 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Trust in the aggregator",
-            statement="updates travel by plain TLS: the aggregator sees each site's update, one by one. Only the site's"
-            " own noise hides what is in it.",
+            statement="updates are masked: the aggregator sees a round's sum. It sees each site's update if all helpers"
+            " work together with it, and knows the sum of the real sites if others are its inventions."
+            if study.sends_sums
+            else "updates travel by plain TLS: the aggregator sees each site's update, one by one. Only the site's own"
+            " noise hides what is in it.",
         ),
         Statement(
             topic="Timing and side channels",

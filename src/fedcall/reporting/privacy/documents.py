@@ -12,7 +12,7 @@ from fedcall.study.terms import Digest, Name
 Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
 Text = Annotated[str, Field(min_length=1)]
 Outcome = Literal["update", "withheld", "charged without a claim"]
-Status = Literal["accepted", "rejected", "quarantined", "withheld", "waiting"]
+Status = Literal["accepted", "rejected", "quarantined", "withheld", "void", "waiting"]
 Colour = Literal["green", "amber", "red"]
 CHECKLIST_POINTS = 14
 

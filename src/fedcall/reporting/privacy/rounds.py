@@ -1,13 +1,15 @@
 """Read a site's claims and receipts, each checked against the key the study names for its author."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
-from fedcall.study.admission_log import Opened
+from fedcall.study.admission_log import Line, Opened, Ordered
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.log_reading import check_receipts, read_log
+from fedcall.study.sum_orders import check_opening
 from fedcall.study.terms import Study
 
 
@@ -21,12 +23,19 @@ class RoundRecord:
         None while the aggregator's answer is out.
     put_out : str or None
         Why the update was not averaged although its receipt says "accepted": an outlier, found when the round closed.
+    void : str or None
+        Why nothing was averaged in this round: its sum was not opened, or could not be that of honest updates.
+    summed : tuple of str or None
+        Where updates are masked: the sites in whose sum this update was opened, after the coordinator's signature and
+        that of each helper were verified. None if no sum was opened, or no log was given to verify it with.
     """
 
     round: int
     claim: Claim
     receipt: Receipt | None
     put_out: str | None = None
+    void: str | None = None
+    summed: tuple[str, ...] | None = None
 
 
 def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) -> tuple[RoundRecord, ...]:
@@ -49,7 +58,12 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
         raise FedcallError(f"{folder}: no such folder of rounds; give results/STUDY/SITE/rounds")
     public_key = study.site(site).public_key
     assert study.coordinator is not None  # read_study returns complete studies only
-    put_out = _put_out(study, site, folder, log) if log else {}
+    lines = read_log(log) if log else []
+    if log:
+        check_receipts(lines, study, site, folder)
+    put_out = _put_out(lines, site)
+    openings = {line.entry.round - 1: line.entry for line in lines if isinstance(line.entry, Opened)}
+    orders = {line.entry.round: line.entry for line in lines if isinstance(line.entry, Ordered)}
     records = []
     for number in range(1, study.rounds + 1):
         claim_path, receipt_path = folder / str(number) / "claim.json", folder / str(number) / "receipt.json"
@@ -65,14 +79,45 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
             _check(receipt_path, receipt, study, site, number)
             if receipt.claim != claim.digest:
                 raise FedcallError(f"{receipt_path}: answers claim {receipt.claim[:12]}…, not {claim_path}")
-        records.append(RoundRecord(number, claim, receipt, put_out.get(number)))
+        opening = openings.get(number)
+        summed = None
+        if opening is not None and study.sends_sums:
+            summed = _summed(study, claim, orders.get(number), opening)
+        records.append(
+            RoundRecord(number, claim, receipt, put_out.get(number), opening.void if opening else None, summed)
+        )
     return tuple(records)
 
 
-def _put_out(study: Study, site: str, folder: Path, log: Path) -> dict[int, str]:
+def _summed(study: Study, claim: Claim, order: Ordered | None, opening: Opened) -> tuple[str, ...] | None:
+    """Return who was in the sum of a closed round, verified; None if none was opened.
+
+    Raises
+    ------
+    FedcallError
+        If the model changed without a sum that all helpers signed, or the sum holds another update of this site than
+        the one it claimed.
+    """
+    if order is None or not opening.masks:
+        if opening.accepted:
+            raise FedcallError(
+                f"round {claim.round}: the model changed without a sum that coordinator and helpers signed; ask the"
+                " coordinator"
+            )
+        return None
+    found = check_opening(study, claim.round, order.order, opening.masks)
+    own = next((one for one in found.updates if one.site == claim.site), None)
+    if own is not None and (own.claim, own.update) != (claim.digest, claim.update):
+        raise FedcallError(
+            f"round {claim.round}: the sum that was opened lists another update of site '{claim.site}' than its claim"
+        )
+    if own is None or not set(opening.accepted) <= set(found.sites):
+        return None
+    return found.sites
+
+
+def _put_out(lines: Sequence[Line], site: str) -> dict[int, str]:
     """Return why updates of the site were left out when their rounds closed, by round."""
-    lines = read_log(log)
-    check_receipts(lines, study, site, folder)
     openings = [line.entry for line in lines if isinstance(line.entry, Opened)]
     return {
         opening.round - 1: outlier.sentence

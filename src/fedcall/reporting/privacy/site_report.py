@@ -59,6 +59,7 @@ def privacy_report(
     conditions = [
         *spending_conditions(total, terms.max_epsilon, spent.rounds_that_fit, spent.rounds_left_in_plan, terms.unit),
         *_record_conditions(rounds, ledger.problem),
+        *_sum_conditions(study, records),
         *audit_conditions(audit),
     ]
     return PrivacyReport(
@@ -164,6 +165,33 @@ def _record_conditions(rounds: Sequence[RoundSpend], problem: str | None) -> lis
         Condition(
             statement="The aggregator refused no update.",
             holds=not any(row.status in ("rejected", "quarantined") for row in rounds),
+            otherwise="amber",
+            about="records",
+        ),
+    ]
+
+
+def _sum_conditions(study: Study, records: Sequence[RoundRecord]) -> list[Condition]:
+    """Return what must hold of the sums that a site's updates were opened in; nothing where updates are not masked.
+
+    A bad signature is no failing condition: `read_rounds` refuses it, and there is no report.
+    """
+    if not study.sends_sums:
+        return []
+    sent = [record for record in records if record.receipt is not None and record.receipt.status == "accepted"]
+    opened = [record for record in sent if record.void is None and record.put_out is None]
+    count = sum(record.summed is not None for record in opened)
+    return [
+        Condition(
+            statement=f"Who was in the sum, and that all helpers signed it, was verified in {count} of {len(opened)}"
+            " rounds (the admission log tells, 'fedcall fetch-log').",
+            holds=count == len(opened),
+            otherwise="amber",
+            about="records",
+        ),
+        Condition(
+            statement=f"No round was void ({len(sent) - len(opened)} of {len(sent)} were).",
+            holds=len(opened) == len(sent),
             otherwise="amber",
             about="records",
         ),

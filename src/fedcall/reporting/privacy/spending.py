@@ -94,7 +94,16 @@ def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
         return "waiting", "waiting", "No answer of the aggregator yet."
     if record.put_out is not None:
         return "quarantined", "outlier", record.put_out
-    return record.receipt.status, record.receipt.reason, record.receipt.sentence
+    if record.void is not None and record.receipt.status == "accepted":
+        return "void", "void", f"{record.void}; it stays charged"
+    sentence = record.receipt.sentence
+    if record.summed is not None:
+        others = [name for name in record.summed if name != record.claim.site]
+        sentence += (
+            f". Opened only as a sum with {', '.join(others)}: the coordinator's signature and those of all helpers on"
+            " this list were verified"
+        )
+    return record.receipt.status, record.receipt.reason, sentence
 
 
 def planned_spends(study: Study) -> tuple[PlannedSpend, ...]:

@@ -63,7 +63,7 @@ def study_privacy_report(
         Refusal(site=report.site, round=row.round, status=row.status, reason=row.reason, sentence=row.sentence)
         for report in ordered
         for row in report.rounds
-        if row.status in (*REFUSED, "withheld")
+        if row.status in (*REFUSED, "withheld", "void")
     )
     sites = tuple(_site_spend(study, report) for report in ordered)
     where = "" if len(ordered) == 1 else ", at the most exposed of " + f"{len(ordered)} sites"
