@@ -65,11 +65,21 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
         ({"patients": 900, "sites": 40, "privacy": {**POOLED, "delta": 1e-4}}, "a number of 32 bits holds 32768"),
         ({"privacy": {**POOLED, "noise_multiplier": 3000}}, "a number of 32 bits holds 32768"),
         (
-            {"protection": {**MASKED, "helpers": [{"name": "site00", "public_key": KEY, "hpke_key": KEY}]}},
+            {
+                "protection": {
+                    **MASKED,
+                    "helpers": [{"name": "site00", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}],
+                }
+            },
             "'site00' is the name of a site and of a helper",
         ),
         (
-            {"protection": {**MASKED, "helpers": [{"name": "h", "public_key": KEY, "hpke_key": KEY}] * 2}},
+            {
+                "protection": {
+                    **MASKED,
+                    "helpers": [{"name": "h", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}] * 2,
+                }
+            },
             "helper 'h' is listed 2 times",
         ),
     ],
@@ -85,7 +95,7 @@ def test_read_study__masked_without_a_helper_is_not_complete(tmp_path):
     write_signed(tmp_path / "study.json", study, read_signing_key(tmp_path / "keys"))
     with pytest.raises(FedcallError, match="lacks helpers, of which protection mode 'masked' needs one"):
         read_study(tmp_path / "study.json")
-    helper = {"name": "notary", "public_key": KEY, "hpke_key": KEY}
+    helper = {"name": "notary", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}
     whole = make_study(coordinator=identity.public_key, protection={**MASKED, "helpers": [helper]})
     write_signed(tmp_path / "study.json", whole, read_signing_key(tmp_path / "keys"))
     assert read_study(tmp_path / "study.json") == whole

@@ -10,6 +10,7 @@ def endpoint():
         return (
             f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
             f" --initial {INITIAL[0]}"
+            + (" --helper-keys private" if RUN.helpers else "")
         )
     if CONFIG.handover:
         return option("--handover", CONFIG.handover)

@@ -7,6 +7,7 @@ if RUN.is_rehearsal:
     rule create_keys:
         output:
             identities=[f"{RESULTS}/{name}/site.json" for name in (COORDINATOR, *SITES)],
+            helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
         log:
             f"logs/create_keys/{STUDY}.log",
         benchmark:
@@ -24,9 +25,15 @@ if RUN.is_rehearsal:
             sites=lambda wildcards: options("--name", SITES),
             key_folder=lambda wildcards: CONFIG.site_key,
             public=lambda wildcards: f"{RESULTS}/{{site}}/site.json",
+            helpers="".join(
+                f" && fedcall helper keygen --name {name} --output private/{name}/keys"
+                f" --public {RESULTS}/{name}/helper.json"
+                for name in RUN.helpers
+            ),
         shell:
             "( fedcall site keygen {params.coordinator} --public {params.public:q}"
-            " && fedcall site keygen {params.sites} --output {params.key_folder:q} --public {params.public:q} )"
+            " && fedcall site keygen {params.sites} --output {params.key_folder:q} --public {params.public:q}"
+            "{params.helpers} )"
             " > {log} 2>&1"
 
     rule agree_study:
@@ -35,6 +42,7 @@ if RUN.is_rehearsal:
             initial="results/{study}/initial.safetensors",
             coordinator=f"results/{{study}}/{COORDINATOR}/site.json",
             sites=expand("results/{{study}}/{site}/site.json", site=SITES),
+            helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
         output:
             draft="results/{study}/study.yaml",
             study="results/{study}/study.json",
@@ -55,12 +63,15 @@ if RUN.is_rehearsal:
                 f"--site {identity}={len(RUN.training[site])}{held_out(site)}"
                 for site, identity in zip(SITES, input.sites)
             ),
+            helpers=lambda wildcards, input: " ".join(
+                f"--helper {identity}" for identity in input.helpers
+            ),
             key_folder=f"private/{COORDINATOR}/keys",
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
         shell:
             "( fedcall study new --terms {input.terms:q} --initial {input.initial}"
-            " --coordinator {input.coordinator} {params.sites} --output {output.draft}"
+            " --coordinator {input.coordinator} {params.sites} {params.helpers} --output {output.draft}"
             " && fedcall study sign --study {output.draft} --keys {params.key_folder} --output {output.study} ) > {log} 2>&1"
 
 else:

@@ -53,7 +53,7 @@ def benchmark_aggregate(sites: int, parameters: int | None, at_once: int, repeat
     quiet_flower()  # as the service does
     with tempfile.TemporaryDirectory(prefix="fedcall-") as name:
         folder = Path(name)
-        tensors = _model(parameters)
+        tensors = shipped_or_made(parameters)
         study = _agree(folder, tensors, sites)
         updates = {site.name: _answer(folder, study, site, tensors) for site in study.sites}
         seconds = _average(study, tensors, updates, repeats)
@@ -89,7 +89,8 @@ def as_text(result: RoundBenchmark) -> str:
     )
 
 
-def _model(parameters: int | None) -> dict[str, np.ndarray]:
+def shipped_or_made(parameters: int | None) -> dict[str, np.ndarray]:
+    """Return a model of so many parameters, or the shipped one."""
     if parameters is None:
         from fedcall.model.caller import build_model, weights_of
 
@@ -98,6 +99,12 @@ def _model(parameters: int | None) -> dict[str, np.ndarray]:
     rows = max(parameters // width, 1)
     generator = np.random.default_rng(1)
     return {"head.weight": generator.normal(size=(rows, min(width, parameters))).astype(np.float32)}
+
+
+def plain_updates(folder: Path, tensors: dict[str, np.ndarray], sites: int) -> dict[str, tuple[Path, Path]]:
+    """Write as many sites' updates and claims of a plain study; return their paths by site."""
+    study = _agree(folder, tensors, sites)
+    return {site.name: _answer(folder, study, site, tensors) for site in study.sites}
 
 
 def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int) -> Study:

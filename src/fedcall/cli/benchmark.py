@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.errors import FedcallError
+
 benchmark = typer.Typer(help="Measure ourselves against a named peer, both in one run.", no_args_is_help=True)
 
 
@@ -81,15 +83,27 @@ def aggregate(
     ),
     at_once: int = typer.Option(2, "--at-once", min=1, help="Sites that talk to the aggregator at the same time."),
     repeats: int = typer.Option(5, "--repeats", min=1, help="Timed turns of the averaging."),
+    mode: str = typer.Option("plain", "--mode", help="plain, or masked: opening of a sum against plain averaging."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Time a round of many sites through a real aggregator, and its averaging against a numpy mean.
 
-    Sites fetch, upload and get their receipts over HTTPS on this machine; nobody trains.
+    Sites fetch, upload and get their receipts over HTTPS on this machine; nobody trains. With --mode masked it times
+    what differs: masking, the helper, and the opening of the sum, against the plain averaging of as many updates.
 
     Example: fedcall benchmark aggregate --sites 50 --json
     """
     import json
+
+    if mode not in ("plain", "masked"):
+        raise FedcallError(f"--mode {mode}: one of plain, masked expected")
+    if mode == "masked":
+        from fedcall.benchmarks import masked_sum
+
+        sums = [masked_sum.benchmark_masked_sum(sites, size or None, repeats) for size in parameters]
+        lines = "\n".join(masked_sum.as_text(result) for result in sums)
+        typer.echo(json.dumps([result.model_dump() for result in sums], indent=2) if as_json else lines)
+        return
 
     from fedcall.benchmarks.aggregate import as_text, benchmark_aggregate
 

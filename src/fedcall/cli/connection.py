@@ -48,6 +48,9 @@ class Connection:
         None, "--coordinator-keys", help="With --rehearsal: folder of the coordinator's keys."
     )
     initial: Path | None = typer.Option(None, "--initial", help="With --rehearsal: the study's first global model.")
+    helper_keys: Path | None = typer.Option(
+        None, "--helper-keys", help="With --rehearsal of masked updates: folder in which each helper has NAME/keys."
+    )
     deadline_minutes: float = typer.Option(
         10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
     )
@@ -102,7 +105,13 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
 
         from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 
-        plan = Rehearsal(connection.study, connection.rehearsal, connection.coordinator_keys, connection.initial)
+        plan = Rehearsal(
+            connection.study,
+            connection.rehearsal,
+            connection.coordinator_keys,
+            connection.initial,
+            connection.helper_keys,
+        )
 
         def locate() -> Way:
             endpoint = ensure_aggregator(plan)

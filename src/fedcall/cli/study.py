@@ -26,6 +26,9 @@ def new(
         metavar="SITE.JSON=PATIENTS[+HELDOUT]",
         help="A site's public file, its declared number of patients, and of held-out ones who judge the final model.",
     ),
+    helpers: list[Path] = typer.Option(
+        [], "--helper", metavar="HELPER.JSON", help="A helper's public file, where updates are masked; may be repeated."
+    ),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:
     """Fill the terms with sites, coordinator and initial weights.
@@ -36,7 +39,7 @@ def new(
     from fedcall.files import write_text
     from fedcall.study.drafting import complete_terms, review_yaml
 
-    complete = complete_terms(terms, initial, coordinator, sites)
+    complete = complete_terms(terms, initial, coordinator, sites, helpers)
     write_text(output, review_yaml(complete))
     typer.echo(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
 

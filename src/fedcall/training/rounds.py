@@ -23,9 +23,11 @@ from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
 from fedcall.privacy.mechanism.noise import keyed_digest
+from fedcall.protection.masks import Release
 from fedcall.study.claims import Claim
 from fedcall.study.terms import Study
 from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
+from fedcall.training.protecting import protect
 from fedcall.weights import STAND_DOWN, Weights, read_weights, weights_bytes, weights_digest
 
 _LENGTH_BYTES = 8
@@ -138,9 +140,11 @@ def train_round(
             made = train_privately(
                 model, study, site, round_number, admitted, secret, device, on_step, start, request.inputs
             )
-            digest = weights_digest(made.tensors)
-            claim = _claim(study, site, round_number, base, digest, spent, head, made.clipping)
-            update, signed = _update_bytes(study, round_number, base, made.tensors), sign(claim, signing_key)
+            mask = Release(study.digest, site, round_number, request.inputs)
+            tensors, envelope = protect(study, mask, secret, made.tensors)
+            claim = _claim(study, site, round_number, base, weights_digest(tensors), spent, head, made.clipping)
+            claim = claim.model_copy(update={"envelope": envelope})
+            update, signed = _update_bytes(study, round_number, base, tensors), sign(claim, signing_key)
             ledger.release(request, _pack(update, signed))
             outcome = RoundOutcome("trained", claim, "trained and charged")
     write_bytes(update_path, update)

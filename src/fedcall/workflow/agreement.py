@@ -10,6 +10,9 @@ from fedcall.workflow.configuration import Config, Patient
 from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.yaml_files import place
 
+HELPER = "helper"
+"""The helper of a rehearsal of masked updates, and its folder."""
+
 
 def check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
     """Check that everybody of a rehearsal may take part, and that its terms are those it began with, if it did.
@@ -41,6 +44,13 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
             f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
             f" {study.aggregation.minimum_sites} exceeds the {len(declared)} sites of the run"
         )
+    if study.least_sites > len(declared):
+        raise FedcallError(
+            f"{place(config.study, ['protection', 'minimum_sites'])}: protection.minimum_sites"
+            f" {study.least_sites} exceeds the {len(declared)} sites of the run: no sum would ever be opened"
+        )
+    if study.protection.mode == "masked" and HELPER in declared:
+        raise FedcallError(f"{config.samples or config.study}: no site may be named '{HELPER}' if updates are masked")
     for site, count in declared.items():
         units = count * (study.privacy.examples_per_patient or 1)
         if study.privacy.delta >= 1 / units:
@@ -124,6 +134,8 @@ def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> No
 
 
 def _agreed(study: Study, key: str) -> object:
+    if key == "protection":
+        return study.protection.model_copy(update={"helpers": ()})
     return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
 
 

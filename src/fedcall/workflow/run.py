@@ -10,7 +10,7 @@ from typing import Any
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.study.terms import Study, read_study, read_study_terms
-from fedcall.workflow.agreement import check_rehearsal, check_site
+from fedcall.workflow.agreement import HELPER, check_rehearsal, check_site
 from fedcall.workflow.configuration import Config, Patient, read_config, read_samples
 from fedcall.workflow.rows_of_people import PUBLIC, check_rows
 from fedcall.yaml_files import place
@@ -79,6 +79,11 @@ class Run:
     def scored(self) -> dict[str, list[str]]:
         """Names of held-out patients with a truth by folder: the site, or 'public'."""
         return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Names of the helpers that a rehearsal of masked updates makes for itself; a hospital makes none."""
+        return (HELPER,) if self.is_rehearsal and self.study.protection.mode == "masked" else ()
 
     @property
     def has_judge(self) -> bool:
