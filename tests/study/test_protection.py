@@ -10,6 +10,8 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import Study, read_study
 from pooled_study import DELTA, KEY, MASKED, POOLED, make_study
 
+KEYS = {"public_key": KEY, "hpke_key": KEY, "node_key": "key"}
+
 
 def test_study__pooled_noise_is_shared_by_the_sites_that_are_counted_on():
     study = make_study(protection={**MASKED, "tolerated_sites": 1})
@@ -68,7 +70,7 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
             {
                 "protection": {
                     **MASKED,
-                    "helpers": [{"name": "site00", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}],
+                    "helpers": [{"name": "site00", **KEYS}],
                 }
             },
             "'site00' is the name of a site and of a helper",
@@ -77,7 +79,7 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
             {
                 "protection": {
                     **MASKED,
-                    "helpers": [{"name": "h", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}] * 2,
+                    "helpers": [{"name": "h", **KEYS}] * 2,
                 }
             },
             "helper 'h' is listed 2 times",
@@ -95,7 +97,7 @@ def test_read_study__masked_without_a_helper_is_not_complete(tmp_path):
     write_signed(tmp_path / "study.json", study, read_signing_key(tmp_path / "keys"))
     with pytest.raises(FedcallError, match="lacks helpers, of which protection mode 'masked' needs one"):
         read_study(tmp_path / "study.json")
-    helper = {"name": "notary", "public_key": KEY, "hpke_key": KEY, "node_key": "key"}
+    helper = {"name": "notary", **KEYS}
     whole = make_study(coordinator=identity.public_key, protection={**MASKED, "helpers": [helper]})
     write_signed(tmp_path / "study.json", whole, read_signing_key(tmp_path / "keys"))
     assert read_study(tmp_path / "study.json") == whole
