@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import pysam
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.index_files import alignment_index, htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
+from fedcall.genomics.trial import crashes
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
 pysam.set_verbosity(0)
@@ -64,8 +66,11 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     reference_contigs(reference)
     if not path.is_file():
         raise FedcallError(f"{path}: no such alignment file")
+    index = alignment_index(path)
+    stamps = [file.stat() for file in (path, index) if file is not None]
+    _refuse_crash(path, Path(reference), index, tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
     try:
-        alignments = pysam.AlignmentFile(htslib_name(path), reference_filename=htslib_name(reference))
+        alignments = _open(path, Path(reference))
     except (OSError, ValueError) as error:
         # What the system says may repeat the file's name, which may hold any word.
         said = getattr(error, "strerror", None) or str(error).replace(htslib_name(path), "the file")
@@ -86,6 +91,20 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
             f" samtools view -r GROUP (and samtools reheader), or split the file with samtools split"
         )
     return alignments
+
+
+def _open(path: Path, reference: Path) -> pysam.AlignmentFile:
+    return pysam.AlignmentFile(htslib_name(path), reference_filename=htslib_name(reference))
+
+
+@lru_cache(maxsize=256)
+def _refuse_crash(path: Path, reference: Path, index: Path | None, stamps: tuple[tuple[int, int], ...]) -> None:
+    """Refuse a file at which htslib crashes, as it does at some damaged indexes."""
+    if crashes(lambda: _open(path, reference).has_index()):
+        whose = f"or its index {index.name}" if index is not None else "or its header"
+        raise FedcallError(
+            f"{path}: the file {whose} is damaged, and htslib crashes; make the index again with: samtools index {path}"
+        )
 
 
 def samples_of(alignments: pysam.AlignmentFile) -> list[str]:

@@ -11,6 +11,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.regions import EOF_BLOCK
+from fedcall.genomics.trial import crashes
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
 pysam.set_verbosity(0)
@@ -59,8 +60,14 @@ class TextLines(Lines):
         file = index_of(self.path, trusted=self.trust_index) if self.blocked else None
         if file is None:
             return None
-        try:
+
+        def opened() -> pysam.TabixFile:
             return pysam.TabixFile(htslib_name(self.path), index=htslib_name(file), encoding="latin-1")
+
+        if crashes(opened):  # as htslib does at some damaged indexes
+            return None
+        try:
+            return opened()
         except (OSError, ValueError):
             return None
 

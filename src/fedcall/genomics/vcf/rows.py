@@ -18,6 +18,7 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.trial import crashes
 from fedcall.genomics.vcf.lines import (
     BcfLines,
     Lines,
@@ -288,6 +289,8 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
         refuse_truncated(path)
     inner = first_bytes(path) if compressed else start
     if inner[:3] == b"BCF":
+        if crashes(lambda: list(pysam.VariantFile(htslib_name(path)).index or ())):
+            raise FedcallError(f"{path}: the file or its index is damaged, so that htslib crashes; make them again")
         variants = pysam.VariantFile(htslib_name(path))
         if stack is not None:
             stack.callback(_close, variants)
