@@ -77,13 +77,21 @@ def kept_reference(reference: Path) -> pysam.FastaFile:
 
     Opening one reads its whole index, which is long where a genome lies in thousands of contigs.
     """
-    stamps = [file.stat() for file in (Path(reference), Path(f"{reference}.fai")) if file.is_file()]
-    return _kept_reference(Path(reference), os.getpid(), tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
+    name = os.fspath(reference)
+    return _kept_reference(name, os.getpid(), _stamp(name), _stamp(f"{name}.fai"))
 
 
 @lru_cache(maxsize=2)
-def _kept_reference(reference: Path, process: int, stamps: tuple[tuple[int, int], ...]) -> pysam.FastaFile:
-    return open_reference(reference)
+def _kept_reference(reference: str, process: int, *stamps: tuple[int, int] | None) -> pysam.FastaFile:
+    return open_reference(Path(reference))
+
+
+def _stamp(file: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(file)
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def shared_contigs(

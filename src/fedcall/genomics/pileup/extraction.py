@@ -199,14 +199,14 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     """Encode the candidates of one stretch."""
     start = max(0, stretch.start - _MARGIN)
     fasta = kept_reference(source.reference)
-    sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
-    end = min(start + len(sequence), stretch.end + _MARGIN)
-    if not sequence.strip("N"):
-        return empty_examples()
+    end = min(fasta.get_reference_length(stretch.contig), stretch.end + _MARGIN)
     contig_index = source.alignment_ranks[stretch.contig]
     span = (stretch.contig, contig_index, start, end)
     records = fetch_records(source.alignments, source.reference, *span, source.keep, workspace)
-    if len(records) == 0:
+    if len(records) == 0:  # as on most of a thousand contigs: nothing else is read for it
+        return empty_examples()
+    sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
+    if not sequence.strip("N"):
         return empty_examples()
     covered = sequence[: end - start]
     reference = base_codes(covered)

@@ -1,6 +1,7 @@
 """Where in a BAM file the reads of a region begin: the linear part of its `.bai` (SAM specification v1, §5.2)."""
 
 import mmap
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,10 +21,11 @@ _WINDOW = 14
 
 def bai_of(alignments: Path) -> Path | None:
     """Return the `.bai` beside a BAM file, or nothing where it has none (its index may be a `.csi`)."""
-    for path in (Path(f"{alignments}.bai"), Path(alignments).with_suffix(".bai")):
-        if path.is_file():
-            return path
-    return None
+    beside = Path(f"{alignments}.bai")  # looked for once a stretch, so the usual name comes first
+    if os.path.isfile(beside):
+        return beside
+    other = Path(alignments).with_suffix(".bai")
+    return other if other.is_file() else None
 
 
 def first_offset(index: Path, contig: int, start: int) -> int | None:
