@@ -82,8 +82,7 @@ def test_normalise_alignments__reads_of_other_umis_are_no_copies(reference: Path
 
 
 def test_umi_tag__all_reads_must_have_it(reference: Path, tmp_path: Path) -> None:
-    with pysam.AlignmentFile(str(write(tmp_path, ["ACGT", None, "TTTT"]))) as alignments:
-        assert umi_tag(alignments) is None
+    assert umi_tag(write(tmp_path, ["ACGT", None, "TTTT"]), reference) is None
     assert normalise_alignments(tmp_path / "in.bam", reference, tmp_path / "out.bam").duplicates == 2
 
 

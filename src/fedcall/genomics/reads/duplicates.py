@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pysam
+
+from fedcall.genomics.reads.opening import open_alignments
 
 # Programs and subcommands that mark duplicates, as they name themselves in @PG lines, in lower case.
 MARKERS = frozenset(
@@ -32,10 +34,17 @@ def duplicates_are_marked(header: pysam.AlignmentHeader) -> bool:
     return any(_marks_duplicates(program) for program in header.to_dict().get("PG", []))
 
 
-def umi_tag(alignments: pysam.AlignmentFile) -> str | None:
-    """Return the tag that tells molecules apart, if all of the first reads have it; the file is read from its start."""
-    reads = (read for read in alignments.fetch(until_eof=True) if not read.flag & _NOT_PRIMARY)
-    first = list(islice(reads, _READS_LOOKED_AT))
+def umi_tag(path: Path, reference: Path) -> str | None:
+    """Return the tag that tells molecules apart, if all of a file's first reads have it.
+
+    None, too, of a file that cannot be read: whoever reads all of it says where it is damaged.
+    """
+    try:
+        with open_alignments(path, reference, text=True) as alignments:
+            reads = (read for read in alignments.fetch(until_eof=True) if not read.flag & _NOT_PRIMARY)
+            first = list(islice(reads, _READS_LOOKED_AT))
+    except (OSError, ValueError):
+        return None
     return next((tag for tag in _UMI_TAGS if first and all(read.has_tag(tag) for read in first)), None)
 
 

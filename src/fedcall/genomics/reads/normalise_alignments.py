@@ -108,7 +108,7 @@ def normalise_alignments(
         # An index proves the order; a header only says so.
         already_sorted = alignments.has_index() if alignments.is_bam or alignments.is_cram else False
         already_marked = duplicates != "mark" or duplicates_are_marked(alignments.header)
-        umis = None if already_marked else umi_tag(alignments)
+    umis = None if already_marked else umi_tag(path, reference)
     if already_sorted:
         check_alignments(path, reference, contigs)
     if spans is None and set(found) != set(used):
