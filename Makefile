@@ -47,6 +47,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    || { rm -rf $(VENV); echo "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm,cluster]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[syft]' \
+	    || echo "PySyft does not resolve here (fedcall[syft]); its rehearsal and tests will be skipped"
 	@touch $@
 
 clean:

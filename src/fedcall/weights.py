@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load, save
 
 from fedcall import __version__
 from fedcall.errors import FedcallError
@@ -67,6 +67,14 @@ def read_weights(path: Path) -> Weights:
         raise FedcallError(f"{path}: a model is needed, found {reason}") from None
     except (SafetensorError, ValueError, TypeError) as error:  # cut off, or with metadata or types of another program
         raise FedcallError(f"{path}: not a complete safetensors file ({error}); fetch or make it again") from None
+
+
+def content_digest(content: bytes) -> str:
+    """Return the digest of the tensors in the bytes of a safetensors file; FedcallError if it is not a complete one."""
+    try:
+        return weights_digest(load(content))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FedcallError(f"not a complete safetensors file ({error})") from None
 
 
 def weights_bytes(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:

@@ -5,13 +5,23 @@ INITIAL = [f"{RESULTS}/initial.safetensors"] if RUN.is_rehearsal else []
 
 
 def endpoint():
-    """Return the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
+    """Return a parameter: the options that lead `fedcall fetch` and `fedcall upload` to the aggregator."""
+    # A function, because '{site}' in it is for fedcall to replace.
+    return lambda wildcards: _endpoint()
+
+
+def _endpoint():
+    syft = ""
+    if CONFIG.syft:
+        syft = f"{option('--syft', CONFIG.syft.folder)} {option('--datasite', CONFIG.syft.datasite)}"
     if RUN.is_rehearsal:
         return (
             f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
-            f" --initial {INITIAL[0]}"
+            f" --initial {INITIAL[0]} {syft}"
             + (" --helper-keys private" if RUN.helpers else "")
         )
+    if syft:
+        return syft
     if CONFIG.handover:
         return option("--handover", CONFIG.handover)
     if CONFIG.drop:

@@ -47,6 +47,15 @@ def serve(
         metavar="DIR",
         help="Folder in which sites that open no connection leave sealed requests and find answers; may be repeated.",
     ),
+    syft: Path | None = typer.Option(
+        None, "--syft", metavar="DIR", help="The coordinator's PySyft folder, for sites that answer jobs there."
+    ),
+    syft_email: str = typer.Option(
+        "coordinator@fedcall.example", "--syft-email", metavar="EMAIL", help="With --syft: who submits the jobs."
+    ),
+    datasites: list[str] = typer.Option(
+        [], "--datasite", metavar="SITE=EMAIL", help="With --syft: a site's datasite; may be repeated."
+    ),
 ) -> None:
     """Serve a study to its sites until SIGTERM. May be killed at any moment; started again, it goes on where it was.
 
@@ -62,6 +71,7 @@ def serve(
     from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.federation.aggregator.service import ServeOptions
     from fedcall.federation.aggregator.service import serve as run
+    from fedcall.federation.syft_jobs import SyftBox
     from fedcall.shown import log_on_stderr
 
     log_on_stderr(logging.WARNING)
@@ -80,8 +90,22 @@ def serve(
             certificate_key,
             tuple(pins),
             tuple(drops),
+            None if syft is None else SyftBox(syft, syft_email),
+            _by_site(datasites),
         )
     )
+
+
+def _by_site(datasites: list[str]) -> dict[str, str]:
+    from fedcall.errors import FedcallError
+
+    found = {}
+    for text in datasites:
+        site, separator, email = text.partition("=")
+        if not separator or "@" not in email or "/" in email or site in found:
+            raise FedcallError(f"--datasite {text!r}: SITE=EMAIL expected, each site once")
+        found[site] = email
+    return found
 
 
 def status(

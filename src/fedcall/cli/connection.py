@@ -41,6 +41,12 @@ class Connection:
         metavar="DIR",
         help="Folder for sealed requests and answers, which anything may carry to the aggregator and back.",
     )
+    syft: Path | None = typer.Option(
+        None, "--syft", metavar="DIR", help="This site's PySyft folder, in which the coordinator leaves jobs of data."
+    )
+    datasite: str | None = typer.Option(
+        None, "--datasite", metavar="EMAIL", help="With --syft: this site's datasite; {site} in it stands for the name."
+    )
     rehearsal: Path | None = typer.Option(
         None, "--rehearsal", metavar="STATE_DIR", help="Rehearse: start an aggregator on this machine if none is alive."
     )
@@ -79,7 +85,7 @@ def with_connection(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
-    """Return a site on its way to the aggregator, by the one way of four that was given."""
+    """Return a site on its way to the aggregator, by the one way that was given; a rehearsal may go through PySyft."""
     import signal
     import sys
 
@@ -89,11 +95,22 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     study = read_study(connection.study)
     study.site(site)
-    ways = (connection.aggregator, connection.rehearsal, connection.handover, connection.drop)
+    way = connection.rehearsal or connection.syft
+    ways = (connection.aggregator, way, connection.handover, connection.drop)
     if sum(way is not None for way in ways) != 1:
         raise FedcallError(
-            "give one of --aggregator HOST:PORT with --ca, --drop DIR, --handover DIR, or --rehearsal STATE_DIR"
+            "give one of --aggregator HOST:PORT with --ca, --drop DIR, --handover DIR, --syft DIR with --datasite"
+            " EMAIL, or --rehearsal STATE_DIR"
         )
+    datasite = None
+    if connection.syft is not None:
+        from fedcall.federation.site.datasite import Datasite
+        from fedcall.federation.syft_jobs import SyftBox
+
+        if connection.datasite is None:
+            raise FedcallError("--syft needs --datasite EMAIL, whose jobs to answer")
+        box = SyftBox(connection.syft, connection.datasite.replace("{site}", site))
+        datasite = Datasite(box, study, keys, approves_all=connection.rehearsal is not None)
 
     from fedcall.federation.site.drop import Drop
     from fedcall.federation.site.handover import Handover
@@ -105,17 +122,28 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
 
         from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 
+        more: list[str] = []
+        if connection.syft is not None and connection.datasite is not None:
+            emails = [(one.name, connection.datasite.replace("{site}", one.name)) for one in study.sites]
+            more = ["--syft", str(connection.syft.resolve())]
+            more += [text for name, email in emails for text in ("--datasite", f"{name}={email}")]
         plan = Rehearsal(
             connection.study,
             connection.rehearsal,
             connection.coordinator_keys,
             connection.initial,
             connection.helper_keys,
+            tuple(more),
         )
 
         def locate() -> Way:
             endpoint = ensure_aggregator(plan)
-            return Place(endpoint.address, plan.state / endpoint.ca)
+            return datasite or Place(endpoint.address, plan.state / endpoint.ca)
+
+    elif datasite is not None:
+
+        def locate() -> Way:
+            return datasite
 
     elif connection.handover is not None or connection.drop is not None:
         folder: Way

@@ -110,7 +110,7 @@ def leave(route: Route, message: str, header: dict[str, Any], *parts: bytes) -> 
     )
     route.folder.mkdir(parents=True, exist_ok=True)
     (route.folder / message).mkdir(exist_ok=True)
-    with _opened(route.folder / message) as folder:
+    with opened(route.folder / message) as folder:
         _write(folder, _MESSAGE, sealed)
         _write(folder, _MANIFEST, sign(manifest, route.key))
 
@@ -169,15 +169,15 @@ def traces(route: Route, message: str) -> tuple[tuple[int, int, int], ...]:
 def _sealed(route: Route, message: str, limit: int | None, signer: str) -> bytes:
     where = route.folder / message
     try:
-        with _opened(where) as folder:
-            signed = _read(folder, _MANIFEST, _MANIFEST_BYTES)
+        with opened(where) as folder:
+            signed = read_plain(folder, _MANIFEST, _MANIFEST_BYTES)
             manifest = verify(signed, DropManifest, signer)
             expected = (route.sender, route.recipient, message)
             if (manifest.sender, manifest.recipient, manifest.message) != expected:
                 raise FedcallError("its manifest is another message's")
             if limit is not None and manifest.size > limit:
                 raise FedcallError(f"{manifest.size} bytes, more than the {limit} that such a message has")
-            sealed = _read(folder, _MESSAGE, manifest.size)
+            sealed = read_plain(folder, _MESSAGE, manifest.size)
     except FileNotFoundError:
         raise NotThere(f"{where}: not there yet") from None
     except (FedcallError, OSError) as error:
@@ -188,7 +188,7 @@ def _sealed(route: Route, message: str, limit: int | None, signer: str) -> bytes
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
     """Open a folder, which may not be a link: who carries the files must not choose where we write and read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -200,7 +200,8 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _read(folder: int, name: str, limit: int) -> bytes:
+def read_plain(folder: int, name: str, limit: int) -> bytes:
+    """Return the bytes of a plain file of an opened folder; FedcallError if it is none, or larger than `limit`."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     with os.fdopen(descriptor, "rb") as handle:
         status = os.fstat(descriptor)

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.federation.syft_jobs import require_syft
 from fedcall.keys import read_identity, require_private_keys
 from fedcall.study.terms import Study, read_study
 from fedcall.workflow.configuration import Config, Patient
@@ -24,6 +25,8 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
     PrivacyRefusal
         If people are private and the configuration does not say that they are charged for good.
     """
+    if config.syft is not None:
+        require_syft()
     if not declared:
         raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
     private = [patient.patient for patient in patients if patient.private == "yes"]
@@ -97,6 +100,8 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
     if config.drop is not None:
         if not config.drop.is_dir():
             raise FedcallError(f"{place(path, ['drop'])}: drop: no such folder: {config.drop}; make it, or mount it")
+    elif config.syft is not None:
+        require_syft()
     elif config.handover is None:
         _check_way(path, config)
     keys = Path(config.site_key.format(site=config.site))

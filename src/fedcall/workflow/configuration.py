@@ -144,6 +144,15 @@ class SweepChoices(Document):
     seeds: Annotated[int, Field(ge=1)] = Field(3, description="Trainings per point, with unrelated noise.")
 
 
+class SyftChoices(Document):
+    """A hospital that takes part with PySyft: it answers the jobs that the coordinator leaves in its folder."""
+
+    folder: Path = Field(description="The hospital's PySyft folder; in a rehearsal everybody's.")
+    datasite: str = Field(
+        "{site}@fedcall.example", description="Email of the hospital's datasite; '{site}' becomes the site's name."
+    )
+
+
 class Config(Document):
     """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
 
@@ -174,7 +183,9 @@ class Config(Document):
         None, description="This hospital's name; left out, all sites are rehearsed on this machine."
     )
     aggregator: str | None = Field(
-        None, description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover' and 'drop'."
+        None,
+        description="HOST:PORT of the consortium's aggregator; needed with 'site', but for 'handover', 'drop' and"
+        " 'syft'.",
     )
     ca: Path | None = Field(None, description="Certificate of the authority that signed the aggregator's certificate.")
     handover: Path | None = Field(
@@ -186,6 +197,9 @@ class Config(Document):
         None,
         description="Folder for sealed requests and answers that anything may carry, in place of 'aggregator' and"
         " 'ca'.",
+    )
+    syft: SyftChoices | None = Field(
+        None, description="Answer the coordinator's jobs in a PySyft folder, in place of 'aggregator' and 'ca'."
     )
     approved_study: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest of the study this site agreed to; needed with 'site'."
@@ -216,14 +230,18 @@ class Config(Document):
         if self.samples is not None and self.reference is None:
             raise ValueError("'reference' is needed beside 'samples'")
         if self.site is not None:
-            way = ("aggregator", "ca") if self.handover is None and self.drop is None else ()
+            way = () if self.handover or self.drop or self.syft else ("aggregator", "ca")
             missing = [key for key in (*way, "approved_study") if getattr(self, key) is None]
             if missing:
                 raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
         if self.handover is not None and (self.aggregator or self.ca):
             raise ValueError("'handover' is given, so the SuperNode knows 'aggregator' and 'ca'; leave them out")
-        if self.drop is not None and (self.aggregator or self.ca or self.handover):
-            raise ValueError("'drop' is given, so no connection is opened; leave out 'aggregator', 'ca' and 'handover'")
+        if self.drop is not None and (self.aggregator or self.ca or self.handover or self.syft):
+            raise ValueError(
+                "'drop' is given, so no connection is opened; leave out 'aggregator', 'ca', 'handover' and 'syft'"
+            )
+        if self.syft is not None and (self.aggregator or self.ca or self.handover):
+            raise ValueError("'syft' is given, so no connection is opened; leave out 'aggregator', 'ca' and 'handover'")
         return self
 
 

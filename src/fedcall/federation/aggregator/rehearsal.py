@@ -20,13 +20,17 @@ _START_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What it takes to start the embedded aggregator; each helper has `helper_keys`/NAME/keys."""
+    """What it takes to start the embedded aggregator.
+
+    Each helper has `helper_keys`/NAME/keys; `more` are further options of `fedcall aggregator serve`.
+    """
 
     study: Path
     state: Path
     coordinator_keys: Path
     initial: Path
     helper_keys: Path | None = None
+    more: tuple[str, ...] = ()
 
 
 def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
@@ -78,6 +82,7 @@ def _start(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
         *("--study", str(Path(rehearsal.study).resolve()), "--state", str(state), "--listen", "127.0.0.1:0"),
         *("--keys", str(Path(rehearsal.coordinator_keys).resolve())),
         *("--initial", str(Path(rehearsal.initial).resolve()), "--idle-minutes", str(IDLE_MINUTES)),
+        *rehearsal.more,
     ]
     return _detached(command, state / "aggregator.log")
 

@@ -6,13 +6,14 @@ break the round. There is no redelivery in Flower, so nothing here relies on it:
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.datasites import Datasites
 from fedcall.federation.aggregator.drops import Drops
 from fedcall.federation.aggregator.last_seen import Presence
 from fedcall.federation.aggregator.responses import respond
@@ -60,11 +61,11 @@ def make_app(
     node_keys: Mapping[bytes, str],
     idle_seconds: float | None,
     should_stop: Callable[[], bool],
-    drops: Drops,
+    folders: Sequence[Drops | Datasites],
 ) -> ServerApp:
     """Return a ServerApp that serves `state` until it should stop, or, with `idle_seconds`, nobody talks any more.
 
-    It serves the nodes that come online and the folders of `drops` alike.
+    It serves the nodes that come online and the sites that take part through folders alike.
     `node_keys` says which site a node's public key belongs to. A node's registered name is not enough: whoever reaches
     the Control API on this machine could register another key under a site's name.
     """
@@ -72,7 +73,7 @@ def make_app(
 
     @app.main()
     def main(grid: Grid, _: Context) -> None:
-        desk = _Desk(grid, state, node_keys, drops)
+        desk = _Desk(grid, state, node_keys, folders)
         last_visit = time.monotonic()
         while not should_stop():
             if desk.look():
@@ -100,9 +101,11 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
 class _Desk:
     """Holds the sessions of the nodes that are online; `stirred` is when one last came, left or said something."""
 
-    def __init__(self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str], drops: Drops) -> None:
+    def __init__(
+        self, grid: Grid, state: StudyState, node_keys: Mapping[bytes, str], folders: Sequence[Drops | Datasites]
+    ) -> None:
         self.stirred = 0.0
-        self._grid, self._state, self._node_keys, self._drops = grid, state, node_keys, drops
+        self._grid, self._state, self._node_keys, self._folders = grid, state, node_keys, folders
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._presence = Presence(state.files.folder)
         self._helpers = {helper.name for helper in state.study.protection.helpers}
@@ -123,7 +126,7 @@ class _Desk:
             if session.is_to_be_asked(time.monotonic()):
                 self._ask(session)
         self._read_replies()
-        through_folders = self._drops.look()
+        through_folders = [site for folder in self._folders for site in folder.look()]
         self._presence.note([*online.values(), *through_folders])
         self._close_round()
         for session in self._sessions.values():

@@ -11,9 +11,9 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from fedcall.federation.aggregator.supervisor import Stop
     from fedcall.federation.certificates import Certificates
+    from fedcall.federation.syft_jobs import SyftBox
     from fedcall.study.protection import Helper
     from fedcall.study.terms import Site, Study
 
@@ -57,7 +58,7 @@ class ServeOptions:
 
     `names` are what sites call this machine, for its certificate; `certificate` and its key replace that certificate.
     `pins` are the approvals of our app by sites that run it in a stock SuperNode. `drops` are folders in which sites
-    leave sealed requests.
+    leave sealed requests; `syft` is the coordinator's PySyft folder, `datasites` the emails of sites' datasites there.
     """
 
     study: Path
@@ -71,6 +72,8 @@ class ServeOptions:
     certificate_key: Path | None = None
     pins: tuple[Path, ...] = ()
     drops: tuple[Path, ...] = ()
+    syft: "SyftBox | None" = None
+    datasites: Mapping[str, str] = field(default_factory=dict)
 
 
 def serve(options: ServeOptions) -> None:
@@ -97,6 +100,12 @@ def serve(options: ServeOptions) -> None:
         if not folder.is_dir():
             raise FedcallError(f"--drop {folder}: no such folder; make it, or mount what carries it")
     study, key = read_study(options.study), read_signing_key(options.keys)
+    if options.syft is not None:
+        from fedcall.federation.syft_jobs import require_syft
+
+        require_syft()
+    for site in options.datasites:
+        study.site(site)
     with holding(options.state):
         supervise(lambda stop: _work(options, study, key, host, port, stop))
         (options.state / "endpoint.json").unlink(missing_ok=True)
@@ -195,6 +204,7 @@ def _serve_once(
     import base64
 
     from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES
+    from fedcall.federation.aggregator.datasites import Datasites
     from fedcall.federation.aggregator.drops import Drops
     from fedcall.federation.aggregator.server_app import make_app
     from fedcall.federation.aggregator.state import StudyState
@@ -219,7 +229,10 @@ def _serve_once(
     address = f"127.0.0.1:{port}"
     # An update is no larger than its model.
     upload_bytes = state.model_path(1).stat().st_size + MAX_CLAIM_BYTES
-    drops = Drops(state, options.drops, key, upload_bytes)
+    folders = (
+        Drops(state, options.drops, key, upload_bytes),
+        Datasites(state, options.study.read_bytes(), options.syft, options.datasites),
+    )
     gate_options = GateOptions(
         upstream=address,
         authority=str(inside.authority.resolve()),
@@ -246,7 +259,7 @@ def _serve_once(
             write_bytes(Path(options.state) / "endpoint.json", endpoint.canonical())
             log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)
             log.info("app for stock SuperNodes: %s", app_hash())
-            make_app(state, node_keys, idle, should_stop, drops)(grid, context)
+            make_app(state, node_keys, idle, should_stop, folders)(grid, context)
 
 
 def _endpoint(options: ServeOptions, listener: socket.socket, inside: "Certificates", study: "Study") -> Endpoint:

@@ -16,6 +16,7 @@ from fedcall.documents import read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.federation.flower.fleet import NodeRefused, Unreachable, exchange
 from fedcall.federation.flower.messages import Answer, Request
+from fedcall.federation.site.datasite import Datasite, exchange_through_jobs
 from fedcall.federation.site.drop import Drop, exchange_through_drop
 from fedcall.federation.site.handover import Handover, exchange_through
 from fedcall.files import atomic_path, write_bytes
@@ -44,7 +45,7 @@ class Place:
     ca: Path
 
 
-Way = Place | Handover | Drop
+Way = Place | Handover | Drop | Datasite
 
 
 @dataclass(frozen=True)
@@ -229,6 +230,8 @@ def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Ans
                 answer = exchange_through(place, request, leave)
             elif isinstance(place, Drop):
                 answer = exchange_through_drop(place, request, leave)
+            elif isinstance(place, Datasite):
+                answer = exchange_through_jobs(place, request, leave)
             else:
                 answer = exchange(place.address, place.ca, _node_key(visitor), request, leave)
             if answer.kind == "refused":

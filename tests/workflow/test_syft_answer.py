@@ -1,0 +1,152 @@
+"""`fedcall syft answer`: what a data owner is shown, and what happens when they agree."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from consortium import Consortium, make_consortium
+from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.datasites import Datasites
+from fedcall.federation.aggregator.state import StudyState
+from fedcall.federation.site.datasite import Datasite
+from fedcall.federation.site.visits import Visitor, fetch_global, upload_update
+from fedcall.federation.syft_jobs import SyftBox
+from fedcall.keys import read_signing_key
+from fedcall.weights import read_weights
+from fedcall.workflow.configuration import Config
+from fedcall.workflow.run import Run
+from fedcall.workflow.syft_answer import Decisions, answer_jobs
+
+pytest.importorskip("syft_job", reason="PySyft is not installed (fedcall[syft])")
+
+EMAIL = "north@hospital.example"
+COHORT = {"seed": 1, "sites": {"north": 3}, "holdout": 0, "public": 0}
+
+
+class Scene:
+    """A coordinator and one hospital that share a PySyft folder; the workflow is played by three lines."""
+
+    def __init__(self, folder: Path) -> None:
+        self.consortium: Consortium = make_consortium(folder, patients={"north": 40})
+        study, self.box = self.consortium.study, folder / "box"
+        key = read_signing_key(self.consortium.keys("coordinator"))
+        self.state = StudyState(self.consortium.state, study, key, self.consortium.initial)
+        box = SyftBox(self.box, "coordinator@example.org")
+        self.coordinator = Datasites(self.state, self.consortium.study_path.read_bytes(), box, {"north": EMAIL})
+        config = Config.model_validate(
+            {
+                "study": str(self.consortium.study_path),
+                "cohort": COHORT,
+                "site": "north",
+                "syft": {"folder": str(self.box), "datasite": "{site}@hospital.example"},
+                "approved_study": study.digest,
+                "site_key": str(folder / "keys/{site}"),
+            }
+        )
+        self.run = Run(config, study, ("north",), ())
+        self.shown: list[str] = []
+        self.ran: list[Path | None] = []
+
+    def look(self) -> None:
+        self.coordinator._next_look = 0.0
+        self.coordinator.look()
+        self.state.close_round_if_due()
+
+    def answer(self, agrees: bool = True) -> list[str]:
+        def asked(about: str) -> bool:
+            self.shown.append(about)
+            return agrees
+
+        return list(answer_jobs(self.run, Decisions(asked, self.run_workflow)))
+
+    def run_workflow(self, target: Path | None) -> None:
+        """Fetch, train and upload as the rules do, up to the target."""
+        self.ran.append(target)
+        study, folder, keys = self.consortium.study, self.consortium.folder, self.consortium.keys("north")
+        datasite = Datasite(SyftBox(self.box, EMAIL), study, keys)
+        visitor = Visitor(study, "north", keys, lambda: datasite, 0, 0)
+        number = study.rounds + 1 if target is None else int(target.parent.name)
+        if number > 1:
+            update, claim = (folder / f"north.{number - 1}.{end}" for end in ("safetensors", "claim.json"))
+            receipt = upload_update(visitor, number - 1, update, claim, folder / f"{number - 1}.receipt.json")
+            assert receipt.status == "accepted"
+        model = folder / f"global.{number}.safetensors"
+        fetch_global(visitor, number, model)
+        if target is not None:
+            update, claim = self.consortium.write_answer("north", number, model, folder)
+            target.parent.mkdir(parents=True)
+            shutil.copyfile(update, target.with_name("update.safetensors"))
+            shutil.copyfile(claim, target)
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch) -> Scene:
+    monkeypatch.chdir(tmp_path)
+    return Scene(tmp_path)
+
+
+def test_answer__a_study_from_the_first_job_to_the_final_model(scene):
+    assert scene.answer() == [f"no job of study 'tiny' for {EMAIL} in {scene.box}"]
+    for number in (1, 2):
+        scene.look()
+        (line,) = scene.answer()
+        assert line.endswith(f"-round-{number:04d}: answered")
+        scene.look()
+        scene.look()
+    (line,) = scene.answer()
+    assert line.endswith("-round-0003: done: the study's final model is here")
+    final = read_weights(scene.consortium.folder / "global.3.safetensors")
+    assert final.digest == read_weights(scene.state.model_path(3)).digest
+    assert scene.ran[-1] is None
+    assert scene.answer() == [], "a finished answer is not made twice"
+
+
+def test_answer__shows_study_round_and_what_it_costs_each_patient(scene):
+    scene.look()
+    (line,) = scene.answer(agrees=False)
+    assert line.endswith("left as it is")
+    assert not scene.ran, "nobody agreed, nothing ran"
+    (about,) = scene.shown
+    assert f"study        tiny ({scene.consortium.study.digest})" in about
+    assert "round        1 of 2" in about
+    assert "epsilon" in about
+    assert "the study's limit is 3" in about
+    assert "left by coordinator@example.org" in about
+
+
+def test_answer__what_changed_while_the_workflow_ran_is_not_answered(scene):
+    scene.look()
+
+    def run_workflow(target: Path | None) -> None:
+        scene.run_workflow(target)
+        (script,) = scene.box.glob(f"{EMAIL}/app_data/job/inbox/*/*/*/run.sh")
+        script.write_text("#!/bin/sh\nsomething else\n")
+
+    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, run_workflow))
+    assert "changed after it was approved" in line
+    assert not list(scene.box.rglob("outputs/claim.json"))
+
+
+def test_answer__a_workflow_that_fails_hands_nothing_in(scene):
+    scene.look()
+
+    def fail(target: Path | None) -> None:
+        raise FedcallError("the workflow failed")
+
+    with pytest.raises(FedcallError, match="the workflow failed"):
+        list(answer_jobs(scene.run, Decisions(lambda _: True, fail)))
+    assert not list(scene.box.rglob("outputs/claim.json"))
+    (line,) = scene.answer()
+    assert line.endswith("answered")
+    assert len(scene.shown) == 0, "it was approved before"
+
+
+def test_answer__a_job_that_nobody_signed_is_never_shown(scene):
+    scene.look()
+    (opening,) = scene.box.rglob("code/opening.json")
+    opening.write_bytes(opening.read_bytes().replace(b'"round":1', b'"round":2'))
+    (line,) = scene.answer()
+    assert "not answered" in line
+    assert "signature does not match" in line
+    assert not scene.shown
