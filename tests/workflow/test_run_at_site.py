@@ -1,5 +1,6 @@
 """What is refused at a hospital before any job starts."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,18 @@ def test_load_run__at_a_site_that_opens_no_connection(hospital):
     Path("carried").mkdir()
     assert load(carried | {"drop": "carried"}).config.drop == Path("carried")
     for extra in ({"handover": "carried"}, {"aggregator": "host:1", "ca": "ca.crt"}):
-        with pytest.raises(FedcallError, match=r"leave out 'aggregator', 'ca' and 'handover'|leave them out"):
+        with pytest.raises(FedcallError, match=r"leave out 'aggregator', 'ca', 'handover' and 'syft'|leave them out"):
             load(carried | {"drop": "carried"} | extra)
+
+
+def test_load_run__at_a_site_with_pysyft(hospital, monkeypatch):
+    carried = {key: value for key, value in hospital.items() if key not in ("aggregator", "ca")}
+    syft = {"folder": "SyftBox", "datasite": "{site}@hospital.example"}
+    with pytest.raises(FedcallError, match="leave out 'aggregator', 'ca' and 'handover'"):
+        load(hospital | {"syft": syft})
+    monkeypatch.setitem(sys.modules, "syft_job", None)
+    with pytest.raises(FedcallError, match=r"PySyft is not installed; pip install 'fedcall\[syft\]'"):
+        load(carried | {"syft": syft})
 
 
 def test_load_run__a_hospital_may_have_fewer_patients_than_it_declared(hospital):

@@ -33,7 +33,7 @@ def answer(
 
     Run it again for the next round; a finished answer is not made twice.
 
-    Example: fedcall syft answer --configfile config/config.yaml --cores 4 -- --profile profiles/slurm
+    Example: fedcall syft answer --configfile config/config.yaml --cores 4
     """
     import subprocess
     import sys
