@@ -14,9 +14,19 @@ from consortium import Consortium
 from fedcall.federation.aggregator.service import Endpoint, read_endpoint
 from fedcall.federation.site.drop import Drop
 from fedcall.federation.site.handover import Handover
-from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_update
+from fedcall.federation.site.visits import (
+    Place,
+    Visitor,
+    fetch_global,
+    fetch_log,
+    fetch_verdict,
+    upload_judgement,
+    upload_update,
+)
 from fedcall.keys import read_signing_key
 from fedcall.study.claims import Receipt
+from fedcall.study.judgement import Verdict
+from fedcall.weights import read_weights
 
 
 @dataclass
@@ -63,6 +73,21 @@ class Service:
             receipt = self.upload(visitor, number, self.fetch(visitor, number))
             assert receipt.status == "accepted", receipt.sentence
         return self.fetch(visitor, self.consortium.study.rounds + 1).read_bytes()
+
+    def judge(self, visitor: Visitor) -> Verdict:
+        """Upload a judgement of the final model, twice, and return the verdict, which stands in the log."""
+        folder, site = self.consortium.folder, visitor.site
+        final = read_weights(folder / f"{site}.{self.consortium.study.rounds + 1}.global.safetensors").digest
+        judgement, receipt = folder / f"{site}.judgement.json", folder / f"{site}.judgement.receipt.json"
+        judgement.write_bytes(self.consortium.judgement(site, final, 1000 * len(site)))
+        answer = upload_judgement(visitor, judgement, receipt)
+        assert answer.status == "accepted", answer.sentence
+        assert upload_judgement(visitor, judgement, receipt) == answer
+        verdict = fetch_verdict(visitor, judgement, folder / f"{site}.verdict.json")
+        log = folder / f"{site}.admission.jsonl"
+        fetch_log(visitor, log)
+        assert "concluded" in log.read_text().splitlines()[-1]
+        return verdict
 
 
 def drop_visitor(consortium: Consortium, site: str, folder: Path, seconds: float) -> Visitor:

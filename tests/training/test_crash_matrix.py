@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from crashes import dying
 from example_patients import write_patient
 from fedcall.documents import read_unverified
 from fedcall.errors import FedcallError
@@ -102,30 +103,6 @@ class Run:
         with Ledger.open_to_read(self.ledger) as ledger:
             charge = next(iter(ledger.rows()))
         assert read_unverified(self.claim.read_bytes(), Claim)[0].ledger_head == charge.digest
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def dying(owner, name, when, calls=1):
-    """Return a preparation that makes the child die before or after the n-th call of `owner.name`."""
-
-    def prepare():
-        original, made = getattr(owner, name), []
-
-        def wrapped(*arguments, **options):
-            made.append(1)
-            if when == "before" and len(made) == calls:
-                die()
-            result = original(*arguments, **options)
-            if when == "after" and len(made) == calls:
-                die()
-            return result
-
-        setattr(owner, name, wrapped)
-
-    return prepare
 
 
 BOUNDARIES = {

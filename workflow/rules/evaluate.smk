@@ -120,11 +120,12 @@ rule evaluation_report:
         errors=lambda wildcards, input: options("--errors", input.errors),
         unseen=lambda wildcards, input: options("--unseen", input.unseen),
         verdict=lambda wildcards, input: options("--verdict", input.verdict),
+        sheets=sheets_of_this_run(),
         key_folder=keys_of_this_run(),
         version=FEDCALL_VERSION,
     message:
         "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
-        " --keys {params.key_folder:q} {params.errors} {params.unseen} {params.verdict}"
+        " --keys {params.key_folder:q} {params.errors} {params.unseen} {params.verdict} {params.sheets}"
         " {input.concordances} > {log} 2>&1"

@@ -62,6 +62,18 @@ def private_of_judging():
     return " ".join(option(name, value) for name, value in own.items())
 
 
+def sheets_of_this_run():
+    """Return the options that name who everybody is: two rows may be parts of one public person."""
+    sheets = [CONFIG.samples or COHORT_FOLDER / "samples.tsv", CONFIG.public_samples]
+    return options("--sheet", [sheet for sheet in sheets if sheet])
+
+
+def judgement_of(wildcards):
+    """Return the answer to a site's judgement, which its privacy report waits for; nothing without a judge."""
+    judges = RUN.judging.get(wildcards.site, [])
+    return [f"{RESULTS}/{wildcards.site}/judgement/receipt.json"] if judges else []
+
+
 def own_judgement():
     """Return the option with which a verdict is held against the site's own judgement."""
     if SITES[0] not in RUN.judging:

@@ -5,6 +5,7 @@ rule privacy_report:
     input:
         study="results/{study}/study.json",
         decisions="results/{study}/{site}/admission.jsonl",
+        judgement=judgement_of,
         audit=audit_if_run,
     output:
         html=report(

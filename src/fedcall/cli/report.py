@@ -117,6 +117,12 @@ def evaluation(
     verdict: Path | None = typer.Option(
         None, "--verdict", help="Verdict of 'fedcall fetch-verdict'; the recommendation then rests on it."
     ),
+    sheet: list[Path] = typer.Option(
+        [],
+        "--sheet",
+        help="Sheet of patients, or of public people: which rows are one person (column 'person'), and who is trained"
+        " on; may be given often. Left out, every patient is a person whom nobody trained on.",
+    ),
     keys: Path | None = typer.Option(
         None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
     ),
@@ -132,11 +138,14 @@ def evaluation(
     from fedcall.keys import read_secret
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.evaluation.inputs import read_errors, read_results, results_digest
+    from fedcall.reporting.evaluation.people import read_people
     from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
     from fedcall.study.judgement import Verdict
     from fedcall.study.terms import read_study
 
-    results, there = read_results(concordances), read_results(unseen, "unseen") if unseen else []
+    people = read_people(sheet)
+    results = read_results(concordances, people=people)
+    there = read_results(unseen, "unseen", people) if unseen else []
     inputs = results_digest([*results, *there], read_secret(keys)) if keys else None
     drawn = read_errors(errors) if errors else None
     agreed = read_study(study)

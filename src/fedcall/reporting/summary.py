@@ -34,6 +34,7 @@ def summary_lines(evaluation: Path, privacy: Path) -> list[str]:
         f"rounds    {spent.rounds_done} of {spent.study.rounds_planned}, {spent.updates} updates accepted",
         f"privacy   {_privacy(spent)}",
         f"F1        {_accuracy(calls)}",
+        *([f"judge     {calls.judge.sentence}"] if calls.judge else []),
         f"refusals  {_refusals(spent)}",
     ]
 

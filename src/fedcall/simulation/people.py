@@ -81,14 +81,16 @@ def read_people(haplotypes: Path, reference: Path) -> People:
 
 
 def write_person(
-    people: People, person: int, depth: float, seed: int, folder: Path, recurrent: bool = True
+    people: People, person: int, depth: float, seed: int, folder: Path, recurrent: bool = True, library: int = 0
 ) -> tuple[Path, Path]:
     """Write alignments and truth of one of the people; return both files.
 
     Depth varies along the contig, reads have errors, and everybody shares recurrent false sites (unless `recurrent` is
     false), as in a simulated cohort; no chemistry artefact. Of variants that overlap on a haplotype the first stays.
+    Another `library` is another sequencing of the same person: other reads, the same places of false ones.
     """
-    shared, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1, person])
+    shared = np.random.default_rng([seed, 0])
+    rng = np.random.default_rng([seed, 1, person, *([library] if library else [])])
     length, name = len(people.genome.bases), people.names[person]
     false_sites = draw_recurrent(shared, people.genome)
     if not recurrent:

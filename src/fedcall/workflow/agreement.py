@@ -8,6 +8,7 @@ from fedcall.federation.syft_jobs import require_syft
 from fedcall.keys import read_identity, require_private_keys
 from fedcall.study.terms import Study, read_study
 from fedcall.workflow.configuration import Config, Patient
+from fedcall.workflow.judges import check_judges
 from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.yaml_files import place
 
@@ -42,6 +43,7 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
                 f"{config.samples}: patient '{patient.patient}': unknown site '{patient.site}'"
                 f" (sites with training patients: {', '.join(declared)})"
             )
+    check_judges(config, study, patients, list(declared))
     if study.aggregation.minimum_sites > len(declared):
         raise FedcallError(
             f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
@@ -96,7 +98,7 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
             f"{sheet}: {training} training patients, but site '{config.site}' declared {declared} in study"
             f" '{study.name}'; list the declared number or fewer, or agree on a new study"
         )
-    _check_held_out(config, study, patients)
+    check_judges(config, study, patients, [config.site])
     if config.drop is not None:
         if not config.drop.is_dir():
             raise FedcallError(f"{place(path, ['drop'])}: drop: no such folder: {config.drop}; make it, or mount it")
@@ -154,22 +156,6 @@ def _check_folder(config: Config, study: Study) -> None:
         raise FedcallError(
             f"{config.study}: results/{study.name} belongs to another study of the same name ({begun.digest}), and this"
             f" one is {study.digest}; move results/{study.name} away to keep it, or agree on another name"
-        )
-
-
-def _check_held_out(config: Config, study: Study, patients: list[Patient]) -> None:
-    """Compare the held-out patients with the number that the study declares for its judge."""
-    assert config.site is not None
-    declared = study.site(config.site).holdout
-    if declared is None:
-        return
-    found = sum(
-        patient.site == config.site and patient.split == "holdout" and patient.truth is not None for patient in patients
-    )
-    if not 1 <= found <= declared:
-        raise FedcallError(
-            f"{config.samples}: {found} held-out patients with a truth, but site '{config.site}' declared {declared} in"
-            f" study '{study.name}', who judge its final model; list 1 to {declared}, or agree on a new study"
         )
 
 

@@ -54,7 +54,9 @@ def supernode(service: Service, site: str, handover: Path, trusted: Path) -> Ite
 
 @pytest.mark.slow
 def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in_a_folder(tmp_path):
-    consortium = make_consortium(tmp_path, rounds=1, patients={"east": 30, "north": 40, "south": 20})
+    held_out = {"east": 3, "north": 4, "south": 2}
+    patients = {"east": 30, "north": 40, "south": 20}
+    consortium = make_consortium(tmp_path, 1, patients, held_out, evaluation={"epsilon": 0.5})
     pin = pin_app(app_hash(), tmp_path / "pin")
     handover, drop = tmp_path / "handover", tmp_path / "drop"
     drop.mkdir()
@@ -70,10 +72,13 @@ def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in
         ]
         try:
             finals = list(together.map(service.take_part, visitors))
+            judged = list(together.map(service.judge, visitors))
         except FedcallError:
             print(log.read_text()[-4000:], service.output()[-2000:])
             raise
     assert finals[0] == finals[1] == finals[2]
+    assert judged[0] == judged[1] == judged[2], "one verdict, whichever way it came"
+    assert {site.site: site.people for site in judged[0].sites} == held_out
 
 
 @pytest.mark.slow

@@ -1,14 +1,17 @@
 """What an evaluation is made from: concordances and errors of many patients, named by their paths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.comparison import Concordance, read_concordance
+from fedcall.genomics.concordance.pool import pool
 from fedcall.genomics.concordance.worst_errors import WorstErrors, read_worst_errors
 from fedcall.privacy.mechanism.noise import keyed_digest
 from fedcall.reporting.evaluation.documents import CALLERS, Caller
+from fedcall.reporting.evaluation.people import Person
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,21 @@ class Result:
     caller: Caller
     patient: str
     concordance: Concordance
+    person: str = ""  # several patients may be parts of one public person
+    is_trained_on: bool = False  # the person, whatever the row
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """The person, within the site."""
+        return self.site, self.person or self.patient
 
 
-def read_results(paths: Sequence[Path], folder: str = "concordance") -> list[Result]:
+def read_results(
+    paths: Sequence[Path], folder: str = "concordance", people: Mapping[str, Person] | None = None
+) -> list[Result]:
     """Read concordances; the path …/SITE/FOLDER/CALLER/PATIENT.json names them.
+
+    `people` says who the patients are (`people.read_people`); whoever is not in it is a person of the patient's name.
 
     Raises
     ------
@@ -38,11 +52,13 @@ def read_results(paths: Sequence[Path], folder: str = "concordance") -> list[Res
         caller = next((known for known in CALLERS if known == parts[-2]), None)
         if caller is None:
             raise FedcallError(f"{path}: unknown caller '{parts[-2]}' (allowed: {', '.join(CALLERS)})")
-        results.append(Result(parts[-4], caller, path.stem, read_concordance(path)))
+        person = (people or {}).get(path.stem, Person(path.stem))
+        concordance = read_concordance(path)
+        results.append(Result(parts[-4], caller, path.stem, concordance, person.name, person.is_trained_on))
     if not results:
         raise FedcallError(f"no concordance was given; name at least one …/SITE/{folder}/CALLER/PATIENT.json")
     _check_panels(results)
-    results.sort(key=lambda result: (result.site, result.patient))  # the same order for every caller
+    results.sort(key=lambda result: (*result.who, result.patient))  # the same order for every caller
     everyone = {(result.site, result.patient) for result in results}
     for caller in callers_of(results):
         own = {(result.site, result.patient) for result in results if result.caller == caller}
@@ -86,8 +102,15 @@ def callers_of(results: Sequence[Result]) -> tuple[Caller, ...]:
 
 
 def of_caller(results: Sequence[Result], caller: Caller) -> list[Concordance]:
-    """Return the concordances of one caller."""
-    return [result.concordance for result in results if result.caller == caller]
+    """Return the concordances of one caller, one per person: a person's patients are pooled."""
+    own = sorted((result for result in results if result.caller == caller), key=lambda result: result.who)
+    people = [[result.concordance for result in group] for _, group in groupby(own, lambda result: result.who)]
+    return [rows[0] if len(rows) == 1 else pool(rows) for rows in people]
+
+
+def people_of(results: Sequence[Result]) -> int:
+    """Return how many people were scored."""
+    return len({result.who for result in results})
 
 
 def _check_panels(results: Sequence[Result]) -> None:

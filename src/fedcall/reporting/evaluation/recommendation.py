@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.pool import difference_interval, pool
 from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, JudgeFigures, Measure, Scope
-from fedcall.reporting.evaluation.inputs import Result, of_caller
+from fedcall.reporting.evaluation.inputs import Result, of_caller, people_of
 from fedcall.study.gain import estimate_gain, gain_sentence
 from fedcall.study.judgement import Verdict, judge_terms
 from fedcall.study.terms import Study
@@ -28,6 +28,9 @@ _MODELS = {"use": "final", "no-difference": "initial", "worse": "initial"}
 NOBODY = (
     "This study has no held-out public people with a truth (split 'holdout' in the sheet 'public_samples', such as"
     " reference material sequenced by the hospitals)."
+)
+ALL_TRAINED_ON = (
+    "Every held-out public person with a truth stands in other rows of the sheets, too, and is trained on there."
 )
 SEEN_ONLY = (
     "They are scored only on regions that models were trained on, or that are not known to be unseen, so this says"
@@ -87,22 +90,25 @@ class _Evidence:
 
 
 def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Gate:
-    """Compare the final with the initial model on held-out public people.
+    """Compare the final with the initial model on held-out public people whom no model was trained on.
 
     Parameters
     ----------
     public : sequence of Result
-        Results of the public people, on all their regions.
+        Results of the public people, on all their regions. People with a part that was trained on do not count.
     unseen : sequence of Result
         Their results on those of their regions that nobody trained on; they may have no bases there.
     fresh : bool
         The initial model is the untrained one.
     """
-    there = [result for result in unseen if result.concordance.regions_bases > 0]
+    known = any(result.is_trained_on for result in public)
+    public = [result for result in public if not result.is_trained_on]
+    there = [result for result in unseen if result.concordance.regions_bases > 0 and not result.is_trained_on]
     evidence = _evidence(there, is_unseen=True) or _evidence(public, is_unseen=False)
     if evidence is None:
         nothing = Difference(value=None, low=None, high=None)
-        return _gate("cannot-tell", f"{HEADLINES['cannot-tell']}: {_first_lower(NOBODY)} {_KEEP}", None, nothing)
+        nobody = ALL_TRAINED_ON if known else NOBODY
+        return _gate("cannot-tell", f"{HEADLINES['cannot-tell']}: {_first_lower(nobody)} {_KEEP}", None, nothing)
     decision, why = _decide(evidence)
     started_from = f"the {'untrained' if fresh else 'public-only'} model it started from"
     verdict = (
@@ -143,7 +149,7 @@ def _evidence(results: Sequence[Result], is_unseen: bool) -> _Evidence | None:
         return None
     low, high = difference_interval(final, initial, "all") or (None, None)
     return _Evidence(
-        people=len({result.patient for result in results}),
+        people=people_of(results),
         bases=pooled.regions_bases,
         is_unseen=is_unseen,
         final=after_f1,

@@ -29,7 +29,7 @@ from fedcall.reporting.evaluation.documents import (
     Type,
     caller_name,
 )
-from fedcall.reporting.evaluation.inputs import Result, callers_of, of_caller, panel_of
+from fedcall.reporting.evaluation.inputs import Result, callers_of, of_caller, panel_of, people_of
 from fedcall.reporting.evaluation.pileup_drawing import draw_pileup
 from fedcall.reporting.evaluation.recommendation import judge, judge_figures, judge_privately, on_patients
 from fedcall.reporting.privacy.checklist import software
@@ -161,7 +161,7 @@ def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller
             ("all", pooled.all),
         )
         rows += [_figures(caller, kind, found, concordances) for kind, found in kinds if found is not None]
-    return Scope(site=site, patients=len({(result.site, result.patient) for result in results}), figures=tuple(rows))
+    return Scope(site=site, patients=people_of(results), figures=tuple(rows))
 
 
 def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[Concordance]) -> CallerFigures:
