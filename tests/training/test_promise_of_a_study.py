@@ -157,7 +157,7 @@ def test_promise_1__the_coordinators_state_differs_only_in_noise(both: tuple[Cha
         for state in states
     ]
     assert len(logs[0]) == len(logs[1])
-    noise = {"base", "claim", "update", "judgement", "document", "total", "ledger_head"}
+    noise = {"base", "claim", "content", "update", "judgement", "document", "total", "ledger_head"}
     for mine, theirs in zip(*logs, strict=True):
         assert mine.keys() == theirs.keys()
         assert shape_of(mine) == shape_of(theirs)
