@@ -97,8 +97,8 @@ def test_schemas__in_sync_with_models(name):
 
 @pytest.mark.parametrize(
     ("schema", "file"),
-    [("config", f"{name}.yaml") for name in ("config", "ceu", "utility", "ceu_utility")]
-    + [("study", "study.yaml")]
+    [("config", path.name) for path in sorted((ROOT / "config").glob("*.yaml")) if path.name != "study.yaml"]
+    + [("study", str(path.relative_to(ROOT / "config"))) for path in sorted((ROOT / "config").rglob("study.yaml"))]
     + [
         ("study", f"{folder}/{study.name}")
         for folder in ("ceu", "utility")
