@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcall.genomics.examples import BASES, CENTRE, IS_INDEL, SCALARS, WINDOW
-from fedcall.genomics.priors import CPG, INDEL, TPG, TRANSITION, TRANSVERSION, kinds, log_priors
+from fedcall.genomics.priors import CPG, INDEL, TPG, TRANSITION, TRANSVERSION, kinds, log_priors, panel_log_priors
 
 
 def one(around: str, alt: str, is_indel: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -59,3 +59,16 @@ def test_log_priors__probabilities_in_the_order_of_mutation_rates() -> None:
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert (np.diff(probabilities[:4, 1]) < 0).all()
     assert (np.diff(probabilities[:4, 2]) < 0).all()
+
+
+@pytest.mark.parametrize("haploid", [False, True])
+@pytest.mark.parametrize("copies", [0.0, 1.0, 500.0, 2000.0])
+def test_panel_log_priors__probabilities_sum_to_one_and_follow_the_frequency(copies: float, haploid: bool) -> None:
+    scalars, reference = one("ACA", "G")
+    people = np.array([2000.0])
+
+    def priors(count: float) -> np.ndarray:
+        return np.exp(panel_log_priors(scalars, reference, np.array([count]), people, np.array([haploid])))
+
+    np.testing.assert_allclose(priors(copies).sum(1), 1)
+    assert priors(copies)[0, 0] <= priors(max(copies - 1.0, 0.0))[0, 0]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fedcall.privacy.mechanism import update_noise
 from fedcall.privacy.mechanism.update_noise import norm_bounds, update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
 
@@ -87,3 +88,10 @@ def test_norm_bounds__without_noise_there_is_no_floor():
 def test_update_noise_std__refuses_an_average_that_never_moves():
     with pytest.raises(ValueError, match="iterate averaging"):
         update_noise_std(PrivacyTerms(), 0.1, 1.0, 12)
+
+
+def test_norm_bounds__leave_room_for_rounding_on_both_sides(monkeypatch):
+    wide = norm_bounds(PrivacyTerms(), 0.1, 0.0, 12, PARAMETERS)
+    monkeypatch.setattr(update_noise, "ROUNDING", 0.0)
+    exact = norm_bounds(PrivacyTerms(), 0.1, 0.0, 12, PARAMETERS)
+    assert 0 < wide.floor < exact.floor < exact.ceiling < wide.ceiling

@@ -101,3 +101,8 @@ def test_gauge__arc_ends_where_the_share_says() -> None:
     assert "A90 90 0 0 1 110.00 15.00" in half
     assert "A90 90 0 0 1 200.00 105.00" in gauge(9.0, 8.0, "ε 9.00", "Gauge")  # never beyond the end
     assert 'class="spent"' not in gauge(0.0, 8.0, "ε 0.00", "Gauge")
+
+
+def test_display__numbers_have_thousands_and_no_noughts() -> None:
+    assert [display(value, "number") for value in (1234567, 4.0, 0.25)] == ["1,234,567", "4", "0.25"]
+    assert display(4.0, "cap") == "4"
