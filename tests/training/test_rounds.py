@@ -179,7 +179,7 @@ def test_train_round__what_leaves_does_not_tell_the_number_of_patients_or_rows(h
 def test_train_round__mistakes_are_found_before_the_ledger_is_charged(hospital, tmp_path):
     other = tmp_path / "other"
     create_keys(other, "south")
-    with pytest.raises(FedcallError, match="not the ones study 'tiny' registered"):
+    with pytest.raises(FedcallError, match="holds other keys than study 'tiny' registers"):
         hospital.train(keys="other")
     with pytest.raises(FedcallError, match="declared 3"):
         hospital.train(patients=[*hospital.patients, write_patient(tmp_path / "p3.safetensors", 3)])

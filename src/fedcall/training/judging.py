@@ -10,12 +10,13 @@ from fedcall.documents import read_unverified, sign
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 from fedcall.genomics.concordance.comparison import Concordance, read_concordance
-from fedcall.keys import read_identity, read_secret, read_signing_key
+from fedcall.keys import read_secret, read_signing_key
 from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest, Reservation
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.bounded_sum import grid_total, noisy_total
 from fedcall.privacy.mechanism.noise import StepContext, keyed_digest
 from fedcall.study.judgement import Judgement, judge_event, judge_terms
+from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study
 from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
 from fedcall.weights import STAND_DOWN, Weights, read_weights
@@ -144,8 +145,7 @@ def _check_models(study: Study, site: JudgingSite, initial: Path, final: Path) -
             f"site '{site.name}' has no held-out patients to judge on in study '{study.name}' (evaluation.epsilon, and"
             " held-out patients declared with 'fedcall study new --site SITE.JSON=PATIENTS+HELDOUT')"
         )
-    if read_identity(site.keys).public_key != registered.public_key:
-        raise FedcallError(f"{site.keys}: not the keys that study '{study.name}' registers for site '{site.name}'")
+    require_registered(study, site.name, site.keys)
     first, last = read_weights(initial), read_weights(final)
     if first.digest != study.model.initial_weights:
         raise FedcallError(f"{initial}: not the first model of study '{study.name}'; fetch round 1's global model")

@@ -16,7 +16,7 @@ from fedcall.errors import FedcallError
 from fedcall.files import sha256_file, write_bytes
 from fedcall.genomics.examples import Examples, open_examples
 from fedcall.genomics.fingerprints import content_fingerprints
-from fedcall.keys import read_identity, read_secret, read_signing_key
+from fedcall.keys import read_secret, read_signing_key
 from fedcall.model.caller import model_from_weights
 from fedcall.privacy.accounting.epsilon import round_event, study_epsilon
 from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
@@ -25,6 +25,7 @@ from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
 from fedcall.privacy.mechanism.noise import keyed_digest
 from fedcall.protection.masks import Release
 from fedcall.study.claims import Claim
+from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study
 from fedcall.training.ledger_age import refuse_older_ledger, remember_ledger
 from fedcall.training.protecting import protect
@@ -171,13 +172,7 @@ def choose_device(wanted: str) -> str:
 
 
 def _check_site(study: Study, site: str, round_number: int, keys: Path) -> Ed25519PrivateKey:
-    registered = study.site(site)
-    identity = read_identity(keys)
-    if identity.public_key != registered.public_key:
-        raise FedcallError(
-            f"{keys}: these are the keys of site '{identity.name}', not the ones study '{study.name}' registered for"
-            f" '{site}'; give the folder whose site.json was sent to the coordinator"
-        )
+    require_registered(study, site, keys)
     if not 1 <= round_number <= study.rounds:
         raise FedcallError(f"--round {round_number}: study '{study.name}' has rounds 1 to {study.rounds}")
     return read_signing_key(keys)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.federation.syft_jobs import require_syft
-from fedcall.keys import read_identity, require_private_keys
+from fedcall.keys import require_private_keys
+from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study, read_study
 from fedcall.workflow.configuration import Config, Patient
 from fedcall.workflow.judges import check_judges
@@ -113,11 +114,10 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
             f" make them with 'fedcall site keygen --name {config.site} --output …'"
         )
     require_private_keys(keys)
-    if read_identity(keys).public_key != study.site(config.site).public_key:
-        raise FedcallError(
-            f"{place(path, ['site_key'])}: {keys} holds other keys than study '{study.name}' registers for site"
-            f" '{config.site}'; name the folder whose site.json the coordinator has"
-        )
+    try:
+        require_registered(study, config.site, keys)
+    except FedcallError as error:
+        raise FedcallError(f"{place(path, ['site_key'])}: {error}") from None
 
 
 def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> None:

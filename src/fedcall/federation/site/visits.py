@@ -20,11 +20,12 @@ from fedcall.federation.site.datasite import Datasite, exchange_through_jobs
 from fedcall.federation.site.drop import Drop, exchange_through_drop
 from fedcall.federation.site.handover import Handover, exchange_through
 from fedcall.files import atomic_path, write_bytes
-from fedcall.keys import read_identity, read_node_key
+from fedcall.keys import read_node_key
 from fedcall.study.admission_log import read_lines
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.judgement import JudgedSite, Judgement, Verdict
 from fedcall.study.opening import RoundOpening
+from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study
 from fedcall.weights import STAND_DOWN, read_weights, weights_bytes
 
@@ -271,13 +272,7 @@ def _not_yet(seconds: float, answer: Answer) -> FedcallError:
 
 
 def _node_key(visitor: Visitor) -> ec.EllipticCurvePrivateKey:
-    registered = visitor.study.site(visitor.site)
-    identity = read_identity(visitor.keys)
-    if identity.node_key.split()[:2] != registered.node_key.split()[:2]:
-        raise FedcallError(
-            f"{visitor.keys}: holds the keys of '{identity.name}', not those that study '{visitor.study.name}'"
-            f" registers for site '{visitor.site}'"
-        )
+    require_registered(visitor.study, visitor.site, visitor.keys, visits=True)
     return read_node_key(visitor.keys)
 
 
