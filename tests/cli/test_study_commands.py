@@ -11,7 +11,7 @@ from fedcall.keys import create_keys
 from fedcall.study.terms import read_study
 from fedcall.weights import read_weights, write_weights
 
-TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 1.0e-2\n  max_epsilon: 4.0\n"
+TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 2.5e-3\n  max_epsilon: 4.0\n"
 
 
 def _fedcall(*arguments):
@@ -57,10 +57,10 @@ def test_study__from_terms_to_an_approved_digest(folder):
     assert study.digest in _fedcall("study", "check", "--study", folder / "study.json").stdout
 
 
-def test_study_new__delta_not_below_one_over_patients(folder):
+def test_promise_5__delta_times_the_patients_is_refused_in_one_line(folder):
     done = _new(folder, f"{folder}/north/site.json=100")
     assert done.returncode == 2
-    assert "1/100" in done.stderr
+    assert "privacy.delta 0.0025 times the 100 patients of site" in done.stderr
     assert "north" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (folder / "full.yaml").exists()

@@ -35,7 +35,7 @@ def hospital(tmp_path_factory):
         sites=(Site(name="north", public_key=identity.public_key, node_key=identity.node_key, patients=3),),
         model=ModelTerms(initial_weights=weights_digest(weights_of(model))),
         rounds=2,
-        privacy=PrivacyTerms(noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=2, rows_per_unit=8, delta=0.1),
+        privacy=PrivacyTerms(noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=2, rows_per_unit=8, delta=0.03),
     )
     write_signed(folder / "study.json", study, read_signing_key(folder / "coordinator"))
     for index in range(4):

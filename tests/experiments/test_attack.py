@@ -53,7 +53,7 @@ def test_calibrated_scores__are_high_where_a_loss_is_low_for_this_patient():
 def test_most_named__permits_no_attacker_beyond_the_most_accurate_one(epsilon):
     alarms = np.linspace(0, 1, 2001)
     best = max((1 + most_named(epsilon, 1e-3, alarm) - alarm) / 2 for alarm in alarms)
-    assert best == pytest.approx(membership(epsilon, 1e-3).accuracy, abs=1e-3)
+    assert best == pytest.approx(membership(epsilon, 1e-3, epsilon).accuracy, abs=1e-3)
     assert most_named(epsilon, 1e-3, 0.05) <= math.exp(epsilon) * 0.05 + 1e-3
 
 

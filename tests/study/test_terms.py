@@ -48,15 +48,18 @@ def test_read_study__incomplete_is_refused(tmp_path):
         read_study(tmp_path / "study.json")
 
 
-def test_study__delta_not_below_one_over_patients_is_refused(tmp_path):
+def test_promise_5__delta_times_the_patients_is_at_most_a_tenth(tmp_path):
     identity = create_keys(tmp_path / "keys", "north")
-    with pytest.raises(ValidationError, match=r"must be below 1/40 = 0\.025"):
+    with pytest.raises(
+        ValidationError,
+        match=r"0.025 times the 40 patients of site .north. is 1, and must be at most 0.1",
+    ):
         make_study(identity, privacy={"delta": 0.025})
 
 
 def test_study__unit_example_counts_declared_examples(tmp_path):
     identity = create_keys(tmp_path / "keys", "north")
-    study = make_study(identity, privacy={"unit": "example", "examples_per_patient": 50, "delta": 1e-4})
+    study = make_study(identity, privacy={"unit": "example", "examples_per_patient": 50, "delta": 5e-5})
     assert study.units("north") == 2000
     assert make_study(identity).units("north") == 40
 

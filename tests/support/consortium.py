@@ -126,7 +126,7 @@ def make_consortium(
             "sites": sites,
             "model": {"initial_weights": weights_digest(tensors)},
             "rounds": rounds,
-            "privacy": PrivacyTerms(noise_multiplier=2.0, steps_per_round=2, delta=1e-2, max_epsilon=3.0),
+            "privacy": PrivacyTerms(noise_multiplier=2.0, steps_per_round=2, delta=2.5e-3, max_epsilon=3.0),
             **terms,
         }
     )

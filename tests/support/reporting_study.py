@@ -67,7 +67,7 @@ def make_federation(
         sites=tuple(members),
         model=ModelTerms(initial_weights="ab" * 32),
         rounds=rounds,
-        privacy=terms or PrivacyTerms(noise_multiplier=4.0, sampling_rate=1.0, steps_per_round=1, delta=1e-2),
+        privacy=terms or PrivacyTerms(noise_multiplier=4.0, sampling_rate=1.0, steps_per_round=1, delta=8e-3),
     )
     path = folder / "results" / name / "study.json"
     write_signed(path, study, read_signing_key(coordinator))
@@ -204,6 +204,9 @@ def write_audit(path: Path, study: Study, own_scene: bool = True, contradicted: 
         "unit": terms.unit,
         "mechanism": terms.mechanism,
         "clipping": terms.clipping,
+        "terms": terms,
+        "rounds": study.rounds,
+        "trainable": study.model.trainable,
         "delta": 1e-5,
         "claimed_epsilon": own.claimed_epsilon if own else None,
         "epsilon_lower_bound": own.epsilon_lower_bound if own else None,

@@ -48,7 +48,7 @@ def site(tmp_path_factory):
         sites=(Site(name="north", public_key=identity.public_key, node_key="ssh", patients=PATIENTS),),
         model=ModelTerms(initial_weights=weights_digest(weights_of(build_model()))),
         privacy=PrivacyTerms(
-            noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=STEPS, rows_per_unit=4, delta=0.1
+            noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=STEPS, rows_per_unit=4, delta=0.03
         ),
     )
     return folder, study

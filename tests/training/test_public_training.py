@@ -1,7 +1,9 @@
 """Public training: corrects the likelihood where public data says so, never ships what is worse on held-back data."""
 
 import numpy as np
+import pytest
 
+from fedcall.errors import PrivacyRefusal
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
     SCALARS,
@@ -9,11 +11,16 @@ from fedcall.genomics.examples import (
     Examples,
     empty_examples,
     make_examples,
+    open_examples,
     write_examples,
 )
+from fedcall.genomics.fingerprints import content_fingerprints
+from fedcall.keys import create_keys, read_secret
 from fedcall.model.caller import build_model, load_model, posteriors, weights_of
+from fedcall.privacy.events import Event
+from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
 from fedcall.study.terms import ModelTerms
-from fedcall.training.public import train_on_public_examples, train_publicly
+from fedcall.training.public import refuse_charged_people, train_on_public_examples, train_publicly
 from fedcall.weights import weights_digest
 
 
@@ -58,6 +65,28 @@ def test_train_publicly__noise_labels_leave_the_likelihood_alone():
     misleading.labels[~held_back] = (misleading.labels[~held_back] + 1) % 3
     trained = train_publicly(build_model(), misleading)
     assert weights_digest(weights_of(trained)) == weights_digest(weights_of(build_model()))
+
+
+def test_promise_2__who_was_charged_as_private_trains_no_public_model(tmp_path):
+    create_keys(tmp_path / "keys", "north")
+    files = [tmp_path / f"{name}.safetensors" for name in ("renamed", "charged", "simulated", "other")]
+    for number, path in enumerate(files):
+        write_examples(path, public_examples(20, number, artefact=False))
+    renamed, charged, simulated, other = files
+    ledgers = [(tmp_path / "none.sqlite", tmp_path / "no-keys"), (tmp_path / "ledger.sqlite", tmp_path / "keys")]
+    refuse_charged_people(files, ledgers)  # nobody was charged yet
+    event = Event(unit="patient", mechanism="gaussian", noise_multiplier=4.0, sampling_rate=1.0, steps=1)
+    members = (
+        Member("p7", "p7", content_fingerprints(open_examples(renamed))),
+        Member("charged", "charged"),
+        Member("simulated", "simulated", is_private=False),
+    )
+    with Ledger.open(ledgers[1][0], read_secret(ledgers[1][1])) as ledger:
+        ledger.reserve(ReleaseRequest("a" * 64, "north", 1, event, 1e-3, 8.0, members, "f" * 64))
+    refuse_charged_people([simulated, other], ledgers)
+    for path in (renamed, charged):
+        with pytest.raises(PrivacyRefusal, match=f"'{path.stem}': .*as private.*leave these examples out"):
+            refuse_charged_people([other, path], ledgers)
 
 
 def test_train_on_public_examples__same_bytes_again_and_fresh_without_rows(tmp_path):

@@ -31,14 +31,14 @@ class Hospital:
         self.identity = create_keys(folder / "keys", "north")
         model = build_model()
         save_model(folder / "initial.safetensors", model)
-        values = {"noise_multiplier": 2.0, "sampling_rate": 0.5, "steps_per_round": 2, "rows_per_unit": 8, "delta": 0.1}
+        values = {"noise_multiplier": 2.0, "sampling_rate": 0.5, "steps_per_round": 2, "rows_per_unit": 8}
         self.study = Study(
             name="tiny",
             coordinator=self.identity.public_key,
             sites=(Site(name="north", public_key=self.identity.public_key, node_key="ssh", patients=3),),
             model=ModelTerms(initial_weights=weights_digest(weights_of(model))),
             rounds=5,
-            privacy=PrivacyTerms(**values | privacy),
+            privacy=PrivacyTerms(**values | {"delta": 0.03} | privacy),
         )
         self.patients = [write_patient(folder / f"p{index}.safetensors", index) for index in range(3)]
         self.ledger = folder / "ledger.sqlite"

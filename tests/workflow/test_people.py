@@ -73,7 +73,7 @@ def test_promise_2__public_and_private_is_refused(folder):
 
 def test_promise_2__one_bam_in_three_splits_is_refused(folder):
     for split, private in (("holdout", "no"), ("public", "no"), ("train", "no")):
-        with pytest.raises(FedcallError, match=r"have the same reads|are the same file"):
+        with pytest.raises(FedcallError, match=r"have the same reads"):
             folder.load(row("p", "a"), row("q", "a", split, private))
 
 
@@ -85,7 +85,7 @@ def test_promise_2__links_copies_and_other_headers_are_the_same_data(folder):
         shutil.copy(folder.path / "a.bam", folder.path / f"{name}.bam")
         shutil.copy(folder.path / "a.bam.bai", folder.path / f"{name}.bam.bai")
     for reads in ("link", "copy", "headed"):
-        with pytest.raises(FedcallError, match=r"have the same reads|are the same file"):
+        with pytest.raises(FedcallError, match=r"have the same reads"):
             folder.load(row("p", "a"), row("q", reads, "holdout"))
     folder.load(row("p", "a"), row("q", "b", "holdout"))
 

@@ -6,6 +6,7 @@ import pytest
 
 from fedcall.errors import FedcallError
 from fedcall.workflow.configuration import read_config, read_samples
+from fedcall.workflow.rows_of_people import check_rows
 
 HEADER = "patient\tsite\talignments\ttruth\tregions\tsplit\tsample\n"
 
@@ -109,13 +110,11 @@ def test_read_config__a_byte_order_mark_and_other_line_ends(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("other", ["copied.bam", "./first.bam", "linked.bam"])
 @pytest.mark.parametrize("split", ["train", "holdout"])
-def test_read_samples__one_file_of_reads_is_one_person(tmp_path: Path, other: str, split: str) -> None:
+def test_check_rows__one_file_of_reads_is_one_person(tmp_path: Path, other: str, split: str) -> None:
     (tmp_path / "first.bam").write_bytes(b"reads")
     (tmp_path / "linked.bam").symlink_to("first.bam")
     (tmp_path / "copied.bam").hardlink_to(tmp_path / "first.bam")
     sheet = tmp_path / "samples.tsv"
     sheet.write_text(HEADER + "P0\tnorth\tfirst.bam\t\t\ttrain\t\n" + f"P1\tnorth\t{other}\t\t\t{split}\t\n")
-    with pytest.raises(
-        FedcallError, match=r"samples\.tsv:3: the reads of patient 'P1' are the same file as those of 'P0'"
-    ):
-        read_samples(sheet)
+    with pytest.raises(FedcallError, match=r"samples\.tsv:3: patients 'P0' and 'P1' have the same reads"):
+        check_rows(sheet, read_samples(sheet))

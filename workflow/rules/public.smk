@@ -42,12 +42,14 @@ if RUN.is_rehearsal:
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=lambda wildcards, attempt: 120 * attempt,
         params:
+            ledgers=ledgers_of_all_sites(),
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
         message:
             "Training the first global model of study {wildcards.study} on public people"
         shell:
-            "fedcall train-public --terms {input.terms:q} --output {output.model} {input.examples} > {log} 2>&1"
+            "fedcall train-public --terms {input.terms:q} --output {output.model} {params.ledgers} {input.examples}"
+            " > {log} 2>&1"
 
 else:
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.errors import FedcallError
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -14,6 +16,13 @@ def register(app: typer.Typer) -> None:
 def train_public(
     terms: Path = typer.Option(..., "--terms", help="Study terms (YAML): which model to make."),
     output: Path = typer.Option(..., "--output", help="Model file (safetensors) to write."),
+    ledgers: list[Path] = typer.Option(
+        [],
+        "--ledger",
+        help="A hospital's ledger, with its --keys: whoever it has charged as private is refused here, also under"
+        " another name. May be given often; one that is not there yet has charged nobody.",
+    ),
+    keys: list[Path] = typer.Option([], "--keys", help="Key folder of each --ledger, in the same order."),
     examples: list[Path] = typer.Argument(None, help="Examples files of public patients, made by `fedcall pileup`."),
 ) -> None:
     """Make the initial model of a study from public patients; without any, the fresh model.
@@ -25,9 +34,12 @@ def train_public(
     """
     from fedcall.progress import progress
     from fedcall.study.terms import read_study_terms
-    from fedcall.training.public import train_on_public_examples
+    from fedcall.training.public import refuse_charged_people, train_on_public_examples
 
     model_terms = read_study_terms(terms).model
+    if len(ledgers) != len(keys):
+        raise FedcallError(f"{len(ledgers)} --ledger and {len(keys)} --keys: each ledger needs its key folder")
+    refuse_charged_people(examples or [], list(zip(ledgers, keys, strict=True)))
     with progress("public training", unit="steps") as done:
         train_on_public_examples(model_terms, examples or [], output, done.set_total, done.advance)
     typer.echo(f"initial model  {output}   ({len(examples or [])} public patients)")

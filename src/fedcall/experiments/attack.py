@@ -23,7 +23,7 @@ from fedcall.experiments.federation import federate, with_sites
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.model.caller import build_model, model_from_weights, posteriors, weights_of
-from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.accounting.epsilon import largest_loss, round_event, study_epsilon
 from fedcall.privacy.accounting.membership import membership
 from fedcall.privacy.mechanism.noise import derive_key
 from fedcall.privacy.terms import PrivacyTerms
@@ -224,7 +224,8 @@ def _report(model: Attacked, study: Study, losses: np.ndarray, members: np.ndarr
     epsilon = study_epsilon(terms, study.rounds).pld if terms.noise_multiplier else None
     # What an epsilon per example allows says nothing about a patient (invariant 9).
     bounds_patients = epsilon is not None and terms.unit == "patient"
-    allowed = membership(epsilon, terms.delta) if bounds_patients else None
+    loss = largest_loss([(round_event(terms), study.rounds)], terms.delta)
+    allowed = membership(epsilon, terms.delta, loss) if bounds_patients else None
     return MembershipReport(
         model=model,
         epsilon=epsilon,

@@ -13,6 +13,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from fedcall.privacy.accounting.epsilon import compose, round_event
+from fedcall.privacy.bisection import greatest
 from fedcall.privacy.terms import PrivacyTerms
 
 SHARES = (0.1, 0.3)
@@ -92,7 +93,7 @@ def epsilon_bound(guesses: Sequence[Guesses], delta: float, confidence: float) -
     Steinke, Nasr and Jagielski 2023, "Privacy auditing with one (1) training run", theorem 5.2.
     """
     error = (1 - confidence) / len(guesses)
-    return max(_bisect(partial(_is_contradicted, one, delta, error)) for one in guesses)
+    return max(_largest(partial(_is_contradicted, one, delta, error)) for one in guesses)
 
 
 def _is_contradicted(guesses: Guesses, delta: float, error: float, epsilon: float) -> bool:
@@ -124,12 +125,6 @@ def _too_good(curve: Curve, guesses: Guesses, error: float) -> bool:
     return wins + losses > made / guesses.canaries
 
 
-def _bisect(holds: Callable[[float], bool]) -> float:
-    """Return the largest ε for which `holds`, to 10^-3; 0 if there is none."""
-    if not holds(1e-3):
-        return 0.0
-    low, high = 1e-3, LARGEST_EPSILON
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
+def _largest(holds: Callable[[float], bool]) -> float:
+    """Return an ε for which `holds`, the largest to 10^-3; 0 if there is none."""
+    return greatest(holds, 1e-3, LARGEST_EPSILON, 1e-3) if holds(1e-3) else 0.0

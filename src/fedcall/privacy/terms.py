@@ -1,5 +1,6 @@
 """The privacy terms of a study: every number the guarantee depends on."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -19,6 +20,33 @@ NEWER_TERMS: dict[str, Any] = {
     "max_epsilon_if_broken": None,
 }
 """What older studies do not have: left out of the canonical form at these values, so that they keep their digests."""
+
+COMMON_DELTA = 1e-5
+"""The delta at which every epsilon is told beside the study's own, so that studies can be compared."""
+
+MOST_EXPECTED = 0.1
+"""The most that delta times the number of declared units may be, at each site."""
+
+
+def delta_fault(key: str, delta: float, units: int, whose: str) -> str | None:
+    """Return why a delta is too large for a number of declared units, in one line; None if it is small enough.
+
+    Delta bounds, for each unit, the chance that everything about it comes out (at most so much in all): with delta 0.1
+    a mechanism may publish every tenth patient. So the number of units for which that may happen, delta times units, is
+    held to MOST_EXPECTED.
+    """
+    if delta * units <= MOST_EXPECTED * (1 + 1e-9):
+        return None
+    return (
+        f"{key} {delta:g} times the {units} {whose} is {delta * units:.3g}, and must be at most {MOST_EXPECTED:g}:"
+        f" lower {key} to {_rounded_down(MOST_EXPECTED / units):g} or less"
+    )
+
+
+def _rounded_down(value: float) -> float:
+    """Return a number of two digits that is not above `value`."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.floor(value / unit * (1 + 1e-9)) * unit:.2g}")
 
 
 class Adaptation(Document):
@@ -61,7 +89,9 @@ class PrivacyTerms(Document):
     rows_per_unit: Annotated[int, Field(ge=1, le=100_000)] = Field(
         64, description="Candidates drawn per sampled patient and step; 1 when the unit is one example."
     )
-    delta: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="Must be below 1 / patients of every site.")
+    delta: Annotated[float, Field(gt=0, lt=1)] = Field(
+        1e-3, description="Times the declared units (patients, or examples) of every site at most 0.1."
+    )
     max_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         8.0,
         description="Cap on the cumulative epsilon of a unit, over everything in the site's ledger, for ever;"

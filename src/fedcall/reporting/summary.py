@@ -7,9 +7,9 @@ from pydantic import ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.reporting.base.pages import power_of_ten, round_up
 from fedcall.reporting.evaluation.documents import EvaluationReport, caller_name
 from fedcall.reporting.privacy.documents import StudyPrivacyReport
+from fedcall.reporting.privacy.spending import Told
 
 Report = TypeVar("Report", bound=Document)
 
@@ -43,7 +43,8 @@ def _privacy(spent: StudyPrivacyReport) -> str:
     if spent.largest_epsilon_pld is None:
         return f"none: no noise was added, nothing bounds the loss of a {spent.unit}"
     cap = f"of {spent.max_epsilon:g} allowed" if spent.max_epsilon is not None else "no cap agreed"
-    text = f"ε = {round_up(spent.largest_epsilon_pld)} per {spent.unit} at δ = {power_of_ten(spent.delta)}, {cap}"
+    told = Told(spent.largest_epsilon_pld, spent.delta, spent.largest_epsilon_common)
+    text = f"{told} per {spent.unit}, {cap}"
     return text if spent.unit == "patient" else f"{text} (an example, not a patient: a patient's guarantee is weaker)"
 
 

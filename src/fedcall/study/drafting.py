@@ -9,6 +9,9 @@ from pydantic import ValidationError
 from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import SiteIdentity, read_signing_key
+from fedcall.privacy.accounting.epsilon import compose
+from fedcall.privacy.events import round_event
+from fedcall.privacy.terms import COMMON_DELTA
 from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.terms import Site, Study, read_study_terms
 from fedcall.weights import read_weights
@@ -95,11 +98,23 @@ def summarise(study: Study) -> dict[str, object]:
         "sampling_rate": privacy.sampling_rate,
         "steps_per_round": privacy.steps_per_round,
         "delta": privacy.delta,
+        "epsilon": _epsilon(study),
         "max_epsilon": privacy.max_epsilon,
         "trainable": study.model.trainable,
         "aggregation": study.aggregation.strategy,
         **_evaluation(study),
     }
+
+
+def _epsilon(study: Study) -> str:
+    """Return what the whole study costs a unit, at its own delta and at the common one."""
+    terms = study.privacy
+    deltas = dict.fromkeys((terms.delta, COMMON_DELTA))
+    bounds = {delta: compose([(round_event(terms), study.rounds)], delta) for delta in deltas}
+    if not all(bound.is_finite for bound in bounds.values()):
+        return f"none: nothing bounds the loss of a {terms.unit}"
+    told = ", ".join(f"{bound.pld:.3f} at delta {delta:g}" for delta, bound in bounds.items())
+    return f"{told} per {terms.unit}, all rounds"
 
 
 def _declared(site: Site) -> str:

@@ -12,7 +12,7 @@ from fedcall.documents import Document, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
 from fedcall.privacy.mechanism.pooling import check_capacity
-from fedcall.privacy.terms import PrivacyTerms
+from fedcall.privacy.terms import PrivacyTerms, delta_fault
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.names import Name as Name  # all of fedcall takes it from here
 from fedcall.study.names import PublicKey
@@ -191,11 +191,11 @@ class Study(Document):
                 raise ValueError(f"site '{name}' is listed {names.count(name)} times; a site may appear once")
         for site in self.sites:
             units = self.units(site.name)
-            if self.privacy.delta >= 1 / units:
-                raise ValueError(
-                    f"privacy.delta {self.privacy.delta:g} must be below 1/{units} = {1 / units:.2g},"
-                    f" one over the declared {self.privacy.unit}s of site '{site.name}'"
-                )
+            fault = delta_fault(
+                "privacy.delta", self.privacy.delta, units, f"{self.privacy.unit}s of site '{site.name}'"
+            )
+            if fault:
+                raise ValueError(fault)
             try:
                 sum_multiplier(self.privacy, units)
             except ValueError as error:
@@ -217,11 +217,10 @@ class Study(Document):
                     f"site '{site.name}' declares {site.holdout} held-out patients, which only a study with"
                     " evaluation.epsilon does; leave the number out, or agree on evaluation.epsilon"
                 )
-            if self.evaluation.mechanism == "gaussian" and self.evaluation.delta * site.holdout > 0.1:
-                raise ValueError(
-                    f"evaluation.delta {self.evaluation.delta:g} times the {site.holdout} held-out patients of site"
-                    f" '{site.name}' must be at most 0.1"
-                )
+            whose = f"held-out patients of site '{site.name}'"
+            fault = delta_fault("evaluation.delta", self.evaluation.delta, site.holdout, whose)
+            if fault and self.evaluation.mechanism == "gaussian":
+                raise ValueError(fault)
 
     def _check_protection(self) -> None:
         terms, averaging = self.protection, self.training.iterate_averaging

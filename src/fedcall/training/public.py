@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedcall.errors import PrivacyRefusal
 from fedcall.genomics.examples import Examples, concatenate, open_examples
+from fedcall.genomics.fingerprints import content_fingerprints
+from fedcall.keys import read_secret
 from fedcall.model.caller import VariantCaller, build_model, save_model, single_threaded
 from fedcall.model.encoding import encode
+from fedcall.privacy.ledger.ledger import Ledger, Member
 from fedcall.study.terms import ModelTerms
 from fedcall.training.row_sampling import HARD_SHARE, label_weights, stratify
 
@@ -41,6 +45,38 @@ def train_on_public_examples(
     if examples is not None:
         model = train_publicly(model, examples, set_total, on_step)
     save_model(output, model)
+
+
+def refuse_charged_people(example_paths: Sequence[Path], ledgers: Sequence[tuple[Path, Path]]) -> None:
+    """Refuse public examples of somebody whom a hospital's ledger has charged as private, by name or by data.
+
+    Parameters
+    ----------
+    example_paths : sequence of Path
+        Named after the people they are of.
+    ledgers : sequence of (Path, Path)
+        Ledgers and the key folders they belong to; one that does not exist has charged nobody.
+
+    Raises
+    ------
+    PrivacyRefusal
+        Names the file, the ledger and what to do.
+    """
+    members = [
+        Member(path.stem, path.stem, content_fingerprints(open_examples(path)), is_private=False)
+        for path in example_paths
+    ]
+    for path, keys in ledgers:
+        if not path.is_file():
+            continue
+        with Ledger.open_to_read(path, read_secret(keys)) as ledger:
+            charged = ledger.charged_private(members)
+        if charged:
+            raise PrivacyRefusal(
+                f"'{charged[0].patient}': {path} has charged this person, or this data under another name, as private;"
+                " who was ever private is never public, and the first model is trained without privacy: leave these"
+                " examples out"
+            )
 
 
 def train_publicly(

@@ -6,6 +6,7 @@ from pathlib import Path
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.federation.syft_jobs import require_syft
 from fedcall.keys import require_private_keys
+from fedcall.privacy.terms import delta_fault
 from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study, read_study
 from fedcall.workflow.configuration import Config, Patient
@@ -59,12 +60,9 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
         raise FedcallError(f"{config.samples or config.study}: no site may be named '{HELPER}' if updates are masked")
     for site, count in declared.items():
         units = count * (study.privacy.examples_per_patient or 1)
-        if study.privacy.delta >= 1 / units:
-            raise FedcallError(
-                f"{place(config.study, ['privacy', 'delta'])}: privacy.delta {study.privacy.delta:g} must be below"
-                f" 1/{units} = {1 / units:.2g}, one over the {study.privacy.unit}s of site '{site}'"
-            )
-    _check_unchanged(config, study, declared)
+        fault = delta_fault("privacy.delta", study.privacy.delta, units, f"{study.privacy.unit}s of site '{site}'")
+        if fault:
+            raise FedcallError(f"{place(config.study, ['privacy', 'delta'])}: {fault}")
 
 
 def check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:

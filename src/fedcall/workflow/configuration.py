@@ -290,31 +290,9 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
             )
         seen[patient.patient] = line
         patients.append(patient)
-    _refuse_shared_reads(path, patients, seen)
     if not patients:
         raise FedcallError(f"{path}: no patients below the header")
     return patients
-
-
-def _refuse_shared_reads(path: Path, patients: list[Patient], lines: dict[str, int]) -> None:
-    """Refuse one file of reads under two names, by whatever path: that person would be clipped and charged as two.
-
-    Rows of public people may share a file: regions of one person, each scored by itself.
-    """
-    owners: dict[tuple[int, int], Patient] = {}
-    for patient in patients:
-        file = patient.alignments or patient.reads1
-        if file is None or not file.exists():
-            continue
-        status = file.stat()
-        if status.st_size == 0:
-            continue  # nobody's reads; refused where the file is opened
-        owner = owners.setdefault((status.st_dev, status.st_ino), patient)
-        if owner is not patient and not (owner.site == patient.site == "public"):
-            raise FedcallError(
-                f"{path}:{lines[patient.patient]}: the reads of patient '{patient.patient}' are the same file as those"
-                f" of '{owner.patient}' in line {lines[owner.patient]} ({file}); a person has one row"
-            )
 
 
 def _read_row(path: Path, line: int, row: dict[str, str], upstream: bool, must_exist: bool) -> Patient:

@@ -13,7 +13,7 @@ from fedcall.keys import read_secret
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.ledger.requests import Member
 from fedcall.workflow.configuration import Patient, Split, read_samples
-from fedcall.workflow.rows_of_people import PUBLIC, is_one_public_person
+from fedcall.workflow.rows_of_people import PUBLIC, check_rows, is_one_public_person
 from fedcall.workflow.run import Run
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ def people_of_sheet(sheet: Path, site: str, reference: Path | None, split: Split
     Files that are gone by then are not missed.
     """
     rows = read_samples(sheet, must_exist=False)
+    check_rows(sheet, rows)
     return {row.patient: member_of(reference, row) for row in rows if (row.site, row.split) == (site, split)}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.workflow.configuration import Patient
+from fedcall.workflow.table import read_table
 
 PUBLIC = "public"
 
@@ -26,7 +27,8 @@ def check_rows(sheet: Path, patients: Sequence[Patient]) -> None:
         known = people.setdefault((patient.site, patient.charged), patient)
         if known is not patient and not (_may_repeat(known) and _may_repeat(patient)):
             raise FedcallError(
-                f"{sheet}: patients '{known.patient}' and '{patient.patient}' are one person ('{patient.charged}'), and"
+                f"{_place(sheet, patient)}: patients '{known.patient}' and '{patient.patient}' are one person"
+                f" ('{patient.charged}'), and"
                 " a person is one unit with one split; give one row, with the reads of both samples merged (samtools"
                 " merge)"
             )
@@ -34,10 +36,12 @@ def check_rows(sheet: Path, patients: Sequence[Patient]) -> None:
             if file is None or not file.exists():
                 continue
             found = file.stat()
+            if found.st_size == 0:
+                continue  # nobody's reads; refused where the file is opened
             known = files.setdefault((found.st_dev, found.st_ino), patient)
             if known is not patient and not is_one_public_person(known, patient):
                 raise FedcallError(
-                    f"{sheet}: patients '{known.patient}' and '{patient.patient}' have the same reads"
+                    f"{_place(sheet, patient)}: patients '{known.patient}' and '{patient.patient}' have the same reads"
                     f" ({os.path.realpath(file)}); data of one person belongs in one row, in one split"
                 )
 
@@ -45,6 +49,12 @@ def check_rows(sheet: Path, patients: Sequence[Patient]) -> None:
 def is_one_public_person(one: Patient, other: Patient) -> bool:
     """Say whether two rows are parts of one person whose data is public."""
     return one.charged == other.charged and _may_repeat(one) and _may_repeat(other)
+
+
+def _place(sheet: Path, patient: Patient) -> str:
+    """Return the sheet and the line of a patient; public people may stand in another sheet, without a line here."""
+    lines = [line for line, row in read_table(sheet)[1] if row.get("patient") == patient.patient]
+    return f"{sheet}:{lines[0]}" if lines else str(sheet)
 
 
 def _may_repeat(patient: Patient) -> bool:

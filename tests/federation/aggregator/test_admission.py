@@ -233,7 +233,7 @@ def test_judge__clipping_that_was_not_agreed(consortium, base):
 
 
 def test_judge__study_without_noise_knows_no_epsilon(tmp_path):
-    terms = PrivacyTerms(noise_multiplier=0, steps_per_round=2, delta=1e-2, max_epsilon=None)
+    terms = PrivacyTerms(noise_multiplier=0, steps_per_round=2, delta=2.5e-3, max_epsilon=None)
     consortium = make_consortium(tmp_path, privacy=terms)
     base = read_weights(consortium.initial)
     honest = _judge(consortium, base, epsilon=None)
@@ -278,7 +278,7 @@ def test_judge__a_thousand_honest_updates_are_all_accepted(tmp_path, mechanism):
 
     How little noise the floor lets through depends on the terms: `study_status` says it for each site.
     """
-    privacy = PrivacyTerms(mechanism=mechanism, noise_multiplier=4.0, steps_per_round=4, delta=1e-2, max_epsilon=60.0)
+    privacy = PrivacyTerms(mechanism=mechanism, noise_multiplier=4.0, steps_per_round=4, delta=2.5e-3, max_epsilon=60.0)
     consortium = make_consortium(tmp_path, privacy=privacy)
     study, units, steps = consortium.study, consortium.study.units("north"), privacy.steps_per_round
     std = study.training.learning_rate * privacy.noise_multiplier / (privacy.sampling_rate * units)

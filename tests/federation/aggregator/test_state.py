@@ -64,7 +64,7 @@ def test_study_state__same_upload_same_receipt(consortium):
 
 def test_study_state__prepared_before_a_site_comes(tmp_path, monkeypatch):
     """Composing a privacy loss takes seconds the first time; a site that uploads must not wait for it, in any round."""
-    terms = PrivacyTerms(noise_multiplier=2.0625, steps_per_round=2, delta=1e-2, max_epsilon=3.0)  # of no other test
+    terms = PrivacyTerms(noise_multiplier=2.0625, steps_per_round=2, delta=2.5e-3, max_epsilon=3.0)  # of no other test
     consortium = make_consortium(tmp_path, rounds=2, privacy=terms)
     answers = [(site, number) for number in (1, 2) for site in ("north", "south")]
     state = _state(consortium)

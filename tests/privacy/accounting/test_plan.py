@@ -5,7 +5,7 @@ import pytest
 from fedcall.privacy.accounting.epsilon import group_epsilon, study_epsilon
 from fedcall.privacy.accounting.plan import plan_study
 from fedcall.privacy.accounting.plan_plot import draw_plan
-from fedcall.privacy.accounting.solving import most_rounds, rounds_for, sampling_rate_for
+from fedcall.privacy.accounting.solving import rounds_for, sampling_rate_for
 from fedcall.privacy.events import round_event
 from fedcall.privacy.terms import PrivacyTerms
 
@@ -34,12 +34,6 @@ def test_plan_study__always_tells_families_and_patients_by_rows():
     assert [one.units for one in plan.patients_by_rows] == [5, 40]
     costs = [plan.total.pld, *(one.pld for one in plan.families), *(one.pld for one in plan.patients_by_rows)]
     assert costs == sorted(costs)
-
-
-@pytest.mark.parametrize("limit", [0, 1, 2, 3, 7, 8, 100])
-def test_most_rounds__is_the_last_that_fits(limit):
-    assert most_rounds(lambda rounds: rounds <= limit, 50) == min(limit, 50)
-    assert most_rounds(lambda rounds: rounds <= limit, 0) == 0
 
 
 def test_solving__says_what_cannot_be_reached():

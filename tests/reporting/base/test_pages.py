@@ -41,7 +41,7 @@ def test_display__certainty_is_never_rounded_to_one_hundred() -> None:
 
 @given(st.floats(0, 30))
 def test_display__what_an_attacker_may_reach_is_never_understated(epsilon: float) -> None:
-    found = membership(epsilon, 1e-5)
+    found = membership(epsilon, 1e-5, epsilon)
     assert found is not None
     assert float(display(found.odds, "odds").replace(",", "")) >= found.odds
     for share in (found.posterior, found.accuracy):
@@ -56,8 +56,9 @@ def test_display__digests_are_short_and_times_are_readable() -> None:
 
 @given(st.floats(0, 25), st.floats(1e-12, 0.1))
 def test_membership__bounds_are_those_of_the_two_error_inequalities(epsilon: float, delta: float) -> None:
-    found = membership(epsilon, delta)
+    found = membership(epsilon, delta, epsilon + 1)
     assert found is not None
+    assert math.isclose(found.odds, math.exp(epsilon + 1))
     assert math.isclose(found.posterior, found.odds / (1 + found.odds))
     # The attacker at the corner of both inequalities has equal errors (1 - delta) / (1 + e^epsilon).
     error = (1 - delta) / (1 + math.exp(epsilon))
@@ -66,11 +67,11 @@ def test_membership__bounds_are_those_of_the_two_error_inequalities(epsilon: flo
 
 
 def test_membership__no_loss_is_a_coin_and_no_bound_is_none() -> None:
-    nothing = membership(0.0, 1e-12)
+    nothing = membership(0.0, 1e-12, 0.0)
     assert nothing is not None
     assert (nothing.odds, nothing.posterior) == (1.0, 0.5)
-    assert membership(math.inf, 1e-3) is None
-    assert membership(None, 1e-3) is None
+    assert membership(math.inf, 1e-3, math.inf) is None
+    assert membership(None, 1e-3, None) is None
 
 
 @pytest.mark.parametrize(

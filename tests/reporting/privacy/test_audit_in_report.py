@@ -7,6 +7,7 @@ import pytest
 
 from fedcall.errors import FedcallError
 from fedcall.keys import read_secret
+from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import render, round_down, to_json
 from fedcall.reporting.privacy.audit import read_audit
 from fedcall.reporting.privacy.documents import PrivacyReport
@@ -80,17 +81,51 @@ def test_privacy_report__without_audit_says_so_and_names_the_command(federation:
     assert not any("audit" in condition.statement for condition in report.light.conditions)
 
 
+_OTHER_TERMS: dict[str, object] = {
+    "unit": "example",
+    "mechanism": "laplace",
+    "clip_norm": 0.9,
+    "clipping": "adaptive",
+    "adaptation": {},
+    "noise_multiplier": 3.9,
+    "sampling_rate": 0.9,
+    "steps_per_round": 2,
+    "rows_per_unit": 63,
+    "delta": 7e-3,
+    "max_epsilon": 7.5,
+    "examples_per_patient": 10,
+}
+_BELONGS_WITH: dict[str, dict[str, object]] = {
+    "unit": {"examples_per_patient": 10},
+    "examples_per_patient": {"unit": "example"},
+    "adaptation": {"clipping": "adaptive"},
+}
+
+
+@pytest.mark.parametrize("term", PrivacyTerms.model_fields)
+def test_promise_4__an_audit_of_one_other_privacy_term_is_refused(
+    federation: Federation, tmp_path: Path, term: str
+) -> None:
+    path = write_audit(tmp_path / "audit.json", federation.study)
+    content = json.loads(path.read_text())
+    content["terms"] |= {term: _OTHER_TERMS[term]} | _BELONGS_WITH.get(term, {})
+    path.write_text(json.dumps(content))
+    with pytest.raises(FedcallError, match=rf"audits other terms than those of study .*\b{term} .*, here "):
+        read_audit(path, federation.study)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"study": "other"}, "audits study 'other'"),
-        ({"unit": "example"}, "unit example, gaussian noise, fixed clipping"),
-        ({"clipping": "adaptive"}, "adaptive clipping"),
+        ({"study": "other"}, "study other, here "),
+        ({"rounds": 7}, "rounds 7, here "),
+        ({"trainable": "norm_and_head"}, "trainable norm_and_head, here all"),
+        ({"terms": None}, "older fedcall's audit"),
         ({"scenes": "none"}, "not an audit: "),
     ],
 )
 def test_read_audit__of_another_kind_of_study_is_refused(
-    federation: Federation, tmp_path: Path, change: dict[str, str], message: str
+    federation: Federation, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = write_audit(tmp_path / "audit.json", federation.study)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

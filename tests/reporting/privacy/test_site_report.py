@@ -152,7 +152,7 @@ def test_privacy_report__example_epsilon_is_never_a_patients(tmp_path: Path) -> 
 
 
 def test_privacy_report__without_noise_nothing_is_claimed(tmp_path: Path) -> None:
-    federation = make_federation(tmp_path, PrivacyTerms(noise_multiplier=0, max_epsilon=None, delta=1e-2))
+    federation = make_federation(tmp_path, PrivacyTerms(noise_multiplier=0, max_epsilon=None, delta=8e-3))
     play_round(federation, "north", 1)
     report = report_of(federation)
     assert report.spent.epsilon_pld is None
@@ -166,7 +166,7 @@ def test_privacy_report__without_noise_nothing_is_claimed(tmp_path: Path) -> Non
 
 
 def test_privacy_report__cap_reached_is_withheld_and_never_passed(tmp_path: Path) -> None:
-    terms = PrivacyTerms(noise_multiplier=1.0, sampling_rate=1.0, steps_per_round=1, delta=1e-2, max_epsilon=5.0)
+    terms = PrivacyTerms(noise_multiplier=1.0, sampling_rate=1.0, steps_per_round=1, delta=8e-3, max_epsilon=5.0)
     federation = make_federation(tmp_path, terms)
     for number in range(1, 7):
         play_round(federation, "north", number)
@@ -202,7 +202,7 @@ def test_privacy_report__counts_other_studies_and_keeps_them_at_the_site(tmp_pat
 
 
 def test_privacy_report__counts_each_study_as_ledger_show_does(tmp_path: Path) -> None:
-    terms = PrivacyTerms(noise_multiplier=1.0, sampling_rate=1.0, steps_per_round=1, delta=1e-2, max_epsilon=5.0)
+    terms = PrivacyTerms(noise_multiplier=1.0, sampling_rate=1.0, steps_per_round=1, delta=8e-3, max_epsilon=5.0)
     first, second = make_federation(tmp_path, terms, name="first"), make_federation(tmp_path, terms, name="second")
     play_round(first, "north", 1)
     hospital = first.sites["north"]

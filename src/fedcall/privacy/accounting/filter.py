@@ -15,12 +15,13 @@ are two: at δ if it does not depend on the first study's unfinished results whe
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
-from fedcall.privacy.accounting.epsilon import Epsilon, compose, event_rdp
+from fedcall.privacy.accounting.epsilon import Epsilon, compose, largest_loss
+from fedcall.privacy.accounting.losses import event_rdp
 from fedcall.privacy.events import Event
 from fedcall.privacy.terms import Unit
 
@@ -56,16 +57,46 @@ def cumulative_epsilon(
         Whether the cap was agreed before anything of the person was released.
     """
     charged = [(study, event, count) for study, event, count in charges if count]
-    events = [(event, count) for _, event, count in charged]
     if len({study for study, _, _ in charged}) <= 1:
-        return compose(events, delta, unit)
-    wanted = unit or events[0][0].unit
-    if unit is None and any(event.unit != wanted for event, _ in events):
-        raise ValueError("events of unit 'patient' and 'example' have no common epsilon; say which unit is meant.")
-    divergences = np.sum([event_rdp(event, wanted, ORDERS) * count for event, count in events], axis=0)
-    order = filter_order(cap, delta, events[0][0], wanted) if cap is not None and agreed_first else None
+        return compose([(event, count) for _, event, count in charged], delta, unit)
+    divergences, order = _divergences(charged, delta, unit, cap, agreed_first)
     bound = float(filter_epsilon(divergences, delta, order))
     return Epsilon(bound, bound, "RDP filter")
+
+
+def cumulative_loss(
+    charges: Iterable[Charge],
+    chance: float,
+    unit: Unit | None = None,
+    cap: float | None = None,
+    agreed_first: bool = True,
+) -> float:
+    """Return a privacy loss that all charges of a person pass with a probability of at most `chance`.
+
+    As `epsilon.largest_loss` in one study. Over several: at order α, P(loss > D + log(1 / chance) / (α - 1)) is at most
+    `chance` (Markov's inequality for exp((α - 1) loss); Mironov 2017, proposition 10). Parameters are those of
+    `cumulative_epsilon`.
+    """
+    charged = [(study, event, count) for study, event, count in charges if count]
+    if len({study for study, _, _ in charged}) <= 1:
+        return largest_loss([(event, count) for _, event, count in charged], chance, unit)
+    divergences, order = _divergences(charged, chance, unit, cap, agreed_first)
+    orders = np.array(ORDERS)
+    if order is not None:
+        return float(divergences[order] + math.log(1 / chance) / (orders[order] - 1))
+    return float(np.min(divergences + math.log(len(ORDERS) / chance) / (orders - 1)))
+
+
+def _divergences(
+    charged: Sequence[Charge], delta: float, unit: Unit | None, cap: float | None, agreed_first: bool
+) -> tuple[np.ndarray, int | None]:
+    """Return the summed divergences at ORDERS, and the place of the order that was fixed ahead, if one was."""
+    first = charged[0][1]
+    wanted = unit or first.unit
+    if unit is None and any(event.unit != wanted for _, event, _ in charged):
+        raise ValueError("events of unit 'patient' and 'example' have no common epsilon; say which unit is meant.")
+    divergences = np.sum([event_rdp(event, wanted, ORDERS) * count for _, event, count in charged], axis=0)
+    return divergences, filter_order(cap, delta, first, wanted) if cap is not None and agreed_first else None
 
 
 @lru_cache(maxsize=4096)

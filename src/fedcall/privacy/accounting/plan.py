@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from fedcall.privacy.accounting.epsilon import Epsilon, compose, group_epsilon, noise_multiplier_for
-from fedcall.privacy.accounting.solving import rounds_for, sampling_rate_for
+from fedcall.privacy.accounting.solving import rounds_for, rounds_within_cap, sampling_rate_for
 from fedcall.privacy.events import round_event
-from fedcall.privacy.terms import PrivacyTerms
+from fedcall.privacy.terms import COMMON_DELTA, PrivacyTerms
 
 FAMILIES = (2, 3)  # always told: relatives share what is protected
 LISTED_ROUNDS = 12  # a text table shows no more than about so many; JSON lists every round
@@ -41,11 +41,13 @@ class Plan(BaseModel):
     sampling_rate: float
     steps_per_round: int
     delta: float
+    common_delta: float = COMMON_DELTA
     max_epsilon: float | None
     per_round: Cost  # one round alone
     cumulative: list[Cost]
     total: Cost
-    rounds_within_cap: int  # rounds a site can take part in before it withholds, on a fresh ledger
+    total_at_common_delta: Cost  # the same rounds at a delta that all studies are told at
+    rounds_within_cap: int  # rounds of the study that its own cap allows
     family: Cost | None  # total for several units together
     family_size: int
     families: list[GroupCost]  # of 2 and 3 units
@@ -90,7 +92,8 @@ def plan_study(
         per_round=_cost(1, spent[0]),
         cumulative=[_cost(done, epsilon) for done, epsilon in enumerate(spent, start=1)],
         total=_cost(rounds, spent[-1]),
-        rounds_within_cap=sum(not epsilon.exceeds(terms.max_epsilon) for epsilon in spent),
+        total_at_common_delta=_cost(rounds, compose(plan, COMMON_DELTA)),
+        rounds_within_cap=rounds if (fits := rounds_within_cap(terms, 0, rounds)) is None else fits,
         family=_cost(rounds, group_epsilon(plan, terms.delta, family)) if family > 1 else None,
         family_size=family,
         families=[_group_cost(size, group_epsilon(plan, terms.delta, size)) for size in FAMILIES],
@@ -114,6 +117,10 @@ def as_text(plan: Plan) -> str:
     stride = max(1, math.ceil(len(plan.cumulative) / LISTED_ROUNDS))
     shown = [cost for cost in plan.cumulative if cost.rounds % stride == 0 or cost.rounds in (1, plan.total.rounds)]
     lines += [f"{cost.rounds:>8}{_number(cost.pld):>10}{_number(cost.rdp):>10}" for cost in shown]
+    common = _number(plan.total_at_common_delta.pld)
+    lines.append(
+        f"in all: epsilon {_number(plan.total.pld)} at delta {plan.delta:g}, {common} at delta {plan.common_delta:g}"
+    )
     if plan.max_epsilon is None:
         lines.append("no cap: max_epsilon is null")
     else:

@@ -1,9 +1,7 @@
 """Which noise, how many rounds or which sampling rate a target epsilon allows, the other terms given."""
 
-import math
-from collections.abc import Callable
-
 from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.bisection import greatest, most
 from fedcall.privacy.terms import PrivacyTerms
 
 MOST_ROUNDS = 100_000
@@ -19,25 +17,18 @@ def rounds_for(terms: PrivacyTerms, epsilon: float) -> int:
         If epsilon is not positive.
     """
     _check(epsilon)
-    return most_rounds(lambda rounds: study_epsilon(terms, rounds).pld <= epsilon, MOST_ROUNDS)
+    return most(lambda rounds: not study_epsilon(terms, rounds).exceeds(epsilon), MOST_ROUNDS)
 
 
-def most_rounds(fits: Callable[[int], bool], most: int) -> int:
-    """Return the largest number of rounds in 0 … `most` that fits, where fewer always fit if more do.
+def rounds_within_cap(terms: PrivacyTerms, charged: int, limit: int) -> int | None:
+    """Return how many rounds after `charged` ones a study's own cap allows, at most `limit`; None without a cap.
 
-    Examples
-    --------
-    >>> most_rounds(lambda rounds: rounds * 0.9 <= 4, most=100)
-    4
+    A public number: it follows from the terms and the rounds so far. A person's own history may allow fewer.
     """
-    low, high = 0, 1
-    while high <= most and fits(high):
-        low, high = high, 2 * high
-    high = min(high, most + 1)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    cap = terms.max_epsilon
+    if cap is None:
+        return None
+    return most(lambda more: not study_epsilon(terms, charged + more).exceeds(cap), limit)
 
 
 def sampling_rate_for(terms: PrivacyTerms, rounds: int, epsilon: float) -> float:
@@ -51,17 +42,13 @@ def sampling_rate_for(terms: PrivacyTerms, rounds: int, epsilon: float) -> float
     _check(epsilon)
 
     def fits(rate: float) -> bool:
-        return study_epsilon(terms.model_copy(update={"sampling_rate": rate}), rounds).pld <= epsilon
+        return not study_epsilon(terms.model_copy(update={"sampling_rate": rate}), rounds).exceeds(epsilon)
 
     if fits(1.0):
         return 1.0
     if not fits(LEAST_RATE):
         raise ValueError(f"no sampling rate down to {LEAST_RATE:g} reaches epsilon {epsilon:g}.")
-    low, high = LEAST_RATE, 1.0
-    while high / low > 1.0005:
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+    return greatest(fits, LEAST_RATE, 1.0, 5e-4, relative=True)
 
 
 def _check(epsilon: float) -> None:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from fedcall.privacy.accounting.epsilon import Epsilon
-from fedcall.privacy.accounting.filter import Charge, cumulative_epsilon
+from fedcall.privacy.accounting.filter import Charge, cumulative_epsilon, cumulative_loss
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
 from fedcall.privacy.ledger.chain import Row
@@ -31,10 +31,16 @@ class Standing:
 
     def epsilon(self, delta: float, unit: Unit, cap: float | None = None) -> Epsilon:
         """Return what the charges cost, as it is compared with a cap if one is given."""
-        is_first = cap is None or any(
+        return cumulative_epsilon(self.charges, delta, unit, cap, self._is_first(delta, unit, cap))
+
+    def loss(self, chance: float, unit: Unit, cap: float | None = None) -> float:
+        """Return a privacy loss that the charges pass with a probability of at most `chance`."""
+        return cumulative_loss(self.charges, chance, unit, cap, self._is_first(chance, unit, cap))
+
+    def _is_first(self, delta: float, unit: Unit, cap: float | None) -> bool:
+        return cap is None or any(
             limit.implies(Limit(epsilon=cap, delta=delta, unit=unit)) for limit in self.agreed_first
         )
-        return cumulative_epsilon(self.charges, delta, unit, cap, is_first)
 
     def charged(self, study: str, event: Event, rounds: int, limits: Iterable[Limit] = ()) -> "Standing":
         """Return the standing after further rounds, under further limits."""

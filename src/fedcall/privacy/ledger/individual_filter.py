@@ -7,8 +7,9 @@ releases is then distributed the same with the person as without.
 
 import numpy as np
 
-from fedcall.privacy.accounting.epsilon import compose, event_rdp
+from fedcall.privacy.accounting.epsilon import compose, exceeds
 from fedcall.privacy.accounting.filter import ORDERS, filter_epsilon, filter_order
+from fedcall.privacy.accounting.losses import event_rdp
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.histories import NOBODY, Histories
 from fedcall.privacy.ledger.limits import Limit
@@ -98,7 +99,7 @@ def _within_by_filter(
         who = is_first & (first == plan)
         order = filter_order(limit.epsilon, limit.delta, events[plan], limit.unit)
         spent[who] = filter_epsilon(divergences[:, who], limit.delta, order)
-    return np.asarray(spent <= limit.epsilon)
+    return np.array([not exceeds(float(one), limit.epsilon) for one in spent])
 
 
 def _divergences(counts: np.ndarray, costs: np.ndarray) -> np.ndarray:

@@ -169,20 +169,6 @@ class Ledger:
         self._update_head()
         return target
 
-    def seed(self, requests: Iterable[ReleaseRequest]) -> None:
-        """Charge everybody in many rounds at once, whatever the limits: for benchmarks, and records made elsewhere."""
-        with self._transaction():
-            self._refuse_if_bad()
-            registry, kept = read_registry(self._database), {}
-            for request in requests:
-                if request.patients not in kept:
-                    everybody = np.array(self._enter(registry, request.members), np.int64)
-                    registry.store(self._database)
-                    nobody = np.empty(0, np.int64)
-                    kept[request.patients] = self._keep(sealed(everybody, nobody, None, registry).to_json())
-                self._append("reserve", request, kept[request.patients])
-        self._write_head()
-
     def rows(self) -> Iterator[Row]:
         """Yield every row, oldest first."""
         yield from ledger_chain.read_rows(self._database)

@@ -1,10 +1,11 @@
 """How much of a study the people of a ledger can still afford. It depends on who took part in what: it stays home."""
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel
 
-from fedcall.privacy.accounting.solving import most_rounds
+from fedcall.privacy.bisection import most
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.histories import Standing
 from fedcall.privacy.ledger.ledger import Ledger
@@ -20,6 +21,7 @@ class GroupPlan(BaseModel):
     patients: int | None  # null: everybody the ledger has not seen yet
     spent_pld: float | None  # over all studies, at the study's delta, per unit of the study
     spent_rdp: float | None
+    spent_by: Literal["PLD", "RDP filter"] = "PLD"  # what bounds spent_pld: over several studies no PLD is proven
     left_pld: float | None  # of the study's cap, never below 0; null without a cap
     rounds_that_fit: int  # of those the study has left, under every limit that holds for these people
 
@@ -81,14 +83,14 @@ def as_text(plan: LedgerPlan) -> str:
     lines = [
         f"study {plan.study}: {plan.rounds_charged} of {plan.rounds} rounds charged, {cap} per {plan.unit} at delta"
         f" {plan.delta:g}",
-        f"{'patients':>12}{'spent PLD':>12}{'spent RDP':>12}{'left':>10}{'rounds that fit':>18}",
+        f"{'patients':>12}{'spent':>10}{'by':>12}{'RDP':>10}{'left':>10}{'rounds that fit':>17}",
     ]
     for group in plan.groups:
         count = "not seen yet" if group.patients is None else str(group.patients)
         left = "no cap" if plan.max_epsilon is None else _number(group.left_pld)
         lines.append(
-            f"{count:>12}{_number(group.spent_pld):>12}{_number(group.spent_rdp):>12}{left:>10}"
-            f"{group.rounds_that_fit:>18}"
+            f"{count:>12}{_number(group.spent_pld):>10}{group.spent_by:>12}{_number(group.spent_rdp):>10}{left:>10}"
+            f"{group.rounds_that_fit:>17}"
         )
     lines.append(f"with all of them, {plan.rounds_that_fit} of the {plan.rounds_left} rounds left fit")
     if plan.limit:
@@ -109,8 +111,9 @@ def _group(
         patients=people,
         spent_pld=now.pld if now.is_finite else None,
         spent_rdp=now.rdp if math.isfinite(now.rdp) else None,
+        spent_by=now.by,
         left_pld=None if terms.max_epsilon is None else max(0.0, terms.max_epsilon - now.pld),
-        rounds_that_fit=most_rounds(lambda more: standing.charged(study, event, more, limits).is_within_limits(), left),
+        rounds_that_fit=most(lambda more: standing.charged(study, event, more, limits).is_within_limits(), left),
     )
 
 

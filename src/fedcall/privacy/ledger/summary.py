@@ -7,14 +7,16 @@ from pydantic import BaseModel
 
 from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.ledger.ledger import Exposure, Ledger
+from fedcall.privacy.terms import COMMON_DELTA
 
 
 class Bounds(BaseModel):
-    """An epsilon by both accountants; null means infinite."""
+    """An epsilon by both accountants; null means infinite. `by` says what `pld` is: over several studies no PLD."""
 
     pld: float | None
     rdp: float | None
+    by: Literal["PLD", "RDP filter"] = "PLD"
 
 
 class RoundSummary(BaseModel):
@@ -51,6 +53,8 @@ class LedgerSummary(BaseModel):
     delta: float | None
     rounds: list[RoundSummary]
     exposures: list[ExposureSummary]  # the most exposed first
+    common_delta: float = COMMON_DELTA
+    most_exposed_at_common_delta: ExposureSummary | None  # epsilons at the common delta
 
 
 def summarise(ledger: Ledger, delta: float | None = None) -> LedgerSummary:
@@ -83,15 +87,8 @@ def summarise(ledger: Ledger, delta: float | None = None) -> LedgerSummary:
         fault=fault.sentence if fault else None,
         delta=used,
         rounds=list(rounds.values()),
-        exposures=[
-            ExposureSummary(
-                patients=one.patients,
-                releases=one.releases,
-                epsilon_per_patient=_bounds(one.patient),
-                epsilon_per_example=_bounds(one.example),
-            )
-            for one in exposures
-        ],
+        exposures=[_exposure(one) for one in exposures],
+        most_exposed_at_common_delta=_exposure(ledger.exposures(COMMON_DELTA)[0]) if exposures else None,
     )
 
 
@@ -100,6 +97,8 @@ def as_text(summary: LedgerSummary) -> str:
     lines = [f"{summary.rows} rows, head {summary.head[:16]}…", ""]
     if summary.fault:
         lines[1:1] = ["NOT AS IT WAS WRITTEN, so nothing printed below can be relied on:", summary.fault]
+    if (worst := summary.most_exposed_at_common_delta) is not None:
+        lines[1:1] = [_headline(summary, worst)]
     lines.append(f"{'study':14}{'site':14}{'round':>6}  {'state':9}{'unit':8}{'patients':>9}{'ε PLD':>9}{'ε RDP':>9}")
     for one in summary.rounds:
         lines.append(
@@ -108,18 +107,40 @@ def as_text(summary: LedgerSummary) -> str:
         )
     if summary.exposures:
         lines += ["", f"cumulative, over all studies, at delta {summary.delta:g}; most exposed first", ""]
-        lines.append(f"{'patients':>9}{'charges':>9}{'ε/patient PLD':>15}{'RDP':>10}{'ε/example PLD':>15}{'RDP':>10}")
+        lines.append(
+            f"{'patients':>9}{'charges':>8}{'ε/patient':>11}{'by':>11}{'RDP':>9}{'ε/example':>11}{'by':>11}{'RDP':>9}"
+        )
     for group in summary.exposures:
         lines.append(
-            f"{group.patients:>9}{group.releases:>9}{_number(group.epsilon_per_patient.pld):>15}"
-            f"{_number(group.epsilon_per_patient.rdp):>10}{_number(group.epsilon_per_example.pld):>15}"
-            f"{_number(group.epsilon_per_example.rdp):>10}"
+            f"{group.patients:>9}{group.releases:>8}{_columns(group.epsilon_per_patient)}"
+            f"{_columns(group.epsilon_per_example)}"
         )
     return "\n".join(lines)
 
 
+def _headline(summary: LedgerSummary, worst: ExposureSummary) -> str:
+    first = summary.exposures[0]
+    unit = "patient" if first.epsilon_per_patient.pld is not None else "example"
+    own, common = (getattr(one, f"epsilon_per_{unit}").pld for one in (first, worst))
+    also = "" if summary.delta == COMMON_DELTA else f", {_number(common)} at delta {COMMON_DELTA:g}"
+    return f"most exposed: epsilon {_number(own)} at delta {summary.delta:g}{also}, per {unit}"
+
+
+def _exposure(one: Exposure) -> ExposureSummary:
+    return ExposureSummary(
+        patients=one.patients,
+        releases=one.releases,
+        epsilon_per_patient=_bounds(one.patient),
+        epsilon_per_example=_bounds(one.example),
+    )
+
+
+def _columns(bounds: Bounds) -> str:
+    return f"{_number(bounds.pld):>11}{bounds.by:>11}{_number(bounds.rdp):>9}"
+
+
 def _bounds(epsilon: Epsilon) -> Bounds:
-    return Bounds(pld=_finite(epsilon.pld), rdp=_finite(epsilon.rdp))
+    return Bounds(pld=_finite(epsilon.pld), rdp=_finite(epsilon.rdp), by=epsilon.by)
 
 
 def _finite(value: float) -> float | None:

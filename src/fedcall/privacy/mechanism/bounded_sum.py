@@ -6,6 +6,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from fedcall.privacy.bisection import least
 from fedcall.privacy.events import Event
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
@@ -53,10 +54,7 @@ def noise_multiplier(mechanism: Mechanism, epsilon: float, delta: float) -> floa
     low, high = 0.0, 1.0
     while _gaussian_delta(high, epsilon) > delta:
         low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _gaussian_delta(middle, epsilon) <= delta else (middle, high)
-    return _rounded_up(high)
+    return _rounded_up(least(lambda sigma: _gaussian_delta(sigma, epsilon) <= delta, low, high, high * 2**-52))
 
 
 def sum_event(mechanism: Mechanism, epsilon: float, delta: float) -> Event:

@@ -1,5 +1,6 @@
 """The audit's lower bound for the privacy report: what an attack on made-up patients proved, beside what is claimed."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -7,6 +8,7 @@ from pydantic import ValidationError
 from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.experiments.documents import AuditReport, SceneReport
+from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import power_of_ten, round_down, round_up
 from fedcall.reporting.privacy.documents import Audit, AuditScene, Condition
 from fedcall.study.terms import Study
@@ -32,7 +34,7 @@ def read_audit(path: Path, study: Study) -> Audit:
     Raises
     ------
     FedcallError
-        If the file is missing or no audit, or is about another kind of study.
+        If the file is missing or no audit, or any term that privacy depends on is another than the study's.
     """
     try:
         found = AuditReport.model_validate_json(Path(path).read_bytes())
@@ -40,13 +42,15 @@ def read_audit(path: Path, study: Study) -> Audit:
         raise FedcallError(f"{path}: no such file; 'fedcall audit --output' makes it") from None
     except ValidationError as error:
         raise FedcallError(f"{path}: not an audit: {describe(error)}") from None
-    terms = study.privacy
-    audited = (found.study, found.unit, found.mechanism, found.clipping)
-    if audited != (study.name, terms.unit, terms.mechanism, terms.clipping):
+    if found.terms is None:
+        raise FedcallError(f"{path}: an older fedcall's audit, which names no terms; run 'fedcall audit' again")
+    different = [
+        f"{name} {audited}, here {agreed}" for name, audited, agreed in _terms(found, study) if audited != agreed
+    ]
+    if different:
         raise FedcallError(
-            f"{path}: audits study '{found.study}' (unit {found.unit}, {found.mechanism} noise, {found.clipping}"
-            f" clipping), not '{study.name}' ({terms.unit}, {terms.mechanism}, {terms.clipping}); run 'fedcall audit'"
-            " with this study"
+            f"{path}: audits other terms than those of study '{study.name}' ({'; '.join(different)}); run"
+            " 'fedcall audit' with this study"
         )
     return Audit(
         sentence=_sentence(found),
@@ -56,6 +60,16 @@ def read_audit(path: Path, study: Study) -> Audit:
         faults_planted=len(found.faults),
         faults_caught=sum(fault.contradicts_claim for fault in found.faults),
     )
+
+
+def _terms(found: AuditReport, study: Study) -> Iterator[tuple[str, object, object]]:
+    """Yield every term that privacy depends on, as audited and as agreed."""
+    assert found.terms is not None
+    yield "study", found.study, study.name
+    yield "rounds", found.rounds, study.rounds
+    yield "trainable", found.trainable, study.model.trainable
+    for name in PrivacyTerms.model_fields:
+        yield name, getattr(found.terms, name), getattr(study.privacy, name)
 
 
 def audit_statement(audit: Audit | None) -> str:

@@ -10,9 +10,13 @@ from fedcall.documents import Document
 from fedcall.federation.aggregator.model_change import model_change
 from fedcall.federation.aggregator.operation import interventions, open_state, refusals, study_status
 from fedcall.federation.aggregator.study_log import StudyLog
+from fedcall.privacy.accounting.epsilon import compose
+from fedcall.privacy.events import round_event
+from fedcall.privacy.terms import COMMON_DELTA, Unit
 from fedcall.reporting.base import figures
-from fedcall.reporting.privacy.documents import Statement, StudyFacts, Text
+from fedcall.reporting.privacy.documents import Epsilon, Statement, StudyFacts, Text
 from fedcall.reporting.privacy.site_report import study_facts
+from fedcall.reporting.privacy.spending import Told, example_warning, finite
 from fedcall.study.terms import Name
 
 Count = Annotated[int, Field(ge=0)]
@@ -77,6 +81,11 @@ class Dashboard(Document):
     rounds: tuple[RoundRow, ...]
     refusals: tuple[RefusalRow, ...] = Field(description="Oldest first.")
     interventions: tuple[InterventionRow, ...] = Field(description="Sites set aside or released, oldest first.")
+    unit: Unit
+    delta: float
+    rounds_counted: Count = Field(description="Rounds that are closed or open: what a site may have charged by now.")
+    epsilon_pld: Epsilon = Field(description="Of a unit whose site took part in all of them, by PLD.")
+    epsilon_common: Epsilon = Field(description="The same at delta 10^-5.")
     commands: tuple[Statement, ...]
 
 
@@ -94,9 +103,19 @@ def dashboard(state: Path) -> Dashboard:
         SiteRow(patients=study.site(row["site"]).patients, **{key: row[key] for key in _SITE_KEYS})
         for row in status["sites"]
     )
+    terms, counted = study.privacy, min(log.open_round, study.rounds)
+    spent, common = (
+        finite(compose([(round_event(terms), counted)], delta).pld) for delta in (terms.delta, COMMON_DELTA)
+    )
+    told = Told(spent, terms.delta, common)
     return Dashboard(
         study=study_facts(study),
-        sentence=_sentence(study.rounds, log, sites),
+        sentence=f"{_sentence(study.rounds, log, sites)} {_spent(terms.unit, told, counted)}",
+        unit=terms.unit,
+        delta=terms.delta,
+        rounds_counted=counted,
+        epsilon_pld=spent,
+        epsilon_common=common,
         done=status["done"],
         open_round=log.open_round,
         alive=status["alive"],
@@ -132,6 +151,13 @@ def _sentence(rounds: int, log: StudyLog, sites: Sequence[SiteRow]) -> str:
     answered = sum(site.answer is not None for site in sites)
     text = f"Round {log.open_round} of {rounds} is open: {answered} of {len(sites)} sites have answered"
     return f"{text}{', waiting for ' + ', '.join(waiting) if waiting else ''}. {told}."
+
+
+def _spent(unit: str, told: Told, rounds: int) -> str:
+    whose = f"a {unit} of a site that took part in all {rounds} rounds so far" if rounds > 1 else f"a {unit} so far"
+    if told.epsilon is None:
+        return f"Nothing bounds the privacy loss of {whose}."
+    return f"The privacy loss of {whose} is at most {told}, by this study alone.{example_warning(unit)}"
 
 
 def _rounds(state: Path, planned: int, log: StudyLog, sites: Sequence[str]) -> tuple[RoundRow, ...]:

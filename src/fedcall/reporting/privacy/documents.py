@@ -27,6 +27,14 @@ class StudyFacts(Document):
     rounds_planned: int
 
 
+class GroupSpend(Document):
+    """What several units lost together, as one group: of what they share, no attacker learns more."""
+
+    units: int
+    epsilon_pld: Epsilon
+    epsilon_rdp: Epsilon
+
+
 class Spent(Document):
     """What one unit has lost so far in this study, by the site's own record."""
 
@@ -36,6 +44,7 @@ class Spent(Document):
     epsilon_pld: Epsilon
     epsilon_rdp: Epsilon
     delta: float
+    epsilon_common: Epsilon = Field(None, description="The same releases by PLD at delta 10^-5, to compare studies by.")
     max_epsilon: Epsilon
     rounds_that_fit: int | None = Field(
         description="Further rounds of these terms under the cap, by this study's own history; null without a cap."
@@ -45,6 +54,9 @@ class Spent(Document):
     planned_epsilon_rdp: Epsilon
     round_epsilon_pld: Epsilon = Field(description="Of one round alone.")
     round_epsilon_rdp: Epsilon
+    families: tuple[GroupSpend, ...] = Field(
+        (), description="What 2 and 3 relatives who all took part in this study lost together, for comparison."
+    )
     membership: Membership | None
 
 
@@ -133,9 +145,13 @@ class LedgerSpend(Document):
     studies: int
     charges: int = Field(description="Charged releases over all studies: rounds, and judges.")
     epsilon_pld: Epsilon = Field(
-        description="Of the most exposed person, at the delta below: PLD in one study, an RDP filter over several."
+        description="Of the most exposed person, at the delta below, by the accountant that `accountant` names."
     )
     epsilon_rdp: Epsilon
+    accountant: Literal["PLD", "RDP filter"] = Field(
+        "PLD", description="What bounds the most exposed person: PLD in one study, an RDP filter over several."
+    )
+    epsilon_common: Epsilon = Field(None, description="The most exposed person's at delta 10^-5.")
     delta: float
     unit: Unit
     head: str = Field(description="Hash of the ledger's last row, to compare with `fedcall ledger verify`.")
@@ -300,6 +316,7 @@ class StudyPrivacyReport(Document):
     max_epsilon: Epsilon
     largest_epsilon_pld: Epsilon
     largest_epsilon_rdp: Epsilon
+    largest_epsilon_common: Epsilon = Field(None, description="By PLD at delta 10^-5.")
     membership: Membership | None
     light: TrafficLight
     rounds_done: int

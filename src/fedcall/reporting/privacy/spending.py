@@ -2,17 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fedcall.privacy.accounting.epsilon import Epsilon as Bounds
-from fedcall.privacy.accounting.epsilon import compose, study_epsilon
+from fedcall.privacy.accounting.epsilon import compose, group_epsilon, largest_loss, study_epsilon
 from fedcall.privacy.accounting.membership import membership
-from fedcall.privacy.accounting.solving import most_rounds
+from fedcall.privacy.accounting.plan import FAMILIES
+from fedcall.privacy.accounting.solving import rounds_within_cap
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.limits import Limit
+from fedcall.privacy.terms import COMMON_DELTA
 from fedcall.reporting.base.pages import power_of_ten, round_up
 from fedcall.reporting.privacy.documents import (
     CurvePoint,
     ExhaustedInRound,
+    GroupSpend,
     LedgerSpend,
     PlannedSpend,
     RoundSpend,
@@ -28,27 +32,50 @@ PLANNED_POINTS = 12
 MOST_ROUNDS = 10_000  # more further rounds than this are not searched for
 
 
+@dataclass(frozen=True)
+class Told:
+    """An epsilon at the study's delta and, beside it, at the common one; None if nothing is bounded."""
+
+    epsilon: float | None
+    delta: float
+    common: float | None
+
+    def __str__(self) -> str:
+        """Return it as every headline tells it: `ε = 2.93 at δ = 10⁻³ (4.14 at δ = 10⁻⁵)`."""
+        if self.epsilon is None:
+            return "not bounded"
+        beside = "unlimited" if self.common is None else round_up(self.common)
+        also = "" if self.delta == COMMON_DELTA else f" ({beside} at δ = {power_of_ten(COMMON_DELTA)})"
+        return f"ε = {round_up(self.epsilon)} at δ = {power_of_ten(self.delta)}{also}"
+
+
 def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpend], only: LedgerSpend | None) -> Spent:
     """Return what one unit has lost in the study; with `only`, the headline is the loss over the whole ledger."""
     terms, releases = study.privacy, len(ledger.charged)
     now, one, planned = (study_epsilon(terms, count) for count in (releases, 1, study.rounds))
     fits = rounds_that_fit(study, releases)
     left = study.rounds - len(rounds)
-    epsilon = finite(now.pld)
-    sentence = spend_sentence(terms.unit, epsilon, terms.delta, terms.max_epsilon)
-    if only and only.studies > 1 and epsilon is not None:
-        here = f"ε = {round_up(epsilon)} of it in this study"
-        total = spend_sentence(terms.unit, only.epsilon_pld, terms.delta, terms.max_epsilon)
-        sentence = f"{total} ({here}, over all {only.studies} studies of the ledger for the most exposed {terms.unit})"
-    if epsilon is not None and fits is not None:
+    events = [(round_event(terms), releases)]
+    here = Told(finite(now.pld), terms.delta, finite(compose(events, COMMON_DELTA).pld))
+    sentence = spend_sentence(terms.unit, here, terms.max_epsilon)
+    if only and only.studies > 1 and here.epsilon is not None:
+        whole = Told(only.epsilon_pld, terms.delta, only.epsilon_common)
+        total = spend_sentence(terms.unit, whole, terms.max_epsilon)
+        sentence = (
+            f"{total} (by {_accountant(only)} over all {only.studies} studies of the ledger for the most exposed"
+            f" {terms.unit}; in this study, by PLD, {here})"
+        )
+    if here.epsilon is not None and fits is not None:
         sentence += f"; {_rounds_word(fits)} {'fits' if fits == 1 else 'fit'} under this study's cap"
+    loss = worst_loss(study, ledger) if only else largest_loss(events, terms.delta)
     return Spent(
         sentence=sentence + "." + example_warning(terms.unit),
         unit=terms.unit,
         releases=releases,
-        epsilon_pld=epsilon,
+        epsilon_pld=here.epsilon,
         epsilon_rdp=finite(now.rdp),
         delta=terms.delta,
+        epsilon_common=here.common,
         max_epsilon=terms.max_epsilon,
         rounds_that_fit=fits,
         rounds_left_in_plan=left,
@@ -56,8 +83,14 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
         planned_epsilon_rdp=finite(planned.rdp),
         round_epsilon_pld=finite(one.pld),
         round_epsilon_rdp=finite(one.rdp),
-        membership=membership(only.epsilon_pld if only else epsilon, terms.delta),
+        families=tuple(_group(study, releases, size) for size in FAMILIES),
+        membership=membership(only.epsilon_pld if only else here.epsilon, terms.delta, loss),
     )
+
+
+def _group(study: Study, releases: int, size: int) -> GroupSpend:
+    bound = group_epsilon([(round_event(study.privacy), releases)], study.privacy.delta, size)
+    return GroupSpend(units=size, epsilon_pld=finite(bound.pld), epsilon_rdp=finite(bound.rdp))
 
 
 def round_spends(study: Study, records: Sequence[RoundRecord], charged: Sequence[int]) -> tuple[RoundSpend, ...]:
@@ -120,7 +153,7 @@ def planned_spends(study: Study) -> tuple[PlannedSpend, ...]:
 def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
     """Return the guarantee of the study's releases at other deltas."""
     points = []
-    for delta in sorted({*CURVE_DELTAS, study.privacy.delta}, reverse=True):
+    for delta in sorted({*CURVE_DELTAS, COMMON_DELTA, study.privacy.delta}, reverse=True):
         bound = compose([(round_event(study.privacy), releases)], delta)
         points.append(CurvePoint(delta=delta, epsilon_pld=finite(bound.pld), epsilon_rdp=finite(bound.rdp)))
     return tuple(points)
@@ -132,11 +165,14 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
     cap = terms.max_epsilon
     bounds = [one.epsilon(terms.delta, terms.unit, cap) for one in ledger.standings] or [Bounds(0.0, 0.0)]
     worst = max(bounds, key=lambda bound: bound.pld)
+    common = max((one.epsilon(COMMON_DELTA, terms.unit).pld for one in ledger.standings), default=0.0)
     return LedgerSpend(
         studies=sum(1 for one in ledger.studies if one.charged),
         charges=sum(one.charged for one in ledger.studies),
         epsilon_pld=finite(worst.pld),
         epsilon_rdp=finite(max(bound.rdp for bound in bounds)),
+        accountant=worst.by,
+        epsilon_common=finite(common),
         delta=terms.delta,
         unit=terms.unit,
         head=ledger.head,
@@ -151,6 +187,12 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
         judging_exhausted=ledger.judge.exhausted if ledger.judge else None,
         by_study=tuple(_study_spend(study, one) for one in ledger.studies),
     )
+
+
+def worst_loss(study: Study, ledger: LedgerFacts) -> float:
+    """Return a loss that no person of the ledger passes with a probability above the study's delta."""
+    terms = study.privacy
+    return max((one.loss(terms.delta, terms.unit, terms.max_epsilon) for one in ledger.standings), default=0.0)
 
 
 def _people_who_fit(study: Study, ledger: LedgerFacts) -> int:
@@ -190,12 +232,13 @@ def ledger_sentence(only: LedgerSpend | None, cap: float | None) -> str:
             " and stands in the copy that stays at the site; the ledger holds every person to this study's cap, to the"
             " hospital's own limit and to every limit the person was ever charged under."
         )
-    total = f"ε = {round_up(only.epsilon_pld)}" if only.epsilon_pld is not None else "not bounded"
+    total = Told(only.epsilon_pld, only.delta, only.epsilon_common)
     allowed = f", of {cap:g} allowed" if cap is not None else ""
     text = (
         f"Over the {only.studies} {'study' if only.studies == 1 else 'studies'} and {only.charges} charged releases in"
-        f" the site's ledger, the most exposed {only.unit}'s loss is {total} at δ = {power_of_ten(only.delta)}"
-        f"{allowed}. A rerun of the same release is charged once; a round that crashed stays charged."
+        f" the site's ledger, the most exposed {only.unit}'s loss is {total} by"
+        f" {_accountant(only)}{allowed}. A rerun of the same release is charged once; a round that crashed stays"
+        " charged."
     )
     if only.studies > 1:
         text += " Over several studies, whose terms were chosen one after the other, an RDP filter adds losses up."
@@ -227,19 +270,19 @@ def exhausted_sentence(only: LedgerSpend) -> str:
 
 def rounds_that_fit(study: Study, releases: int) -> int | None:
     """Return how many further rounds of these terms the study's own history leaves under its cap: a public number."""
-    terms = study.privacy
-    if terms.max_epsilon is None:
-        return None
-    return most_rounds(lambda more: not study_epsilon(terms, releases + more).exceeds(terms.max_epsilon), MOST_ROUNDS)
+    return rounds_within_cap(study.privacy, releases, MOST_ROUNDS)
 
 
-def spend_sentence(unit: str, epsilon: float | None, delta: float, cap: float | None) -> str:
+def spend_sentence(unit: str, told: Told, cap: float | None) -> str:
     """Return the start of the headline: whose loss, how much, of how much."""
-    if epsilon is None:
+    if told.epsilon is None:
         return f"Nothing bounds the privacy loss of any {unit}: training added no noise"
     allowed = f"of {cap:g} allowed" if cap is not None else "with no cap agreed"
-    whose = f"Each {unit}'s total privacy loss so far is"
-    return f"{whose} ε = {round_up(epsilon)} at δ = {power_of_ten(delta)}, {allowed}"
+    return f"Each {unit}'s total privacy loss so far is {told}, {allowed}"
+
+
+def _accountant(only: LedgerSpend) -> str:
+    return "an RDP filter" if only.accountant == "RDP filter" else "PLD"
 
 
 def example_warning(unit: str) -> str:

@@ -7,7 +7,10 @@ from pydantic import ValidationError
 
 from fedcall.documents import describe
 from fedcall.errors import FedcallError
+from fedcall.privacy.accounting.epsilon import compose, largest_loss
 from fedcall.privacy.accounting.membership import membership
+from fedcall.privacy.events import round_event
+from fedcall.privacy.terms import COMMON_DELTA
 from fedcall.reporting.base.gauge import gauge
 from fedcall.reporting.base.pages import round_up
 from fedcall.reporting.privacy.audit import audit_conditions, audit_statement
@@ -23,7 +26,7 @@ from fedcall.reporting.privacy.documents import (
     StudyPrivacyReport,
 )
 from fedcall.reporting.privacy.site_report import study_facts
-from fedcall.reporting.privacy.spending import example_warning, rounds_that_fit, spend_sentence
+from fedcall.reporting.privacy.spending import Told, example_warning, rounds_that_fit, spend_sentence
 from fedcall.reporting.privacy.traffic_light import colour, spending_conditions, traffic_light
 from fedcall.study.terms import Study
 
@@ -67,7 +70,10 @@ def study_privacy_report(
     )
     sites = tuple(_site_spend(study, report) for report in ordered)
     where = "" if len(ordered) == 1 else ", at the most exposed of " + f"{len(ordered)} sites"
-    sentence = spend_sentence(terms.unit, largest, terms.delta, terms.max_epsilon)
+    releases = max(report.spent.releases for report in ordered)
+    events = [(round_event(terms), releases)]
+    common = None if largest is None else compose(events, COMMON_DELTA).pld
+    sentence = spend_sentence(terms.unit, Told(largest, terms.delta, common), terms.max_epsilon)
     sentence = sentence.replace("total privacy loss so far", "privacy loss in this study so far", 1) + where + "."
     sentence = sentence.replace("is ε", "is at most ε", 1) + example_warning(terms.unit)
     conditions = [
@@ -101,7 +107,8 @@ def study_privacy_report(
         max_epsilon=terms.max_epsilon,
         largest_epsilon_pld=largest,
         largest_epsilon_rdp=largest_rdp,
-        membership=membership(largest, terms.delta),
+        largest_epsilon_common=common,
+        membership=membership(largest, terms.delta, largest_loss(events, terms.delta)),
         light=traffic_light(
             conditions,
             {
