@@ -52,7 +52,9 @@ def test_ledger_show__json_holds_states_and_cumulative_epsilon(ledger):
     [exposure] = summary["exposures"]
     expected = compose([(EVENT, 2)], 1e-3)
     assert exposure["patients"] == 2
-    assert exposure["epsilon_per_patient"] == {"pld": expected.pld, "rdp": expected.rdp}
+    assert exposure["epsilon_per_patient"] == {"pld": expected.pld, "rdp": expected.rdp, "by": "PLD"}
+    common = compose([(EVENT, 2)], 1e-5)
+    assert summary["most_exposed_at_common_delta"]["epsilon_per_patient"]["pld"] == common.pld
     assert "Ann" not in done.stdout
 
 
@@ -60,7 +62,8 @@ def test_ledger_show__prints_tables(ledger):
     done = fedcall("ledger", "show", "--ledger", ledger)
     assert done.returncode == 0, done.stderr
     assert "withheld" in done.stdout
-    assert f"{compose([(EVENT, 2)], 1e-3).pld:.3f}" in done.stdout
+    own, common = (compose([(EVENT, 2)], delta).pld for delta in (1e-3, 1e-5))
+    assert f"most exposed: epsilon {own:.3f} at delta 0.001, {common:.3f} at delta 1e-05, per patient\n" in done.stdout
 
 
 def test_ledger_show__tables_fit_80_columns_whatever_a_site_is_called(tmp_path, keys):

@@ -102,7 +102,7 @@ def test_study_check__changed_after_signing(folder):
     _new(folder, f"{folder}/north/site.json=40")
     _sign(folder)
     path = folder / "study.json"
-    path.write_text(path.read_text().replace('"patients":40', '"patients":41'))
+    path.write_text(path.read_text().replace('"patients":40', '"patients":39'))
     done = _fedcall("study", "check", "--study", path)
     assert done.returncode == 2
     assert "signature" in done.stderr

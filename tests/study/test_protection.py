@@ -49,7 +49,10 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
         ({"privacy": {**POOLED, **DELTA, "unit": "example", "examples_per_patient": 1}}, "is a patient's"),
         ({"privacy": {"steps_per_round": 4}}, "opens one noisy sum a round"),
         ({"privacy": {"steps_per_round": 1, "mechanism": "laplace"}}, "needs privacy.mechanism 'gaussian'"),
-        ({"privacy": {"steps_per_round": 1, "clipping": "adaptive"}, "patients": 500}, "privacy.clipping 'fixed'"),
+        (
+            {"privacy": {"steps_per_round": 1, "clipping": "adaptive", "delta": 1e-4}, "patients": 500},
+            "privacy.clipping 'fixed'",
+        ),
         ({"training": {"iterate_averaging": 0.5}}, "mode 'masked' opens noisy sums; set 0"),
         ({"training": {"iterate_averaging": 0.5}, "privacy": DELTA, "protection": {}}, "is one noisy sum; set 0"),
         ({"aggregation": {"strategy": "fedmedian", "minimum_sites": 3}}, "'fedmedian' looks at single updates"),

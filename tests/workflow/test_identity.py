@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fedcall.privacy.accounting.epsilon import group_epsilon, round_event
-from fedcall.workflow.identity import compare_run, read_registry
+from fedcall.workflow.identity import compare_run, family_sizes, read_registry, remember_people
 from fedcall.workflow.run import load_run
 from rehearsal_workspace import BIN, STUDY
 
@@ -119,6 +119,9 @@ def test_point_2__a_family_costs_what_accounting_says_of_a_group(hospital: Path,
     assert family.joint == group_epsilon([(round_event(terms), run.study.rounds)], terms.delta, 2)
     assert family.joint.pld > 1.5 * family.alone.pld
     assert any("epsilon" in line and "together" in line for line in found.lines())
+    remember_people(run, found, "north")  # for the site's own privacy report
+    assert family_sizes(Path("private/north/sketches"), run.study.name) == (2,)
+    assert family_sizes(Path("private/north/sketches"), "another") == ()
 
 
 def test_point_2__the_workflow_compares_people_before_it_trains(workspace) -> None:

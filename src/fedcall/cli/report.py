@@ -43,6 +43,9 @@ def privacy(
         False, "--shareable", help="Leave out the spend over all studies, which depends on who took part in which."
     ),
     audit: Path | None = AUDIT,
+    sketches: Path | None = typer.Option(
+        None, "--sketches", help="The site's folder of sketches: what relatives found there lost together is told, too."
+    ),
 ) -> None:
     """Write a site's privacy-budget report: what its patients have lost, and whether this may go on.
 
@@ -63,9 +66,12 @@ def privacy(
     from fedcall.reporting.privacy.audit import read_audit
     from fedcall.reporting.privacy.ledger_facts import read_ledger
     from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
+    from fedcall.workflow.identity import family_sizes
 
     audited = read_audit(audit, agreed) if audit else None
-    document = privacy_report(agreed, site, records, read_ledger(ledger, secret, agreed, site), shareable, audited)
+    families = family_sizes(sketches, agreed.name) if sketches else ()
+    facts = read_ledger(ledger, secret, agreed, site)
+    document = privacy_report(agreed, site, records, facts, shareable, audited, families)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     typer.echo(document.spent.sentence)
 

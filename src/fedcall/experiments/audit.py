@@ -11,7 +11,7 @@ from typing import Any
 
 from fedcall import __version__
 from fedcall.experiments.attack import ATTACKED, attack_models, attack_report
-from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport
+from fedcall.experiments.documents import AttackReport, AuditReport, MeasurementReport, SceneReport, Witness
 from fedcall.experiments.faults import FAULTS, unwatched
 from fedcall.experiments.one_run import (
     DELTA,
@@ -22,7 +22,7 @@ from fedcall.experiments.one_run import (
     scene_terms,
     scenes_of,
 )
-from fedcall.experiments.watched import PATIENTS, watch_rounds
+from fedcall.experiments.watched import PATIENTS, ROUNDS, released_fault, watch_rounds, watched_terms
 from fedcall.federation.aggregator.aggregation import quiet_flower
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.noise_checks import FALSE_ALARM
@@ -67,7 +67,12 @@ def audit(
     if membership:
         parts |= {attacked: partial(attack_models, study, seed, attacked) for attacked in ATTACKED}
     parts |= {name: partial(_audit_scene, study, name, None, each, seed) for name in reversed(names)}
-    parts |= {fault: partial(_audit_scene, study, scene, fault, each, seed) for fault, scene in planted.items()}
+    parts |= {
+        fault: partial(_audit_releases, study, fault, seed)
+        if scene == "rounds"
+        else partial(_audit_scene, study, scene, fault, each, seed)
+        for fault, scene in planted.items()
+    }
     parts["rounds"] = partial(_watch, study, None, seed)
     parts |= {_watched(fault): partial(_watch, study, fault, seed) for fault in possible}
     found = _side_by_side(parts, threads, on_part)
@@ -113,13 +118,14 @@ def as_text(report: AuditReport) -> str:
             f"{row.scene:<9}{row.fault or '-':<28}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>7.2f}"
             f"{f'{row.correct} of {row.guesses}':>14}  {verdict}"
         )
+    lines += ["", *_witness_lines(report)]
     lines += [
         "",
         "what the oracle of the training path saw in three rounds of eight steps",
         f"{'fault planted':<28}saw",
     ]
     for row in (*report.scenes, *report.faults):
-        if row.scene == "rounds":
+        if row.scene == "rounds" and (row.refusal is not None or row.released is None):
             seen = row.refusal.split(";")[0] if row.refusal else "nothing"
             lines += textwrap.wrap(f"{row.fault or '-':<28}{seen}", 80, subsequent_indent=" " * 28)
     lines.append(f"(sound training would be refused with a chance below {3 * FALSE_ALARM:.0e})")
@@ -134,6 +140,20 @@ def as_text(report: AuditReport) -> str:
     if report.membership is not None:
         lines += ["", *_attack_lines(report.membership)]
     return "\n".join([*lines, "", report.sentence])
+
+
+def _witness_lines(report: AuditReport) -> list[str]:
+    """Return which part of the audit saw each planted fault; outsiders look at releases, the oracle from inside."""
+    witnesses: tuple[Witness, ...] = ("guesses", "measurement", "releases", "oracle")
+    lines = [
+        "which part of the audit sees each planted fault",
+        f"{'fault planted':<28}" + "".join(f"{w:>13}" for w in witnesses),
+    ]
+    for fault in dict.fromkeys(row.fault for row in report.faults):
+        seen = {witness for row in report.faults if row.fault == fault for witness in row.shown_by}
+        alone = "  alone" if seen == {"oracle"} else ""
+        lines.append(f"{fault:<28}" + "".join(f"{'yes' if w in seen else '-':>13}" for w in witnesses) + alone)
+    return lines if report.faults else []
 
 
 def _attack_lines(report: AttackReport) -> list[str]:
@@ -181,27 +201,38 @@ def _audit_scene(study: Study, scene: SceneName, fault: str | None, confidence: 
     return _report(found, fault)
 
 
+def _audit_releases(study: Study, fault: str, seed: int) -> SceneReport:
+    with FAULTS[fault].plant(), unwatched():
+        return _rounds(study, fault, None, released_fault(study, seed))
+
+
 def _watched(fault: str) -> str:
     return f"{fault} (oracle)"
 
 
 def _watch(study: Study, fault: str | None, seed: int) -> SceneReport:
     with FAULTS[fault].plant() if fault else nullcontext():
-        found = watch_rounds(study, seed)
+        refusal = watch_rounds(study, seed).refusal
+    return _rounds(study, fault, refusal, None if fault else released_fault(study, seed))
+
+
+def _rounds(study: Study, fault: str | None, refusal: str | None, released: str | None) -> SceneReport:
+    shows: dict[Witness, bool] = {"releases": released is not None, "oracle": refusal is not None}
     return SceneReport(
         scene="rounds",
         fault=fault,
-        claimed_epsilon=study_epsilon(found.terms, found.rounds).pld,
+        claimed_epsilon=study_epsilon(watched_terms(study), ROUNDS).pld,
         delta=DELTA,
         canaries=PATIENTS,
         guesses=0,
         correct=0,
         epsilon_lower_bound=0.0,
         measurement=None,
-        contradicts_claim=found.refusal is not None,
-        shown_by=("oracle",) if found.refusal is not None else (),
-        refusal=found.refusal,
-        false_alarm=found.false_alarm,
+        contradicts_claim=any(shows.values()),
+        shown_by=tuple(name for name, is_shown in shows.items() if is_shown),
+        refusal=refusal,
+        released=released,
+        false_alarm=ROUNDS * FALSE_ALARM,
     )
 
 

@@ -23,6 +23,9 @@ ATTACKED = (
 )
 
 
+Witness = Literal["guesses", "measurement", "releases", "oracle"]
+
+
 class MeasurementReport(Document):
     """Noise and contributions of a scene's releases, measured by whoever knows who took part; in clip norms."""
 
@@ -45,11 +48,15 @@ class SceneReport(Document):
     epsilon_lower_bound: float = Field(description="Epsilon that the guesses contradict (Steinke et al. 2023).")
     measurement: MeasurementReport | None = Field(description="Only of the crowd.")
     contradicts_claim: bool
-    shown_by: tuple[Literal["guesses", "measurement", "oracle"], ...] = Field(
-        description="What contradicts the claim. Guesses: the claim, or its curve (Mahloujifar et al. 2024)."
+    shown_by: tuple[Witness, ...] = Field(
+        description="What contradicts the claim. Guesses: the claim, or its curve (Mahloujifar et al. 2024). Releases:"
+        " what steps of several rounds released, from outside. Oracle: of the training path, which knows every sum."
     )
     refusal: str | None = Field(
         None, description="Of the scene 'rounds': what the oracle of the training path saw, with its size."
+    )
+    released: str | None = Field(
+        None, description="Of the scene 'rounds': what the releases alone contradict, with the oracle switched off."
     )
     false_alarm: float | None = Field(
         None, description="Of the scene 'rounds': chance that sound training would be refused."

@@ -7,7 +7,7 @@ nothing of them.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import patch
 
 import numpy as np
@@ -267,12 +267,12 @@ class Fault:
 
     Attributes
     ----------
-    scene : the scene in which guesses or measurement must show it with the oracle switched off; None if the oracle's
-        own scene, which must show every fault, is the only one
+    scene : the scene in which guesses, measurement or releases must show it with the oracle switched off; None if only
+        the oracle shows it, which must show every fault
     """
 
     plant: Callable[[], AbstractContextManager[None]]
-    scene: SceneName | None = None
+    scene: SceneName | Literal["rounds"] | None = None
     only_patients: bool = False  # no fault where the unit is one example
 
 
@@ -282,18 +282,19 @@ FAULTS = {
     "clipping per example": Fault(clip_per_example, "crowd", only_patients=True),
     "division by the drawn batch": Fault(divide_by_drawn_batch, "alone"),
     "no subsampling": Fault(no_subsampling, "sampled"),
-    "noise on the head only": Fault(noise_on_the_head_only),
+    "noise on the head only": Fault(noise_on_the_head_only, "rounds"),
     "norm of the head only": Fault(norm_of_the_head_only),
-    "every second step bare": Fault(every_second_step_bare),
+    "every second step bare": Fault(every_second_step_bare, "rounds"),
     "sampling rate doubled": Fault(sampling_rate_doubled),
-    "same noise in all steps": Fault(same_noise_in_all_steps),
-    "no noise from round 2 on": Fault(no_noise_from_round_two_on),
-    "noise of one sign": Fault(noise_of_one_sign),
-    "noise repeated": Fault(noise_repeated),
+    "same noise in all steps": Fault(same_noise_in_all_steps, "rounds"),
+    "no noise from round 2 on": Fault(no_noise_from_round_two_on, "rounds"),
+    "noise of one sign": Fault(noise_of_one_sign, "rounds"),
+    "noise repeated": Fault(noise_repeated, "rounds"),
     "secret ignored": Fault(secret_ignored),
     "sum kept between steps": Fault(sum_kept_between_steps),
     "clipping after averaging": Fault(clip_after_averaging),
     "same draw in all steps": Fault(same_draw_in_all_steps),
 }
 """What `fedcall audit --self-check` plants: five that its scenes show by guesses and measurement alone, the six of the
-first hostile reading, and six of a tired developer's."""
+first hostile reading, and six of a tired developer's. Six of these twelve show in the releases of several steps and
+rounds, too; six to the oracle alone, because a release hides sums, draws and keys."""

@@ -1,9 +1,11 @@
 """The audit's scene of several rounds and steps: made-up patients, a trained head, all tensors, under the oracle.
 
 Other scenes take one step of one round with a fresh head, whose zeros let no gradient pass to the layers before it.
-Here every tensor gets a gradient, and `training.oracle` says of each step whether it was made as agreed.
+Here every tensor gets a gradient, and `training.oracle` says of each step whether it was made as agreed. With the
+oracle switched off, what the steps released is looked at from outside (`releases`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from fedcall.errors import PrivacyRefusal
 from fedcall.experiments.canaries import make_canary
 from fedcall.experiments.federation import with_sites
-from fedcall.model.caller import build_model
-from fedcall.privacy.mechanism.noise_checks import FALSE_ALARM
+from fedcall.experiments.releases import find_fault, released_sums
+from fedcall.genomics.examples import Examples
+from fedcall.model.caller import VariantCaller, build_model
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, Study
 from fedcall.training import dp_sgd
@@ -32,23 +35,40 @@ class Watched:
     Attributes
     ----------
     refusal : its sentence; None if it let every round pass
-    terms : of the scene
-    rounds, steps : how many rounds, of how many steps each, were asked for
-    false_alarm : chance that sound training would have been refused
     """
 
     refusal: str | None
-    terms: PrivacyTerms
-    rounds: int = ROUNDS
-    steps: int = STEPS
-    false_alarm: float = ROUNDS * FALSE_ALARM
 
 
 def watch_rounds(study: Study, seed: int) -> Watched:
     """Train some rounds with the study's unit, mechanism and clipping, all tensors of the model, and a trained head."""
-    generator = np.random.Generator(np.random.PCG64([seed, 1000]))
+    scene = _scene(study, seed)
+    try:
+        for number in range(1, ROUNDS + 1):
+            _train(scene, number)
+    except PrivacyRefusal as refusal:
+        return Watched(str(refusal))
+    return Watched(None)
+
+
+def released_fault(study: Study, seed: int) -> str | None:
+    """Train the same rounds, and say what their releases alone contradict (`releases.find_fault`); None if nothing."""
+    scene = _scene(study, seed)
+    sums: list[np.ndarray] = []
+    for number in range(1, ROUNDS + 1):
+        weights = [_flat(scene)]
+        _train(scene, number, lambda: weights.append(_flat(scene)))  # noqa: B023  # called before the next round
+        sums.append(
+            released_sums(np.array(weights), scene.study.training.learning_rate, RATE * PATIENTS, scene.terms.clip_norm)
+        )
+    sizes = {name: one.numel() for name, one in scene.model.named_parameters()}
+    return find_fault(np.concatenate(sums), sizes, scene.terms.mechanism, NOISE, PATIENTS)
+
+
+def watched_terms(study: Study) -> PrivacyTerms:
+    """Return privacy terms of the study's kind with the scene's numbers."""
     privacy = study.privacy
-    terms = PrivacyTerms(
+    return PrivacyTerms(
         unit=privacy.unit,
         mechanism=privacy.mechanism,
         clip_norm=0.5,
@@ -60,6 +80,29 @@ def watch_rounds(study: Study, seed: int) -> Watched:
         delta=1e-5,
         max_epsilon=None,
     )
+
+
+@dataclass(frozen=True)
+class _Scene:
+    study: Study
+    terms: PrivacyTerms
+    model: VariantCaller
+    patients: dict[str, Examples]
+    secret: bytes
+
+
+def _train(scene: _Scene, number: int, on_step: Callable[[], object] = lambda: None) -> None:
+    # Looked up at the call, so that a planted fault is met.
+    dp_sgd.train_privately(scene.model, scene.study, _SITE, number, scene.patients, scene.secret, on_step=on_step)
+
+
+def _flat(scene: _Scene) -> np.ndarray:
+    return np.concatenate([one.detach().double().flatten().numpy() for one in scene.model.parameters()])
+
+
+def _scene(study: Study, seed: int) -> _Scene:
+    generator = np.random.Generator(np.random.PCG64([seed, 1000]))
+    terms = watched_terms(study)
     rows = terms.rows_per_unit
     patients = {f"patient-{index:02d}": make_canary(generator, rows) for index in range(PATIENTS)}
     whole = study.model_copy(update={"privacy": terms, "model": ModelTerms(trainable="all"), "rounds": ROUNDS})
@@ -68,10 +111,4 @@ def watch_rounds(study: Study, seed: int) -> Watched:
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.copy_(torch.from_numpy(generator.normal(0, 0.3, tuple(parameter.shape))))
-    secret = generator.bytes(32)
-    try:
-        for number in range(1, ROUNDS + 1):
-            dp_sgd.train_privately(model, audited, _SITE, number, patients, secret)
-    except PrivacyRefusal as refusal:
-        return Watched(str(refusal), terms)
-    return Watched(None, terms)
+    return _Scene(audited, terms, model, patients, generator.bytes(32))

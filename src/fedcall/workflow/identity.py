@@ -41,11 +41,19 @@ class Statement(Document):
     time: str = Field(description="When it was recorded, UTC.")
 
 
+class KnownFamily(Document):
+    """Training patients of a study whom their genotypes show to be close relatives."""
+
+    people: tuple[str, ...]
+    study: str
+
+
 class Registry(Document):
     """Everybody whom the hospital has compared, and what was stated about them."""
 
     people: tuple[KnownPerson, ...] = ()
     statements: tuple[Statement, ...] = ()
+    families: tuple[KnownFamily, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +196,9 @@ def remember_people(run: Run, found: Found, site: str) -> None:
             if frozenset((one.person, other)) not in stated:
                 stated.add(frozenset((one.person, other)))
                 statements.append(Statement(people=(one.person, other), study=run.study.name, time=now))
-    changed = Registry(people=tuple(known.values()), statements=tuple(statements))
+    others = [one for one in registry.families if one.study != run.study.name]
+    own_families = [KnownFamily(people=one.people, study=run.study.name) for one in found.families if one.site == site]
+    changed = Registry(people=tuple(known.values()), statements=tuple(statements), families=(*others, *own_families))
     if changed != registry:
         write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
 
@@ -202,6 +212,11 @@ def read_registry(folder: Path) -> Registry:
         return Registry()
     except (ValueError, ValidationError):
         raise FedcallError(f"{path}: not a registry of people; restore it from your backup") from None
+
+
+def family_sizes(folder: Path, study: str) -> tuple[int, ...]:
+    """Return the sizes of the families known among a study's training patients, by a site's folder of sketches."""
+    return tuple(sorted(len(one.people) for one in read_registry(folder).families if one.study == study))
 
 
 def _refusal(people: Sequence[Someone], pair: Pair, stated: set[frozenset[str]], run: Run) -> str | None:

@@ -94,11 +94,18 @@ _OTHER_TERMS: dict[str, object] = {
     "delta": 7e-3,
     "max_epsilon": 7.5,
     "examples_per_patient": 10,
+    "noise": "pooled",
+    "contribution": "delta",
+    "local_steps": 4,
+    "max_epsilon_if_broken": 9.0,
 }
 _BELONGS_WITH: dict[str, dict[str, object]] = {
     "unit": {"examples_per_patient": 10},
     "examples_per_patient": {"unit": "example"},
     "adaptation": {"clipping": "adaptive"},
+    "contribution": {"local_steps": 4},
+    "local_steps": {"contribution": "delta"},
+    "max_epsilon_if_broken": {"noise": "pooled"},
 }
 
 

@@ -15,7 +15,8 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.operation import set_aside
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.keys import read_signing_key
-from fedcall.reporting.base.pages import render, to_json
+from fedcall.privacy.accounting.epsilon import compose, round_event
+from fedcall.reporting.base.pages import render, round_up, to_json
 from fedcall.reporting.privacy.dashboard import dashboard, dashboard_figures
 from fedcall.reporting.schemas import report_schema
 from fedcall.study.claims import Receipt
@@ -58,6 +59,16 @@ def test_dashboard__says_who_is_awaited_and_who_was_refused(consortium, state) -
     assert [(row.site, row.reason) for row in report.refusals] == [("north", "epsilon")]
     assert [(row.accepted, row.refused, row.change) for row in report.rounds] == [(1, 1, None)]
     assert dashboard_figures(report) == {}
+
+
+def test_promise_5__dashboard_tells_epsilon_at_both_deltas(consortium, state) -> None:
+    report, terms = dashboard(consortium.state), consortium.study.privacy
+    event = round_event(terms)
+    assert report.epsilon_pld == compose([(event, 1)], terms.delta).pld
+    assert report.epsilon_common == compose([(event, 1)], 1e-5).pld
+    assert (
+        f"ε = {round_up(report.epsilon_pld)} at δ = 2.5 × 10⁻³ ({round_up(report.epsilon_common)} at" in report.spending
+    )
 
 
 def test_dashboard__tells_what_each_round_changed(consortium, state) -> None:

@@ -12,20 +12,22 @@ import pytest
 from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import read_secret, read_signing_key
-from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.accounting.epsilon import compose, group_epsilon, largest_loss, study_epsilon
 from fedcall.privacy.accounting.filter import cumulative_epsilon
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.ledger import Ledger
+from fedcall.privacy.ledger.limits import Limit
 from fedcall.privacy.ledger.plan import plan_ledger
 from fedcall.privacy.ledger.summary import summarise
 from fedcall.privacy.mechanism.bounded_sum import sum_event
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.reporting.base.pages import render, to_json
+from fedcall.reporting.base.pages import render, round_up, to_json
 from fedcall.reporting.privacy.documents import PrivacyReport
 from fedcall.reporting.privacy.ledger_facts import read_ledger
 from fedcall.reporting.privacy.rounds import read_rounds
 from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
 from fedcall.reporting.privacy.spending import planned_spends
+from fedcall.reporting.privacy.study_report import study_privacy_report
 from fedcall.study.claims import Claim
 from reporting_page import shown_values
 from reporting_study import Federation, make_federation, play_round, request
@@ -89,6 +91,59 @@ def test_privacy_report__one_more_round_than_fits_would_pass_the_cap(federation:
     assert fits is not None
     assert study_epsilon(terms, 3 + fits).pld <= 8.0 < study_epsilon(terms, 3 + fits + 1).pld
     assert f"; {fits} more rounds fit under this study's cap." in spent.sentence
+
+
+def test_promise_5__epsilon_at_a_common_delta_stands_beside_it(federation: Federation) -> None:
+    report, event = report_of(federation), round_event(federation.study.privacy)
+    common, delta = compose([(event, 3)], 1e-5).pld, federation.study.privacy.delta
+    both = f"ε = {round_up(compose([(event, 3)], delta).pld)} at δ = 8 × 10⁻³ ({round_up(common)} at δ = 10⁻⁵)"
+    assert report.spent.epsilon_common == common
+    assert both in report.spent.sentence
+    assert report.site_only is not None
+    assert report.site_only.epsilon_common == pytest.approx(common)
+    study = study_privacy_report(federation.study, [report])
+    assert study.largest_epsilon_common == common
+    assert both in study.sentence
+
+
+def test_promise_5__odds_are_the_losss_and_delta_is_not_called_a_chance_of_failing(federation: Federation) -> None:
+    report, event = report_of(federation), round_event(federation.study.privacy)
+    loss = largest_loss([(event, 3)], federation.study.privacy.delta)
+    assert report.spent.membership is not None
+    assert report.spent.membership.odds == pytest.approx(math.exp(loss))
+    assert report.spent.epsilon_pld is not None
+    assert loss > report.spent.epsilon_pld
+    page = render(report, "privacy.html", privacy_figures(report))
+    assert "δ is not the chance that a loss is above ε" in page
+
+
+def test_families__stand_beside_a_patients_own_epsilon(federation: Federation) -> None:
+    report, event = report_of(federation), round_event(federation.study.privacy)
+    delta = federation.study.privacy.delta
+    told = [(group.units, group.epsilon_pld) for group in report.spent.families]
+    assert told == [(size, group_epsilon([(event, 3)], delta, size).pld) for size in (2, 3)]
+
+
+def test_families__known_ones_are_held_against_what_one_person_may_lose(federation: Federation) -> None:
+    hospital, study = federation.sites["north"], federation.study
+    records = read_rounds(study, "north", hospital.rounds)
+    facts = read_ledger(hospital.ledger, read_secret(hospital.keys), study, "north")
+    event, delta = round_event(study.privacy), study.privacy.delta
+    joint = group_epsilon([(event, 3)], delta, 2).pld
+    facts = replace(facts, limit=Limit(epsilon=joint - 0.01, delta=delta))
+    report = privacy_report(study, "north", records, facts, families=(2,))
+    assert report.site_only is not None
+    [family] = report.site_only.families
+    assert (family.people, family.epsilon_pld, family.within_cap, family.within_limit) == (2, joint, True, False)
+    assert "Relatives found among the patients" in " ".join(
+        condition.statement for condition in report.light.conditions if not condition.holds
+    )
+    assert report.light.colour == "amber"
+    page = render(report, "privacy.html", privacy_figures(report))
+    assert "more than one person may lose" in page
+    shared = privacy_report(study, "north", records, facts, shareable=True, families=(2,))
+    assert shared.site_only is None
+    assert not any("Relatives found" in condition.statement for condition in shared.light.conditions)
 
 
 def test_privacy_report__states_all_fourteen_points(federation: Federation) -> None:
@@ -192,7 +247,11 @@ def test_privacy_report__counts_other_studies_and_keeps_them_at_the_site(tmp_pat
     assert report.site_only.epsilon_pld == pytest.approx(over_all.pld)
     assert over_all.pld > study_epsilon(terms, 3).pld, "the second study's terms may have followed from the first"
     assert report.spent.epsilon_pld == study_epsilon(second.study.privacy, 1).pld
-    assert "over all 2 studies" in report.spent.sentence
+    assert "by an RDP filter over all 2 studies" in report.spent.sentence
+    assert report.site_only.accountant == "RDP filter"
+    page = render(report, "privacy.html", privacy_figures(report))
+    assert 'by <data data-path="site_only.accountant"' in page
+    assert "most exposed patient (PLD)" not in page
     assert shared.site_only is None
     alone = make_federation(tmp_path / "alone", name="second")
     play_round(alone, "north", 1)

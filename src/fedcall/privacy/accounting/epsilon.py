@@ -156,7 +156,7 @@ def group_epsilon(events: Iterable[tuple[Event, int]], delta: float, size: int) 
     al. 2024). RDP, and Laplace, use the generic conversion of an (ε, δ(ε)) curve for one unit into
     (kε, δ(ε) (e^kε − 1)/(e^ε − 1)) for k (Vadhan 2017, lemma 2.2), which is looser.
     """
-    events = list(events)
+    events = [(event, count) for event, count in events if count]
     if size < 1:
         raise ValueError(f"a group has at least one unit. Found {size}.")
     single = compose(events, delta)

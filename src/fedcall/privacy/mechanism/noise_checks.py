@@ -5,7 +5,6 @@ claimed distribution (chi-square, gamma, normal, binomial), so this is a theorem
 """
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -24,6 +23,7 @@ REMEMBERED = 32  # earlier steps that a step is compared with, besides the first
 COMPARED = 4096  # numbers of each step that are compared with other steps
 _EQUAL = 1e-5  # in noise scales: closer than sums in float32 tell numbers apart
 _FEWEST = 16  # numbers from which on equal values are no chance
+_MANY = 1024  # numbers from which on noise that comes again has a product far beyond what chance gives
 _REPORT = "nothing was released; do not train with this installation, and report it"
 
 
@@ -43,8 +43,10 @@ class NoiseChecks:
         self._mechanism, self._tensors = mechanism, dict(tensors)
         tests = (2 + 2 * len(SHARES)) * len(tensors) + 2 * min(steps, REMEMBERED + 1) + 2
         self._chance = FALSE_ALARM / (steps * tests)
-        self._first: np.ndarray | None = None
-        self._earlier: deque[np.ndarray] = deque(maxlen=REMEMBERED)
+        size = sum(tensors.values())
+        self._compared = slice(0, COMPARED * max(1, size // COMPARED), max(1, size // COMPARED))
+        self._kept = np.empty((REMEMBERED + 1, len(range(size)[self._compared])))  # the first step's, and the newest
+        self._steps = 0
 
     def check(self, where: str, noise: np.ndarray) -> None:
         """Refuse noise that is not of the claimed scale and shape, that repeats itself, or that came before.
@@ -79,22 +81,23 @@ class NoiseChecks:
 
     def _check_repetition(self, where: str, noise: np.ndarray) -> None:
         if len(noise) >= _FEWEST:
-            gaps = np.diff(np.sort(noise))
+            ordered = np.sort(noise)
+            gaps = ordered[1:] - ordered[:-1]
             # Of independent numbers, about n _EQUAL in a hundred thousand are so close; a quarter never are.
             if np.count_nonzero(gaps < _EQUAL) > len(noise) / 4:
                 raise PrivacyRefusal(f"{where}: numbers share the same noise; {_REPORT}")
-        compared = noise[:: max(1, len(noise) // COMPARED)][:COMPARED]
-        others = [*self._earlier] if self._first is None else [self._first, *self._earlier]
-        if others:
-            products = np.abs(np.array(others) @ compared)
+        compared = noise[self._compared]
+        others = self._kept[: min(self._steps, len(self._kept))]
+        if len(others):
+            products = np.abs(others @ compared)
             largest = _product_bound(self._mechanism, compared, self._chance)
-            alike = len(compared) >= _FEWEST and any(np.abs(one - compared).max() < 1e-3 for one in others)
+            # Of many numbers the product says it; few may be equal and their product still be no surprise.
+            is_few = _FEWEST <= len(compared) < _MANY
+            alike = is_few and (np.abs(others - compared).max(axis=1) < 1e-3).any()
             if alike or products.max() > largest:
                 raise PrivacyRefusal(f"{where}: the noise of an earlier step is in it; {_REPORT}")
-        if self._first is None:
-            self._first = compared
-        else:
-            self._earlier.append(compared)
+        self._kept[self._steps if self._steps <= REMEMBERED else 1 + (self._steps - 1) % REMEMBERED] = compared
+        self._steps += 1
 
 
 def check_draws(where: str, drawn: int, could: int, rate: float) -> None:
@@ -141,11 +144,16 @@ def _product_bound(mechanism: Mechanism, values: np.ndarray, chance: float) -> f
 
     Gaussian: normal with the length of `values`. Laplace: log E exp(s Σ v x) ≤ 2 s² Σ v² for s max |v| ≤ 1/√2.
     """
-    from scipy.stats import norm
-
     length = float(np.linalg.norm(values))
     if mechanism == "gaussian":
-        return float(norm.isf(chance / 2)) * length
+        return _normal_quantile(chance / 2) * length
     tail = math.log(2 / chance)
     slope = min(math.sqrt(tail / 2) / length, 1 / (math.sqrt(2) * float(np.abs(values).max())))
     return tail / slope + 2 * slope * length**2
+
+
+@lru_cache(maxsize=256)
+def _normal_quantile(chance: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.isf(chance))

@@ -81,6 +81,7 @@ class Dashboard(Document):
     rounds: tuple[RoundRow, ...]
     refusals: tuple[RefusalRow, ...] = Field(description="Oldest first.")
     interventions: tuple[InterventionRow, ...] = Field(description="Sites set aside or released, oldest first.")
+    spending: Text = Field(description="What a unit of a site that takes part has lost by this study, in a sentence.")
     unit: Unit
     delta: float
     rounds_counted: Count = Field(description="Rounds that are closed or open: what a site may have charged by now.")
@@ -110,7 +111,8 @@ def dashboard(state: Path) -> Dashboard:
     told = Told(spent, terms.delta, common)
     return Dashboard(
         study=study_facts(study),
-        sentence=f"{_sentence(study.rounds, log, sites)} {_spent(terms.unit, told, counted)}",
+        sentence=_sentence(study.rounds, log, sites),
+        spending=_spent(terms.unit, told, counted),
         unit=terms.unit,
         delta=terms.delta,
         rounds_counted=counted,

@@ -136,6 +136,17 @@ class ExhaustedInRound(Document):
     people: int
 
 
+class FamilySpend(Document):
+    """Close relatives among the training patients, by their genotypes, and what this study took from them together."""
+
+    people: int
+    epsilon_pld: Epsilon = Field(description="Of the family as one, by this study's charged rounds, at its delta.")
+    within_cap: bool | None = Field(description="Whether that is within the study's cap for one; null without a cap.")
+    within_limit: bool | None = Field(
+        description="Whether the family's epsilon at the delta of the hospital's own limit is within it; null without."
+    )
+
+
 class LedgerSpend(Document):
     """What stays at the site: the spend over every study in its ledger, and who has spent the budget.
 
@@ -171,6 +182,9 @@ class LedgerSpend(Document):
     )
     judging_exhausted: int | None = Field(
         None, description="Held-out people whose budget was spent, and who counted as no difference."
+    )
+    families: tuple[FamilySpend, ...] = Field(
+        (), description="Relatives that were found by comparing people; of those that were not, nothing is known."
     )
     by_study: tuple[StudySpend, ...] = Field((), description="In the order of their first rows.")
 

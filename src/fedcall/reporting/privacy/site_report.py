@@ -9,7 +9,15 @@ from fedcall.reporting.base.pages import round_up
 from fedcall.reporting.privacy.audit import audit_conditions, audit_statement
 from fedcall.reporting.privacy.checklist import checklist, not_covered, software, trust
 from fedcall.reporting.privacy.clipping import adaptive_clipping
-from fedcall.reporting.privacy.documents import Audit, Condition, PrivacyReport, RoundSpend, Statement, StudyFacts
+from fedcall.reporting.privacy.documents import (
+    Audit,
+    Condition,
+    LedgerSpend,
+    PrivacyReport,
+    RoundSpend,
+    Statement,
+    StudyFacts,
+)
 from fedcall.reporting.privacy.ledger_facts import LedgerFacts
 from fedcall.reporting.privacy.rounds import RoundRecord
 from fedcall.reporting.privacy.spending import (
@@ -33,6 +41,7 @@ def privacy_report(
     ledger: LedgerFacts,
     shareable: bool = False,
     audit: Audit | None = None,
+    families: Sequence[int] = (),
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
 
@@ -50,14 +59,17 @@ def privacy_report(
         Leave out what depends on which patients took part in other studies, so that the report may leave the site.
     audit : Audit, optional
         What an audit of this kind of study proved.
+    families : sequence of int
+        How many people each known family among the training patients has. It tells genotypes, so it stays at the site.
     """
     terms = study.privacy
-    over_ledger = None if shareable else spend_over_ledger(study, ledger)
+    over_ledger = None if shareable else spend_over_ledger(study, ledger, families)
     rounds = round_spends(study, records, ledger.charged)
     spent = spent_in_study(study, ledger, rounds, over_ledger)
     total = over_ledger.epsilon_pld if over_ledger else spent.epsilon_pld
     conditions = [
         *spending_conditions(total, terms.max_epsilon, spent.rounds_that_fit, spent.rounds_left_in_plan, terms.unit),
+        *_family_conditions(over_ledger),
         *_record_conditions(rounds, ledger.problem),
         *_sum_conditions(study, records),
         *audit_conditions(audit),
@@ -130,6 +142,19 @@ def study_facts(study: Study) -> StudyFacts:
         sites=tuple(site.name for site in study.sites),
         rounds_planned=study.rounds,
     )
+
+
+def _family_conditions(only: LedgerSpend | None) -> list[Condition]:
+    if only is None or not only.families:
+        return []
+    return [
+        Condition(
+            statement="Relatives found among the patients are, together, within what one person may lose.",
+            holds=all(one.within_cap is not False and one.within_limit is not False for one in only.families),
+            otherwise="amber",
+            about="spending",
+        )
+    ]
 
 
 def _record_conditions(rounds: Sequence[RoundSpend], problem: str | None) -> list[Condition]:

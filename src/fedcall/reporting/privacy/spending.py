@@ -16,6 +16,7 @@ from fedcall.reporting.base.pages import power_of_ten, round_up
 from fedcall.reporting.privacy.documents import (
     CurvePoint,
     ExhaustedInRound,
+    FamilySpend,
     GroupSpend,
     LedgerSpend,
     PlannedSpend,
@@ -159,7 +160,7 @@ def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
     return tuple(points)
 
 
-def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
+def spend_over_ledger(study: Study, ledger: LedgerFacts, families: Sequence[int] = ()) -> LedgerSpend:
     """Return what the most exposed unit has lost over every study of the ledger."""
     terms = study.privacy
     cap = terms.max_epsilon
@@ -185,7 +186,24 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
         people=sum(ledger.training.values()),
         judging_people=ledger.judge.people if ledger.judge else None,
         judging_exhausted=ledger.judge.exhausted if ledger.judge else None,
+        families=tuple(_family(study, ledger, size) for size in families),
         by_study=tuple(_study_spend(study, one) for one in ledger.studies),
+    )
+
+
+def _family(study: Study, ledger: LedgerFacts, size: int) -> FamilySpend:
+    """Return what the study's charged rounds took from relatives together, against what one person may lose."""
+    terms, limit = study.privacy, ledger.limit
+    events = [(round_event(terms), len(ledger.charged))]
+    joint = group_epsilon(events, terms.delta, size)
+    within_limit = None
+    if limit is not None and limit.unit == terms.unit:
+        within_limit = not group_epsilon(events, limit.delta, size).exceeds(limit.epsilon)
+    return FamilySpend(
+        people=size,
+        epsilon_pld=finite(joint.pld),
+        within_cap=None if terms.max_epsilon is None else not joint.exceeds(terms.max_epsilon),
+        within_limit=within_limit,
     )
 
 
