@@ -8,7 +8,7 @@ rule audit_privacy:
         html=report(
             f"{RESULTS}/audit.html",
             category="Privacy",
-            labels={"study": STUDY, "site": "audit"},
+            labels={"study": STUDY, "site": "audit", "may leave the hospital": "yes"},
             caption="../report/audit.rst",
         ),
         json=f"{RESULTS}/audit.json",

@@ -100,7 +100,7 @@ rule evaluation_report:
         html=report(
             "results/{study}/evaluation.html",
             category="Evaluation",
-            labels={"study": "{study}"},
+            labels={"study": "{study}", "may leave the hospital": "no"},
             caption="../report/evaluation.rst",
         ),
         json="results/{study}/evaluation.json",

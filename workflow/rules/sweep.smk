@@ -49,7 +49,7 @@ rule privacy_utility_sweep:
         html=report(
             f"{RESULTS}/utility.html",
             category="Utility against privacy",
-            labels={"study": STUDY},
+            labels={"study": STUDY, "may leave the hospital": "yes"},
             caption="../report/utility.rst",
         ),
         json=f"{RESULTS}/utility.json",

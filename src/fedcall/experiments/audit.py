@@ -118,9 +118,9 @@ def as_text(report: AuditReport) -> str:
             f"{row.scene:<9}{row.fault or '-':<28}{row.claimed_epsilon:>8.2f}{row.epsilon_lower_bound:>7.2f}"
             f"{f'{row.correct} of {row.guesses}':>14}  {verdict}"
         )
-    lines += ["", *_witness_lines(report)]
     lines += [
         "",
+        *_witness_lines(report),
         "what the oracle of the training path saw in three rounds of eight steps",
         f"{'fault planted':<28}saw",
     ]
@@ -143,17 +143,15 @@ def as_text(report: AuditReport) -> str:
 
 
 def _witness_lines(report: AuditReport) -> list[str]:
-    """Return which part of the audit saw each planted fault; outsiders look at releases, the oracle from inside."""
+    """Return which part of the audit saw each planted fault: from outside, or the oracle that knows every sum."""
     witnesses: tuple[Witness, ...] = ("guesses", "measurement", "releases", "oracle")
-    lines = [
-        "which part of the audit sees each planted fault",
-        f"{'fault planted':<28}" + "".join(f"{w:>13}" for w in witnesses),
-    ]
-    for fault in dict.fromkeys(row.fault for row in report.faults):
+    header = f"{'fault planted':<27}" + "".join(f"{witness:>12}" for witness in witnesses)
+    lines = ["which part of the audit sees each planted fault", header]
+    for fault in dict.fromkeys(str(row.fault) for row in report.faults):
         seen = {witness for row in report.faults if row.fault == fault for witness in row.shown_by}
-        alone = "  alone" if seen == {"oracle"} else ""
-        lines.append(f"{fault:<28}" + "".join(f"{'yes' if w in seen else '-':>13}" for w in witnesses) + alone)
-    return lines if report.faults else []
+        columns = "".join(f"{'yes' if witness in seen else '-':>12}" for witness in witnesses)
+        lines.append(f"{fault:<27}{columns}{' only' if seen == {'oracle'} else ''}")
+    return [*lines, ""] if report.faults else []
 
 
 def _attack_lines(report: AttackReport) -> list[str]:

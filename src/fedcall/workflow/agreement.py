@@ -63,6 +63,7 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
         fault = delta_fault("privacy.delta", study.privacy.delta, units, f"{study.privacy.unit}s of site '{site}'")
         if fault:
             raise FedcallError(f"{place(config.study, ['privacy', 'delta'])}: {fault}")
+    _check_unchanged(config, study, declared)
 
 
 def check_site(path: Path, config: Config, study: Study, patients: list[Patient]) -> None:
