@@ -13,12 +13,6 @@ def keys_of_this_run():
     return private_folder(CONFIG.site_key, SITES[0])
 
 
-def ledgers_of_all_sites():
-    """Return the options that name each site's ledger and keys, for whoever must not meet a charged person."""
-    ledgers, keys = ([private_folder(one, site) for site in SITES] for one in (CONFIG.ledger, CONFIG.site_key))
-    return f"{options('--ledger', ledgers)} {options('--keys', keys)}"
-
-
 def alignments_of(wildcards):
     """Return the patient's alignments: the hospital's own, or those made here from reads."""
     given = RUN.by_name[wildcards.patient].alignments

@@ -18,3 +18,12 @@ def alignments_made_here(wildcards, input):
     """Return the options that name alignments which the sheet does not."""
     made = [path for path in input.alignments if path.startswith(f"{RESULTS}/")]
     return options("--alignments", made)
+
+
+def ledgers_of_all_sites():
+    """Return the options that name each site's ledger and keys, for whoever must not meet a charged person."""
+    ledgers, keys = (
+        [private_folder(one, site) for site in SITES]
+        for one in (CONFIG.ledger, CONFIG.site_key)
+    )
+    return f"{options('--ledger', ledgers)} {options('--keys', keys)}"

@@ -11,7 +11,11 @@ rule privacy_report:
         html=report(
             "results/{study}/{site}/privacy.html",
             category="Privacy",
-            labels={"study": "{study}", "site": "{site}", "may leave the hospital": "no"},
+            labels={
+                "study": "{study}",
+                "site": "{site}",
+                "may leave the hospital": "no",
+            },
             caption="../report/privacy.rst",
         ),
         json="results/{study}/{site}/privacy.json",
@@ -47,7 +51,11 @@ rule privacy_report_of_study:
         html=report(
             "results/{study}/privacy.html",
             category="Privacy",
-            labels={"study": "{study}", "site": "all", "may leave the hospital": "yes"},
+            labels={
+                "study": "{study}",
+                "site": "all",
+                "may leave the hospital": "yes",
+            },
             caption="../report/privacy.rst",
         ),
         json="results/{study}/privacy.json",

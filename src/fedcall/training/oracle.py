@@ -146,7 +146,8 @@ class RoundOracle:
 def _row_norms(gradients: Sequence[Tensor], order: float, dtype: torch.dtype) -> Tensor:
     """Return the norm of each unit over all tensors; in float32 it is right to parts in 10^6."""
     parts = torch.stack([torch.linalg.vector_norm(one, order, 1, dtype=dtype) for one in gradients])
-    return torch.linalg.vector_norm(parts, order, 0)
+    norms: Tensor = torch.linalg.vector_norm(parts, order, 0)
+    return norms
 
 
 def check_keys(noisy_sum: Callable[..., np.ndarray], terms: PrivacyTerms) -> None:
