@@ -318,14 +318,6 @@ TAMPERING = {
 }
 
 
-def test_release__of_a_round_that_was_never_charged_is_refused(tmp_path):
-    with Ledger.open(tmp_path / "ledger.sqlite", bytes(32)) as ledger:
-        with pytest.raises(PrivacyRefusal, match="was never reserved; reserve it before training"):
-            ledger.release(REQUEST, b"update")
-        assert list(ledger.rows()) == []
-    assert not (tmp_path / "ledger.sqlite.artefacts").exists()
-
-
 @pytest.mark.parametrize(("statement", "named"), TAMPERING.values(), ids=TAMPERING.keys())
 def test_verify__names_the_first_bad_row_and_training_refuses(ledger, path, statement, named):
     for round_ in (1, 2, 3):
