@@ -52,6 +52,16 @@ def test_dag__rehearsal(workspace):
     }
 
 
+def test_dag__a_masked_rehearsal_makes_its_helper_and_brings_it_along(tmp_path):
+    privacy = STUDY["privacy"] | {"steps_per_round": 1, "noise": "pooled"}
+    study = STUDY | {"privacy": privacy, "protection": {"mode": "masked", "minimum_sites": 2}}
+    workspace = Workspace.create(tmp_path / "workspace", COHORT, study)
+    planned = workspace.snakemake("--dry-run", "--printshellcmds", "--quiet", "host").stdout
+    assert "fedcall helper keygen --name helper --output private/helper/keys" in planned
+    assert "--helper results/tiny/helper/helper.json" in planned
+    assert "--helper-keys private" in planned
+
+
 def test_dag__held_out_patients_judge_where_the_study_says_so(tmp_path):
     study = STUDY | {"evaluation": {"epsilon": 1.0, "regions": ["sim1:2001-3500"]}}
     workspace = Workspace.create(tmp_path / "workspace", COHORT | {"public_holdout": 1}, study)

@@ -1,6 +1,7 @@
 """A masked study over Flower: sites, an aggregator and a helper in processes of their own; each is killed once."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ from typer.testing import CliRunner
 from fedcall.cli.helper import register
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
+from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
+from fedcall.federation.aggregator.service import is_held
 from fedcall.federation.helper.service import holding, is_serving
+from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_update
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.weights import read_weights
-from masked_consortium import make_masked_consortium
+from masked_consortium import SITES, make_masked_consortium
 from service import served
 
 
@@ -112,3 +116,31 @@ def test_holding__two_helpers_of_one_folder_are_refused(tmp_path):
         assert is_serving(tmp_path)
         with pytest.raises(FedcallError, match="another helper"), holding(tmp_path):
             pass
+
+
+def test_ensure_aggregator__a_rehearsal_starts_its_helper_which_ends_with_the_study(tmp_path):
+    consortium = make_masked_consortium(tmp_path, rounds=1)
+    shutil.copytree(consortium.keys("notary"), tmp_path / "private" / "notary" / "keys")
+    plan = Rehearsal(
+        consortium.study_path,
+        consortium.state,
+        consortium.keys("coordinator"),
+        consortium.initial,
+        tmp_path / "private",
+    )
+
+    def locate() -> Place:
+        endpoint = ensure_aggregator(plan)
+        return Place(endpoint.address, plan.state / endpoint.ca)
+
+    visitors = [Visitor(consortium.study, site, consortium.keys(site), locate, 120) for site in SITES]
+    for visitor in visitors:
+        model, receipt = tmp_path / f"{visitor.site}.global", tmp_path / f"{visitor.site}.receipt"
+        fetch_global(visitor, 1, model)
+        update, claim = consortium.write_answer(visitor.site, 1, model, tmp_path)
+        assert upload_update(visitor, 1, update, claim, receipt).status == "accepted"
+    for visitor in visitors:
+        assert fetch_global(visitor, 2, tmp_path / f"{visitor.site}.final").accepted == tuple(sorted(SITES))
+    wait_for(lambda: not is_serving(tmp_path / "private" / "notary" / "answers"))
+    assert "the study is done" in (consortium.state / "helper-notary.log").read_text()
+    wait_for(lambda: not is_held(consortium.state))  # nothing of a rehearsal stays
