@@ -29,7 +29,13 @@ CHATTER = (
     "Updating checkpoint dependencies",
     "Write-protecting output file",
 )
-SILENT = {LogEvent.SHELLCMD, LogEvent.RESOURCES_INFO, LogEvent.RULEGRAPH, LogEvent.WORKFLOW_STARTED}
+SILENT = {
+    LogEvent.SHELLCMD,
+    LogEvent.GROUP_INFO,
+    LogEvent.RESOURCES_INFO,
+    LogEvent.RULEGRAPH,
+    LogEvent.WORKFLOW_STARTED,
+}
 LAST_LINES = 20
 ADVICE = (
     "What to do: the lines of the log above say what is wrong. Mend it and run the same command again: jobs that are"

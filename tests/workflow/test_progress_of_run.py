@@ -1,16 +1,19 @@
 """`snakemake --logger fedcall`: how far a run is, in a terminal and in a log, and what failed."""
 
+import logging
 import os
 import pty
 import re
 import subprocess
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
 
 from rehearsal_workspace import BIN
-from snakemake_logger_plugin_fedcall import LAST_LINES, last_lines
+from snakemake_logger_plugin_fedcall import LAST_LINES, LogHandler, last_lines
 from snakemake_logger_plugin_fedcall.progress import RunProgress
 from snakemake_logger_plugin_fedcall.terminal import LINE_EVERY, Lines, figures
 
@@ -129,6 +132,26 @@ def test_logger__quiet_about_progress_says_no_figures(folder):
     result = run_in_pipe(folder, "--quiet", "progress", "rules")
     assert result.returncode == 0
     assert "of 7 jobs" not in result.stdout
+
+
+def test_logger__a_group_of_cluster_jobs_that_failed_names_its_rules(capsys):
+    settings = SimpleNamespace(
+        **dict.fromkeys(("dryrun", "verbose", "printshellcmds", "debug_dag", "stdout"), False),
+        quiet=None,
+        nocolor=True,
+        show_failed_logs=True,
+    )
+    handler = LogHandler(settings, None)
+    failed = {"rule_name": "train_round", "jobid": 3, "output": ["update"], "log": ["train.log"]}
+    facts = {"event": LogEvent.GROUP_ERROR, "groupid": "round-1", "aux_logs": [], "job_error_info": [failed]}
+    record = {"msg": "Error in group round-1", "levelno": logging.ERROR, "levelname": "ERROR"}
+    handler.emit(logging.makeLogRecord(facts | record))
+    handler.emit(logging.makeLogRecord({"event": LogEvent.GROUP_INFO, "msg": "Group job round-2", "levelno": 20}))
+    said = capsys.readouterr().err
+    assert "rule train_round:" in said
+    assert "train.log" in said
+    assert said.count("What to do:") == 1
+    assert "round-2" not in said
 
 
 class Clock:
