@@ -42,7 +42,7 @@ ADAPTIVE = PrivacyTerms.model_validate(
         "noise_multiplier": 4.0,
         "sampling_rate": 1.0,
         "steps_per_round": 4,
-        "delta": 1e-2,
+        "delta": 8e-3,
         "max_epsilon": 30,
         "clipping": "adaptive",
         "adaptation": {"quantile_noise": 0.5},

@@ -72,7 +72,8 @@ def test_report__privacy_study_evaluation_summary(federation: Federation) -> Non
     assert [line.split()[0] for line in lines] == ["sites", "rounds", "privacy", "F1", "refusals"]
     assert "north, south" in lines[0]
     assert lines[1].endswith("1 of 6, 2 updates accepted")
-    assert "per patient at δ = 10⁻², of 8 allowed" in lines[2]
+    assert "at δ = 8 × 10⁻³ (" in lines[2]
+    assert "at δ = 10⁻⁵) per patient, of 8 allowed" in lines[2]
     assert all(name in lines[3] for name in ("jointly trained", "public-only", "bcftools"))
     assert lines[4].split() == ["refusals", "none"]
 

@@ -23,7 +23,7 @@ def share_multiplier(noise_multiplier: float, shares: int) -> float:
     """Return the noise scale, over the clip norm, of one of `shares` equal shares of the noise.
 
     Their sum is a discrete Gaussian of variance z² G² + 4² grid points, which costs no more than real noise of exactly
-    z = `noise_multiplier` clip norms (G = 2^16; `accounting.epsilon.accounted_multiplier`).
+    z = `noise_multiplier` clip norms (G = 2^16; `accounting.losses.accounted_multiplier`).
     """
     if noise_multiplier == 0:
         return 0.0
