@@ -28,6 +28,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    except OSError as error:
+        if error.filename is None:  # a write says what failed, and not where
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -36,6 +40,45 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically and durably."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file atomically, durably and for its owner alone, in a folder for its owner alone."""
+    make_private_folder(path.parent)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix="." + path.name)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content)
+        sync(Path(name))
+        os.replace(name, path)
+        sync(path.parent)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def make_private_folder(folder: Path, mend: bool = True) -> None:
+    """Make a folder, with those above it, that its owner alone may enter, whatever the umask.
+
+    One that is there already, and open to others, is closed to them, unless not `mend`.
+
+    Raises
+    ------
+    FedcallError
+        If others may enter it and it is not ours to mend.
+    """
+    folder = Path(folder)
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    mode = folder.stat().st_mode
+    if mend and mode & 0o077:
+        try:
+            folder.chmod(0o700)
+        except OSError:
+            raise FedcallError(
+                f"{folder}: mode {mode & 0o777:04o} lets others in, and it is not ours to change; have its owner run"
+                f" 'chmod 700 {folder}'"
+            ) from None
 
 
 def write_text(path: Path, content: str) -> None:

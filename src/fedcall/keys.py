@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import Document, public_text
 from fedcall.errors import FedcallError
-from fedcall.files import sync, write_bytes
+from fedcall.files import make_private_folder, sync, write_bytes, write_private
 
 
 class SiteIdentity(Document):
@@ -47,8 +47,7 @@ def create_keys(folder: Path, name: str) -> SiteIdentity:
                 f"{public}: holds the keys of site '{identity.name}', not of '{name}'; choose another folder"
             )
         return identity
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
+    make_private_folder(folder)
     signing = Ed25519PrivateKey.generate()
     node = ec.generate_private_key(ec.SECP384R1())
     write_private(folder / "secret", secrets.token_bytes(32))
@@ -58,6 +57,33 @@ def create_keys(folder: Path, name: str) -> SiteIdentity:
     identity = SiteIdentity(name=name, public_key=public_text(signing.public_key()), node_key=node_public.decode())
     write_bytes(public, identity.canonical())
     return identity
+
+
+def rotate_keys(folder: Path) -> tuple[SiteIdentity, Path]:
+    """Replace a site's signing and node keys; return the new identity and where the old ones lie now.
+
+    The secret stays: the ledger is bound to it, and so is every release that must come back the same. Studies that
+    register the old keys know nothing of the new ones.
+    """
+    folder = Path(folder)
+    before = read_identity(folder)
+    require_private_keys(folder)
+    number = 1 + sum(1 for _ in folder.glob("replaced-*"))
+    old = folder / f"replaced-{number}"
+    old.mkdir(mode=0o700)
+    for name in ("signing.key", "node.key", "site.json"):
+        (old / name).write_bytes((folder / name).read_bytes())
+        (old / name).chmod(0o600)
+        sync(old / name)
+    signing, node = Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())
+    write_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
+    write_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
+    node_public = node.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    identity = SiteIdentity(
+        name=before.name, public_key=public_text(signing.public_key()), node_key=node_public.decode()
+    )
+    write_bytes(folder / "site.json", identity.canonical())
+    return identity, old
 
 
 def read_identity(folder: Path) -> SiteIdentity:

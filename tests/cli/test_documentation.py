@@ -56,3 +56,11 @@ def test_documentation__snakemake_takes_the_commands_as_they_are_meant(page: str
     assert all(str(path).endswith(".yaml") for path in options.configfile or ()), page
     assert all("=" in str(item) for item in options.config or ()), page
     assert all(re.fullmatch(r"[a-z_]+", str(target)) for target in options.targets), page
+
+
+def test_documentation__the_plan_is_that_of_the_file_it_names() -> None:
+    page = (REPOSITORY / "docs/running-a-study.md").read_text()
+    shown = page.split("$ fedcall privacy plan --study study.yaml\n")[1].split("```")[0]
+    command = [sys.executable, "-m", "fedcall", "privacy", "plan", "--study", "docs/pilot/study.yaml"]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert run.stdout == shown

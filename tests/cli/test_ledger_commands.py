@@ -208,3 +208,25 @@ def test_ledger_plan__counts_what_earlier_studies_took(tmp_path):
     text = fedcall("ledger", "plan", "--ledger", tmp_path / "ledger.sqlite", "--study", terms).stdout
     assert f"with all of them, {fits(2)} of the 5 rounds left fit" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_ledger_plan__shareable_is_the_same_whoever_the_patients_are(tmp_path, keys):
+    """The consortium may see it: a ledger whose people spent all they had elsewhere gives the same bytes."""
+    study = tmp_path / "study.yaml"
+    study.write_text("name: next\nrounds: 2\nprivacy: {noise_multiplier: 2.0, steps_per_round: 4, max_epsilon: 8.0}\n")
+    printed = []
+    for name, studies in (("idle", "a"), ("busy", "abcdef")):
+        path = tmp_path / f"{name}.sqlite"
+        with Ledger.open(path, read_secret(keys)) as opened:
+            for one in studies:
+                opened.reserve(ReleaseRequest(one * 64, "north", 1, EVENT, 1e-3, 30.0, ("Ann", "Bob"), "f" * 64))
+        for options in ((), ("--json",)):
+            done = fedcall("ledger", "plan", "--ledger", path, "--study", study, "--shareable", *options)
+            assert done.returncode == 0, done.stderr
+            printed.append(done.stdout)
+    assert printed[:2] == printed[2:]
+    assert "May leave the hospital" in printed[0]
+    assert json.loads(printed[1])["groups"][0]["patients"] is None
+    assert json.loads(printed[1])["limit"] is None
+    own = fedcall("ledger", "plan", "--ledger", tmp_path / "busy.sqlite", "--study", study)
+    assert "Stays at the hospital" in own.stdout

@@ -6,7 +6,7 @@ import pytest
 
 from fedcall.documents import public_text
 from fedcall.errors import FedcallError
-from fedcall.keys import create_keys, read_identity, read_node_key, read_secret, read_signing_key
+from fedcall.keys import create_keys, read_identity, read_node_key, read_secret, read_signing_key, rotate_keys
 
 
 def test_create_keys__private_files_are_private(tmp_path):
@@ -63,3 +63,18 @@ def test_read__readable_by_others_is_refused(tmp_path, file, read):
     (tmp_path / file).unlink()
     with pytest.raises(FedcallError, match="fedcall site keygen"):
         read(tmp_path)
+
+
+def test_rotate_keys__new_keys_and_the_same_secret(tmp_path):
+    first, secret = create_keys(tmp_path / "keys", "north"), read_secret(tmp_path / "keys")
+    identity, old = rotate_keys(tmp_path / "keys")
+    assert identity.name == "north"
+    assert identity.public_key != first.public_key
+    assert identity.node_key != first.node_key
+    assert read_identity(tmp_path / "keys") == identity
+    assert read_secret(tmp_path / "keys") == secret
+    assert public_text(read_signing_key(tmp_path / "keys").public_key()) == identity.public_key
+    assert read_identity(old) == first
+    assert not (old / "secret").exists()
+    assert all(path.stat().st_mode & 0o077 == 0 for path in [old, *old.iterdir(), tmp_path / "keys/signing.key"])
+    assert rotate_keys(tmp_path / "keys")[1] != old

@@ -144,7 +144,7 @@ def processes(service: Service) -> dict[str, int]:
     return {
         "supervisor": service.process.pid,
         "worker": worker,
-        "superlink": _child_of(worker, "flower-superlink"),
+        "superlink": _child_of(worker, "fedcall.federation.flower.hop"),
         "gate": _child_of(worker, "fedcall.federation.flower.gate"),
     }
 

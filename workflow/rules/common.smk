@@ -19,8 +19,10 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.workflow.input_files import check_input_files
 from fedcall.workflow.people import check_data
+from fedcall.workflow.private_folders import protect_folders
 from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.workflow.run import COHORT_FOLDER, jobs_per_patient, load_run
+from fedcall.workflow.settled import asks_for_all_rounds, other_rounds, settled_rounds
 
 # Of another workflow, whose rules may make the alignments.
 IS_MODULE = workflow.modifier.namespace is not None
@@ -37,6 +39,8 @@ try:
             print(f"fedcall: warning: {warning}", file=sys.stderr)
         if not IS_MODULE:
             check_data(RUN)
+        for told in protect_folders(RUN):
+            print(f"fedcall: {told}", file=sys.stderr)
     SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.
@@ -48,7 +52,8 @@ STUDY = RUN.study.name
 # Of the terms in a rehearsal, of the signed study at a site.
 STUDY_DIGEST = RUN.study.digest
 SITES = list(RUN.sites)
-ROUNDS = range(1, RUN.study.rounds + 1)
+# Of a study that was closed early, those it has.
+ROUNDS = range(1, RUN.rounds + 1)
 RESULTS = f"results/{STUDY}"
 COORDINATOR = "coordinator"
 

@@ -35,6 +35,8 @@ if RUN.is_rehearsal:
             "logs/train_public/{study}.log",
         benchmark:
             "benchmarks/train_public/{study}.tsv"
+        wildcard_constraints:
+            study=unless_begun("initial.safetensors"),
         conda:
             "../envs/training.yaml"
         threads: 1

@@ -1,5 +1,20 @@
 # Files and options of a round: functions for rounds.smk.
 
+# What is over is history: no rule makes a settled round again, whatever has become of the patients' files. Jobs, which
+# read this file again, know their round and need not look; reports look at all jobs there were.
+SETTLED = (
+    settled_rounds(Path(RESULTS), SITES, ROUNDS)
+    if workflow.is_main_process and not asks_for_all_rounds(sys.argv)
+    else []
+)
+UNSETTLED = other_rounds(SETTLED)
+
+
+def unless_begun(name):
+    """Return a constraint of the wildcard {study}: none makes a file again on which settled rounds rest."""
+    return "(?!)" if SETTLED and Path(f"{RESULTS}/{name}").exists() else STUDY
+
+
 # The model the embedded aggregator starts from; a hospital gets it from the consortium.
 INITIAL = [f"{RESULTS}/initial.safetensors"] if RUN.is_rehearsal else []
 

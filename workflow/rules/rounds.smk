@@ -12,6 +12,8 @@ rule fetch_global:
         f"logs/fetch_global/{STUDY}.{{round}}.log",
     benchmark:
         f"benchmarks/fetch_global/{STUDY}.{{round}}.tsv"
+    wildcard_constraints:
+        round=UNSETTLED,
     conda:
         "../envs/federation.yaml"
     threads: 1
@@ -21,6 +23,7 @@ rule fetch_global:
     params:
         sites=visiting_sites,
         model=in_round("global.safetensors"),
+        closing=f"{RESULTS}/closing.json",
         endpoint=endpoint(),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
@@ -28,7 +31,7 @@ rule fetch_global:
         "Round {wildcards.round}: fetching the global model, once the round is open"
     shell:
         "fedcall fetch --study {input.study} {params.sites} --round {wildcards.round} {params.endpoint}"
-        " --output {params.model:q} > {log} 2>&1"
+        " --closing {params.closing:q} --output {params.model:q} > {log} 2>&1"
 
 
 # The global model follows from the study and from all receipts of the round before, so that training needs to wait for
@@ -47,6 +50,8 @@ rule train_round:
     benchmark:
         f"benchmarks/train_round/{STUDY}.{{site}}.{{round}}.tsv"
     retries: 0  # a second attempt must go through the ledger, not around it
+    wildcard_constraints:
+        round=UNSETTLED,
     conda:
         "../envs/training.yaml"
     threads: 1  # a release is the same, bit for bit, only at the same number of threads
@@ -77,6 +82,8 @@ rule upload_update:
         f"logs/upload_update/{STUDY}.{{round}}.log",
     benchmark:
         f"benchmarks/upload_update/{STUDY}.{{round}}.tsv"
+    wildcard_constraints:
+        round=UNSETTLED,
     conda:
         "../envs/federation.yaml"
     threads: 1
@@ -119,6 +126,7 @@ rule fetch_final:
         sites=visiting_sites,
         key_folder=private_folder(CONFIG.site_key, SITES[0]),
         round=ROUNDS[-1] + 1,
+        closing=f"{RESULTS}/closing.json",
         endpoint=endpoint(),
         decisions=lambda wildcards: f"{RESULTS}/{{site}}/admission.jsonl",
         study=STUDY_DIGEST,
@@ -127,6 +135,6 @@ rule fetch_final:
         "Fetching the final model of study {wildcards.study}, once the last round is closed, and what was decided"
     shell:
         "fedcall fetch --study {input.study} --site {params.site} --keys {params.key_folder:q}"
-        " --round {params.round} {params.endpoint} --output {output.model} > {log} 2>&1 &&"
+        " --round {params.round} {params.endpoint} --closing {params.closing:q} --output {output.model} > {log} 2>&1 &&"
         " fedcall fetch-log --study {input.study} {params.sites} {params.endpoint}"
         " --output {params.decisions:q} >> {log} 2>&1"

@@ -50,6 +50,8 @@ if RUN.is_rehearsal:
             "logs/agree_study/{study}.log",
         benchmark:
             "benchmarks/agree_study/{study}.tsv"
+        wildcard_constraints:
+            study=unless_begun("study.json"),
         group:
             "agreement"
         conda:

@@ -216,7 +216,7 @@ def _round(
 
 def _peak_memory(supervisor: int) -> dict[str, float]:
     """Return the peak resident memory of the aggregator's processes in MB (Linux)."""
-    names = {"flower-superlink": "SuperLink", "fedcall.federation.flower.gate": "gate"}
+    names = {"fedcall.federation.flower.hop": "SuperLink", "fedcall.federation.flower.gate": "gate"}
     found: dict[str, float] = {}
     family = {supervisor}
     for pid in sorted(int(path.name) for path in Path("/proc").glob("[0-9]*")):

@@ -13,7 +13,7 @@ import click
 import typer
 
 from fedcall import __version__
-from fedcall.errors import FedcallError
+from fedcall.errors import FedcallError, no_room
 from fedcall.shown import shown
 
 _ERROR_CHARACTERS = 4000
@@ -75,3 +75,9 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except Exception as error:
+        full = no_room(error)
+        if full is None:
+            raise
+        typer.echo(f"fedcall: {shown(full, _ERROR_CHARACTERS)}", err=True)
+        sys.exit(full.exit_code)

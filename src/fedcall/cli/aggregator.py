@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     aggregator = typer.Typer(no_args_is_help=True, help="The coordinator's service.")
     aggregator.command("serve")(serve)
     aggregator.command("status")(status)
+    aggregator.command("close")(close)
     aggregator.command("app")(write_app)
     aggregator.add_typer(log_commands(), name="log")
     app.add_typer(aggregator, name="aggregator")
@@ -140,6 +141,27 @@ def status(
     from fedcall.federation.aggregator.status_view import show, show_live
 
     (show_live if watch else show)(state)
+
+
+def close(
+    state: Path = _STATE,
+    reason: str = typer.Option(..., "--reason", help="Why; the sites are told, and the log keeps it."),
+    abandon: bool = typer.Option(
+        False, "--abandon-open-round", help="Even if sites have answered the open round: that counts for nothing."
+    ),
+    operator: str | None = typer.Option(None, "--operator", help="Who does it; default: this account at this machine."),
+) -> None:
+    """End a study after the rounds it has: their model is the final one. It cannot be taken back.
+
+    The service may run; it tells each site that asks for a round or for the final model, signed. A site runs its
+    workflow again, and gets the final model and its reports. 'fedcall study extend' makes a study that goes on.
+
+    Example: fedcall aggregator close --state state --reason "the budget of round 4 buys no more recall"
+    """
+    from fedcall.federation.aggregator.operation import close_study
+
+    last = close_study(state, reason, abandon, operator)
+    typer.echo(f"closed after round {last}; keep the service until every site has the final model")
 
 
 def write_app(

@@ -22,7 +22,13 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "audit": ("audit",),
         "utility": ("utility",),
     },
-    "A hospital": {"site": ("site",), "syft": ("syft",), "ledger": ("ledger",), "privacy": ("privacy",)},
+    "A hospital": {
+        "site": ("site",),
+        "patient": ("patient",),
+        "syft": ("syft",),
+        "ledger": ("ledger",),
+        "privacy": ("privacy",),
+    },
     "The coordinator": {
         "study": ("study",),
         "aggregator": ("aggregator",),

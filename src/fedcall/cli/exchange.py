@@ -25,6 +25,11 @@ def fetch(
         min=0,
         help="Give up when the round is not open after this long; left out, the study's deadline of a round.",
     ),
+    closing: Path | None = typer.Option(
+        None,
+        "--closing",
+        help="Where to keep that the coordinator closed the study early; when it is there, the final model is fetched.",
+    ),
     output: Path = typer.Option(..., "--output", help="The global model (safetensors)."),
 ) -> None:
     """Fetch the global model going into a round; wait until the round is open, when enough sites have answered.
@@ -43,7 +48,7 @@ def fetch(
         minutes = wait_minutes
         if minutes is None:  # in a rehearsal every site has answered before anybody asks
             minutes = 0 if connection.rehearsal else visitor.study.aggregation.deadline_minutes
-        opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * minutes), number, own_output)
+        opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * minutes), number, own_output, closing)
         typer.echo(f"round {number}: {own_output}")
         if site in opening.outliers:
             typer.echo(

@@ -57,6 +57,9 @@ def judge(
 
     signed = read_study(study)
     last = [receipts / f"{signed.rounds}/receipt.json"] if receipts else []
+    if receipts and not last[0].exists():  # a study that was closed early has none of its last round
+        answered = [path for path in receipts.glob("*/receipt.json") if path.parent.name.isdecimal()]
+        last = sorted(answered, key=lambda path: int(path.parent.name))[-1:]
     people = people_of_sheet(sheet, site, reference, "holdout") if sheet else {}
     own = JudgingSite(site, keys, ledger, last)
     outcome = judge_models(signed, own, (initial, final), HeldOut(before, after, people), output)

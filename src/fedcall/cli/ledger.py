@@ -65,17 +65,20 @@ def verify(
 def plan(
     path: Path = typer.Option(..., "--ledger", help="The site's ledger (private/SITE/ledger.sqlite)."),
     study: Path = typer.Option(..., "--study", help="Study terms (.yaml, may be incomplete) or signed study (.json)."),
+    shareable: bool = typer.Option(
+        False, "--shareable", help="What it costs anybody at most, and nothing of the hospital's own people."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Show what is left for the patients of a ledger under a study's cap, and how many of its rounds still fit.
 
     Before the study's first round every patient in the ledger is listed, because any may take part; afterwards those
-    it has charged. Patients are counted, never named.
+    it has charged. Patients are counted, never named. The table stays at the hospital, but for that of --shareable.
 
     Example: fedcall ledger plan --ledger private/north/ledger.sqlite --study study.json
     """
     from fedcall.privacy.ledger.ledger import Ledger
-    from fedcall.privacy.ledger.plan import as_text, plan_ledger
+    from fedcall.privacy.ledger.plan import as_text, plan_ledger, shareable_plan
     from fedcall.study.terms import read_study_terms
 
     terms = read_study_terms(study)
@@ -83,5 +86,6 @@ def plan(
         fault = opened.verify()
         if fault:
             raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
-        result = plan_ledger(opened, terms.name, terms.digest, terms.privacy, terms.rounds)
+        make = shareable_plan if shareable else plan_ledger
+        result = make(opened, terms.name, terms.digest, terms.privacy, terms.rounds)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

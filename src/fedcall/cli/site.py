@@ -11,6 +11,7 @@ def register(app: typer.Typer) -> None:
     """Add the `site` commands."""
     site = typer.Typer(no_args_is_help=True, help="A hospital's own keys.")
     site.command("keygen")(keygen)
+    site.command("rotate-keys")(rotate_keys)
     site.command("pin-app")(pin_app)
     app.add_typer(site, name="site")
 
@@ -42,10 +43,35 @@ def keygen(
         identity = create_keys(folder, name)
         typer.echo(f"site        {identity.name}")
         typer.echo(f"signing key {identity.public_key}")
-        typer.echo(f"public file {folder / 'site.json'}   (send this one to the coordinator; keep the rest)")
+        typer.echo(f"public file {folder / 'site.json'}   ({_where_to(name)}; keep the rest)")
         for copy in copies:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / "site.json", copy)
+
+
+def rotate_keys(
+    keys: Path = typer.Option(..., "--keys", help="The site's key folder."),
+) -> None:
+    """Replace the site's signing and node keys, because somebody may have seen them; the ledger stays as it is.
+
+    The old keys are kept in a folder beside, for studies that are over. A study that runs knows the old keys only: the
+    coordinator closes it and makes one that goes on ('fedcall study extend --site SITE.JSON=PATIENTS').
+
+    Example: fedcall site rotate-keys --keys private/north/keys
+    """
+    from fedcall.keys import rotate_keys as rotate
+
+    identity, old = rotate(keys)
+    typer.echo(f"site        {identity.name}")
+    typer.echo(f"signing key {identity.public_key}")
+    typer.echo(f"public file {keys / 'site.json'}   ({_where_to(identity.name)}; keep the rest)")
+    typer.echo(f"old keys    {old}   (delete them once no study needs them)")
+
+
+def _where_to(name: str) -> str:
+    if name == "coordinator":
+        return "'fedcall study new' takes this one, and every study tells it to the hospitals"
+    return "send this one to the coordinator"
 
 
 def check_name(name: str) -> None:

@@ -9,6 +9,7 @@ def register(app: typer.Typer) -> None:
     """Add the `study` commands."""
     study = typer.Typer(no_args_is_help=True, help="The agreement all sites sign.")
     study.command("new")(new)
+    study.command("extend")(extend)
     study.command("sign")(sign)
     study.command("check")(check)
     app.add_typer(study, name="study")
@@ -42,6 +43,45 @@ def new(
     complete = complete_terms(terms, initial, coordinator, sites, helpers)
     write_text(output, review_yaml(complete))
     typer.echo(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
+
+
+def extend(
+    study: Path = typer.Option(..., "--study", help="Signed study (study.json) that is over, or was closed."),
+    final: Path = typer.Option(
+        ..., "--final", help="Its final model: final.safetensors, or the last in STATE/rounds/N/global.safetensors."
+    ),
+    name: str = typer.Option(..., "--name", help="Name of the study that goes on."),
+    rounds: int = typer.Option(..., "--rounds", min=1, help="Its rounds."),
+    sites: list[str] = typer.Option(
+        [],
+        "--site",
+        metavar="SITE.JSON=PATIENTS[+HELDOUT]",
+        help="A site that joins, or one of the old study with new keys or another number of patients.",
+    ),
+    without: list[str] = typer.Option([], "--without", help="Name of a site that leaves; may be repeated."),
+    output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
+) -> None:
+    """Make the study that goes on from the final model of another, under its terms; it names the other's digest.
+
+    More rounds, a hospital that joins or leaves, new keys of a hospital: each is another study, which all sites
+    approve. Charges add up in every hospital's ledger over both.
+
+    Example: fedcall study extend --study study.json --final final.safetensors --name pilot-2 --rounds 4
+    --site west/site.json=30 --without south --output pilot-2.yaml
+    """
+    from fedcall.files import write_text
+    from fedcall.study.drafting import review_yaml
+    from fedcall.study.extension import Extension, extend_study
+
+    new_study, both = extend_study(Extension(study, final, name, rounds, tuple(sites), tuple(without)))
+    write_text(output, review_yaml(new_study))
+    typer.echo(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
+    if both is not None:
+        bound = f"{max(both.pld, both.rdp):.3f}" if both.is_finite else "without bound"
+        typer.echo(
+            f"epsilon of a {new_study.privacy.unit} in all rounds of both: {bound} at delta {new_study.privacy.delta:g}"
+            f" (cap {'none' if new_study.privacy.max_epsilon is None else format(new_study.privacy.max_epsilon, 'g')})"
+        )
 
 
 def sign(

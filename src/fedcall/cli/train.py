@@ -68,7 +68,7 @@ def train_round(
         " is a private person of the file's name.",
     ),
     reference: Path | None = typer.Option(None, "--reference", help="Reference of the sheet's alignments."),
-    examples: list[Path] = typer.Argument(..., help="Examples files, one per training patient, named after it."),
+    examples: list[Path] = typer.Argument(None, help="Examples files, one per training patient, named after it."),
 ) -> None:
     """Train one round with differential privacy: charge the ledger, then write the update and its signed claim.
 
@@ -93,7 +93,7 @@ def train_round(
             round_number,
             keys,
             model,
-            examples,
+            examples or [],
             ledger,
             update,
             claim,

@@ -138,6 +138,15 @@ class Released(Document):
     operator: str = Field(description="Who did it, as the machine knows them.")
 
 
+class Closed(Document):
+    """An operator ended the study after the rounds it has: the model they made is the final one."""
+
+    kind: Literal["closed"] = "closed"
+    round: Annotated[int, Field(ge=1)] = Field(description="The last round that counts.")
+    reason: str
+    operator: str = Field(description="Who did it, as the machine knows them.")
+
+
 class Fetched(Document):
     """A site was given the final model."""
 
@@ -152,7 +161,7 @@ class Hidden(Document):
     sha256: Digest = Field(description="Digest of the entry.")
 
 
-Entry = Opened | Ordered | Decided | Judged | Concluded | SetAside | Released | Fetched
+Entry = Opened | Ordered | Decided | Judged | Concluded | SetAside | Released | Closed | Fetched
 _KINDS: dict[str, type[Entry]] = {
     "opened": Opened,
     "ordered": Ordered,
@@ -161,6 +170,7 @@ _KINDS: dict[str, type[Entry]] = {
     "concluded": Concluded,
     "set-aside": SetAside,
     "released": Released,
+    "closed": Closed,
     "fetched": Fetched,
 }
 
@@ -284,7 +294,9 @@ def extract(lines: Iterable[Line], site: str) -> bytes:
 
 
 def _concerns(entry: Entry | Hidden, site: str) -> bool:
-    return isinstance(entry, Opened | Ordered | Concluded) or (not isinstance(entry, Hidden) and entry.site == site)
+    return isinstance(entry, Opened | Ordered | Concluded | Closed) or (
+        not isinstance(entry, Hidden) and entry.site == site
+    )
 
 
 def _hidden(line: Line) -> Line:

@@ -13,7 +13,8 @@ from fedcall.privacy.accounting.epsilon import compose
 from fedcall.privacy.events import round_event
 from fedcall.privacy.terms import COMMON_DELTA
 from fedcall.protection.helper_keys import read_helper_identity
-from fedcall.study.terms import Site, Study, read_study_terms
+from fedcall.study.quorum import with_least_sites
+from fedcall.study.terms import Site, Study, read_study, read_study_terms
 from fedcall.weights import read_weights
 
 _REVIEW_HEADER = """\
@@ -43,7 +44,8 @@ def complete_terms(
     draft = read_study_terms(terms)
     filled = draft.model_dump(mode="json")
     filled["coordinator"] = _read_public(coordinator).public_key
-    filled["sites"] = [_declare(text) for text in sites]
+    filled["sites"] = [declare_site(text) for text in sites]
+    filled["aggregation"] = with_least_sites(draft, len(sites), str(terms)).model_dump(mode="json")
     filled["model"]["initial_weights"] = read_weights(initial).digest
     if helpers:
         named_helpers = [read_helper_identity(path).model_dump(mode="json") for path in helpers]
@@ -72,8 +74,24 @@ def sign_study(path: Path, keys: Path, output: Path) -> Study:
             f"{keys}: these are the keys of '{identity.name}' ({identity.public_key}),"
             f" but {path} names coordinator {study.coordinator}"
         )
+    _refuse_other_study(output, study)
     write_signed(output, study, read_signing_key(keys))
     return study
+
+
+def _refuse_other_study(output: Path, study: Study) -> None:
+    """Keep a study that was signed before: hospitals may have approved it."""
+    if not Path(output).is_file():
+        return
+    try:
+        before = read_study(output)
+    except FedcallError:
+        raise FedcallError(f"{output}: is there already, and is no signed study; give another --output") from None
+    if before.digest != study.digest:
+        raise FedcallError(
+            f"{output}: holds another signed study, '{before.name}' ({before.digest}); give another --output, or move"
+            " that one away if nobody approved it"
+        )
 
 
 def review_yaml(study: Study) -> str:
@@ -102,6 +120,8 @@ def summarise(study: Study) -> dict[str, object]:
         "max_epsilon": privacy.max_epsilon,
         "trainable": study.model.trainable,
         "aggregation": study.aggregation.strategy,
+        "minimum_sites": f"{study.least_sites} of {len(study.sites)} make an average",
+        **({"continues": study.continues} if study.continues else {}),
         **_evaluation(study),
     }
 
@@ -140,7 +160,8 @@ def _read_public(path: Path) -> SiteIdentity:
         raise FedcallError(f"{path}: not the public file of a site ({reason}); give its site.json") from None
 
 
-def _declare(text: str) -> dict[str, object]:
+def declare_site(text: str) -> dict[str, object]:
+    """Return the site that `SITE.JSON=PATIENTS[+HELDOUT]` declares, ready for `Study`."""
     path, separator, counts = text.rpartition("=")
     patients, plus, holdout = counts.partition("+")
     numbers = (patients, holdout) if plus else (patients,)

@@ -8,6 +8,7 @@ from typing import Any
 from fedcall.documents import read_signed, read_unverified
 from fedcall.errors import FedcallError
 from fedcall.study.admission_log import (
+    Closed,
     Concluded,
     Decided,
     Entry,
@@ -106,4 +107,6 @@ def _words(entry: Entry | Hidden) -> str:
         return f"another site's entry {entry.sha256[:8]}"
     if isinstance(entry, Fetched):
         return f"{entry.site} was given the final model"
+    if isinstance(entry, Closed):
+        return f"study closed after round {entry.round} by {entry.operator}: {entry.reason}"
     return f"{entry.site} {entry.kind} by {entry.operator}: {entry.reason}"

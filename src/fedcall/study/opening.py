@@ -23,8 +23,14 @@ class RoundOpening(Document):
         None, description="Why the round before averaged nothing although updates were received; null if it did."
     )
     log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log when the round opened.")
+    closed: str | None = Field(
+        None,
+        description="Why the coordinator ended the study before its last round; this base is then the final model.",
+    )
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what an older opening does not have, so that it keeps its signature."""
-        return {key: value for key, value in serialize(self).items() if key != "void" or value is not None}
+        return {
+            key: value for key, value in serialize(self).items() if key not in ("void", "closed") or value is not None
+        }

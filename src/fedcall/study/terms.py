@@ -176,10 +176,14 @@ class Study(Document):
         Protection(), description="Who could see one site's update; left out, the coordinator does (plain)."
     )
 
+    continues: Digest | None = Field(
+        None, description="Digest of the study whose final model this one begins with ('fedcall study extend')."
+    )
+
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        unused = {name for name in ("evaluation",) if getattr(self, name) is None}
+        unused = {name for name in ("evaluation", "continues") if getattr(self, name) is None}
         unused |= set() if self.sends_sums else {"protection"}
         return {key: value for key, value in serialize(self).items() if key not in unused}
 

@@ -78,7 +78,7 @@ def train_round(
     model_path : Path
         The global model of this round.
     example_paths : sequence of Path
-        One examples file per training patient; the file's stem is the patient's name.
+        One examples file per training patient; the file's stem is the patient's name. None, if all have withdrawn.
     ledger_path : Path
         The site's ledger; made if there is none.
     update_path, claim_path : Path
@@ -103,7 +103,7 @@ def train_round(
         raise FedcallError(f"study '{study.name}': masked sums and deltas are not trained by this version yet")
     signing_key = _check_site(study, site, round_number, keys)
     base = _check_model(study, round_number, model_path)
-    patients = _check_patients(study, site, example_paths)
+    patients = _check_patients(study, site, example_paths, ledger_path)
     # Whatever can be wrong with the inputs must show before the ledger is charged.
     model, device = model_from_weights(base, str(model_path)), choose_device(device)
     examples = {name: open_examples(path) for name, path in patients.items()}
@@ -188,7 +188,7 @@ def _check_model(study: Study, round_number: int, path: Path) -> Weights:
     return weights
 
 
-def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str, Path]:
+def _check_patients(study: Study, site: str, paths: Sequence[Path], ledger: Path) -> dict[str, Path]:
     patients: dict[str, Path] = {}
     for path in paths:
         if not path.is_file():
@@ -197,7 +197,7 @@ def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str,
             raise FedcallError(f"{path}: patient '{path.stem}' is given twice; a patient is one file")
         patients[path.stem] = path
     declared = study.site(site).patients
-    if not patients:
+    if not patients and not _somebody_withdrew(ledger):
         raise FedcallError(f"no examples given; site '{site}' declared {declared} training patients")
     if len(patients) > declared:
         raise FedcallError(
@@ -205,6 +205,13 @@ def _check_patients(study: Study, site: str, paths: Sequence[Path]) -> dict[str,
             " train on the declared number or fewer, or agree on a new study"
         )
     return dict(sorted(patients.items()))
+
+
+def _somebody_withdrew(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with Ledger.open_to_read(path) as ledger:
+        return any(row.kind == "withdraw" for row in ledger.rows())
 
 
 def _member(patient: str, examples: Examples, known: Member | None) -> Member:

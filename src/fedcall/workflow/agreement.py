@@ -7,11 +7,13 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.federation.syft_jobs import require_syft
 from fedcall.keys import require_private_keys
 from fedcall.privacy.terms import delta_fault
+from fedcall.study.quorum import with_least_sites
 from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study, read_study
-from fedcall.workflow.configuration import Config, Patient
+from fedcall.workflow.configuration import RELATIVE_TO, Config, Patient
 from fedcall.workflow.judges import check_judges
 from fedcall.workflow.rows_of_people import PUBLIC
+from fedcall.workflow.withdrawn import record_folders, withdrawn_names
 from fedcall.yaml_files import place
 
 HELPER = "helper"
@@ -46,6 +48,8 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
                 f" (sites with training patients: {', '.join(declared)})"
             )
     check_judges(config, study, patients, list(declared))
+    if not (Path("results") / study.name / "study.json").exists():
+        with_least_sites(study, len(declared), str(place(config.study, ["aggregation", "minimum_sites"])))
     if study.aggregation.minimum_sites > len(declared):
         raise FedcallError(
             f"{place(config.study, ['aggregation', 'minimum_sites'])}: aggregation.minimum_sites"
@@ -89,7 +93,7 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
                 f" (sites of study '{study.name}': {', '.join(known)})"
             )
     training = sum(patient.site == config.site and patient.split == "train" for patient in patients)
-    if not training:
+    if not training and not withdrawn_names(record_folders(config.ledger, config.site)):
         raise FedcallError(f"{config.samples}: no training patient of site '{config.site}'")
     declared = study.site(config.site).patients
     if training > declared:
@@ -101,7 +105,9 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
     check_judges(config, study, patients, [config.site])
     if config.drop is not None:
         if not config.drop.is_dir():
-            raise FedcallError(f"{place(path, ['drop'])}: drop: no such folder: {config.drop}; make it, or mount it")
+            raise FedcallError(
+                f"{place(path, ['drop'])}: drop: no such folder: {config.drop} ({RELATIVE_TO}); make it, or mount it"
+            )
     elif config.syft is not None:
         require_syft()
     elif config.handover is None:
@@ -122,24 +128,28 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
 def _check_unchanged(config: Config, terms: Study, declared: Counter[str]) -> None:
     """Refuse to go on with rounds that were trained under other terms or other declared patients."""
     folder = Path("results") / terms.name
-    if not (folder / "study.json").is_file() or not any(folder.glob("*/rounds/*/claim.json")):
+    is_served = (folder / "aggregator/study.json").exists()
+    if not (folder / "study.json").is_file() or not (is_served or any(folder.glob("*/rounds/*/claim.json"))):
         return
     begun = read_study(folder / "study.json")
     changed = [
         key
         for key in ("rounds", "model", "training", "privacy", "aggregation", "admission", "evaluation", "protection")
-        if _agreed(begun, key) != _agreed(terms, key)
+        if _agreed(begun, key, begun) != _agreed(terms, key, begun)
     ]
     if {site.name: site.patients for site in begun.sites} != declared:
         changed.append("patients per site")
     if changed:
         raise FedcallError(
             f"{config.study}: study '{terms.name}' has begun with other terms ({', '.join(changed)}; see"
-            f" {folder}/study.yaml); give the changed study another name, or take the old terms back"
+            f" {folder}/study.yaml); give the changed study another name, take the old terms back, or"
+            f" move {folder} away"
         )
 
 
-def _agreed(study: Study, key: str) -> object:
+def _agreed(study: Study, key: str, begun: Study) -> object:
+    if key == "aggregation" and "minimum_sites" not in study.aggregation.model_fields_set:
+        return study.aggregation.model_copy(update={"minimum_sites": begun.aggregation.minimum_sites})
     if key == "protection":
         return study.protection.model_copy(update={"helpers": ()})
     return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
@@ -163,7 +173,9 @@ def _check_way(path: Path, config: Config) -> None:
     assert config.ca is not None
     assert config.aggregator is not None
     if not config.ca.is_file():
-        raise FedcallError(f"{place(path, ['ca'])}: ca: no such file: {config.ca}; the coordinator gives it")
+        raise FedcallError(
+            f"{place(path, ['ca'])}: ca: no such file: {config.ca} ({RELATIVE_TO}); the coordinator gives it"
+        )
     if b"-----BEGIN CERTIFICATE-----" not in config.ca.read_bytes():
         raise FedcallError(
             f"{place(path, ['ca'])}: ca: {config.ca} is no certificate (PEM); ask the coordinator for ca.crt again"

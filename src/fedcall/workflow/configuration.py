@@ -1,7 +1,7 @@
 """This run's choices: `config.yaml` and the sheet of patients."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,6 +14,7 @@ from fedcall.workflow.table import read_table
 from fedcall.yaml_files import read_yaml
 
 Split = Literal["train", "holdout", "public"]
+RELATIVE_TO = "relative paths in a configuration start at the working directory"
 COLUMNS = ("patient", "site", "alignments", "truth", "regions", "split")
 
 
@@ -253,7 +254,9 @@ def read_config(path: Path, content: Mapping[str, Any] | None = None) -> Config:
     return read_yaml(path, Config, content)
 
 
-def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) -> list[Patient]:
+def read_samples(
+    path: Path, upstream: bool = False, must_exist: bool = True, without: Collection[str] = ()
+) -> list[Patient]:
     """Read a sheet of patients (tab-separated, one header line).
 
     Parameters
@@ -265,6 +268,8 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
         another workflow make them.
     must_exist : bool
         Whether a file that is missing is a mistake.
+    without : collection of str
+        Patients or persons whose rows are passed over: they have withdrawn.
 
     Raises
     ------
@@ -282,6 +287,8 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
     patients: list[Patient] = []
     seen: dict[str, int] = {}
     for line, row in rows:
+        if without and not {row.get("patient", "").strip(), row.get("person", "").strip()}.isdisjoint(without):
+            continue
         patient = _read_row(path, line, row, upstream, must_exist)
         if patient.patient in seen:
             raise FedcallError(
@@ -290,7 +297,7 @@ def read_samples(path: Path, upstream: bool = False, must_exist: bool = True) ->
             )
         seen[patient.patient] = line
         patients.append(patient)
-    if not patients:
+    if not patients and not without:
         raise FedcallError(f"{path}: no patients below the header")
     return patients
 

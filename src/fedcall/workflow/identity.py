@@ -203,6 +203,20 @@ def remember_people(run: Run, found: Found, site: str) -> None:
         write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
 
 
+def forget_person(folder: Path, person: str) -> None:
+    """Delete a person's sketches, unless somebody else has the very same, and all that the registry says of them."""
+    registry = read_registry(folder)
+    others = tuple(one for one in registry.people if one.person != person)
+    statements = tuple(one for one in registry.statements if person not in one.people)
+    if (others, statements) == (registry.people, registry.statements):
+        return
+    gone = {one.sketch for one in registry.people if one.person == person} - {one.sketch for one in others}
+    for sketch in gone:
+        (folder / f"{sketch}.npz").unlink(missing_ok=True)
+    changed = Registry(people=others, statements=statements)
+    write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
+
+
 def read_registry(folder: Path) -> Registry:
     """Read the registry of a folder of sketches; an empty one if there is none."""
     path = Path(folder) / REGISTRY

@@ -74,6 +74,12 @@ def people_of_sheet(sheet: Path, site: str, reference: Path | None, split: Split
 
 
 def _ask(ledger: "Ledger", people: Sequence[tuple[Patient, Member]], judging: Sequence[str]) -> None:
+    withdrawn = ledger.withdrawn(member.person for _, member in people)
+    if withdrawn:
+        raise PrivacyRefusal(
+            f"person '{withdrawn[0]}' has withdrawn, says {ledger.path}, and the record of it is gone: run 'fedcall"
+            " patient withdraw' again, or take the row out of the sheet"
+        )
     open_people = [member for patient, member in people if patient.split == PUBLIC or patient.private == "no"]
     charged = ledger.charged_private(open_people)
     if charged:

@@ -1,7 +1,7 @@
 """One run of the workflow: configuration, patients and study, read and checked together before any job starts."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,10 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.study.terms import Study, read_study, read_study_terms
 from fedcall.workflow.agreement import HELPER, check_rehearsal, check_site
-from fedcall.workflow.configuration import Config, Patient, read_config, read_samples
+from fedcall.workflow.closing import read_closing
+from fedcall.workflow.configuration import RELATIVE_TO, Config, Patient, read_config, read_samples
 from fedcall.workflow.rows_of_people import PUBLIC, check_rows
+from fedcall.workflow.withdrawn import record_folders, withdrawn_names
 from fedcall.yaml_files import place
 
 COHORT_FOLDER = Path("resources/cohort")
@@ -33,17 +35,25 @@ class Run:
         Sites whose jobs run here: all of them in a rehearsal, one at a hospital.
     patients : tuple of Patient
         Patients of these sites and public people.
+    closed_after : int or None
+        The last round that counts, of a study that its coordinator closed early.
     """
 
     config: Config
     study: Study
     sites: tuple[str, ...]
     patients: tuple[Patient, ...]
+    closed_after: int | None = None
 
     @property
     def is_rehearsal(self) -> bool:
         """Whether the whole federation runs here, with an aggregator of its own."""
         return self.config.site is None
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of this run: those of the study, or those it has if its coordinator closed it early."""
+        return self.closed_after or self.study.rounds
 
     @property
     def charges_for_good(self) -> str | None:
@@ -171,12 +181,12 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: boo
         check_site(path, config, study, patients)
         sites = (config.site,)
     here = tuple(patient for patient in patients if patient.site in (*sites, PUBLIC))
-    return Run(config, study, sites, here)
+    return Run(config, study, sites, here, read_closing(Path("results") / study.name))
 
 
 def _read_study(path: Path, config: Config) -> Study:
     if not config.study.is_file():
-        raise FedcallError(f"{place(path, ['study'])}: study: no such file: {config.study}")
+        raise FedcallError(f"{place(path, ['study'])}: study: no such file: {config.study} ({RELATIVE_TO})")
     if config.site is None:
         study = read_study_terms(config.study)
         if study.sites or study.coordinator or study.model.initial_weights:
@@ -200,7 +210,7 @@ def _check_panel(path: Path, config: Config) -> None:
     if config.panel is None:
         return
     if not config.panel.is_file():
-        raise FedcallError(f"{place(path, ['panel'])}: panel: no such file: {config.panel}")
+        raise FedcallError(f"{place(path, ['panel'])}: panel: no such file: {config.panel} ({RELATIVE_TO})")
     if not any(Path(f"{config.panel}{suffix}").is_file() for suffix in (".tbi", ".csi")):
         raise FedcallError(f"{config.panel}: no index beside it; make one with 'tabix -p vcf {config.panel}'")
 
@@ -214,9 +224,10 @@ def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
     for key in ("samples", "public_samples", "reference"):
         file = getattr(config, key)
         if file is not None and not file.is_file():
-            raise FedcallError(f"{place(path, [key])}: {key}: no such file: {file}")
+            raise FedcallError(f"{place(path, [key])}: {key}: no such file: {file} ({RELATIVE_TO})")
     assert config.samples is not None
-    patients = [_in_public_folder(patient) for patient in read_samples(config.samples, upstream)]
+    gone = withdrawn_names(record_folders(config.ledger, config.site))
+    patients = [_in_public_folder(patient) for patient in read_samples(config.samples, upstream, without=gone)]
     for patient in patients:
         public_holdout = patient.site == PUBLIC and patient.split == "holdout"
         if patient.split != PUBLIC and patient.site in RESERVED_NAMES and not public_holdout:
@@ -225,15 +236,15 @@ def _read_patients(path: Path, config: Config, upstream: bool) -> list[Patient]:
                 f" (reserved: {', '.join(RESERVED_NAMES)})"
             )
     if config.public_samples is not None:
-        patients += _read_public(config.public_samples, {patient.patient for patient in patients})
+        patients += _read_public(config.public_samples, {patient.patient for patient in patients}, gone)
     for patient in patients:
         _check_files(config, patient, upstream)
     check_rows(config.samples, patients)
     return patients
 
 
-def _read_public(sheet: Path, taken: set[str]) -> list[Patient]:
-    people = read_samples(sheet)
+def _read_public(sheet: Path, taken: set[str], gone: Collection[str]) -> list[Patient]:
+    people = read_samples(sheet, without=gone)
     for person in people:
         if person.split == "train":
             raise FedcallError(

@@ -14,6 +14,7 @@ from flwr.superlink.grid import HttpGrid
 from consortium import make_consortium
 from fedcall.federation.flower import fleet
 from fedcall.federation.flower import tolerant_grid as patient_grid
+from fedcall.federation.flower.hop import Hop
 from fedcall.federation.flower.messages import Request, pack_request, unpack_request
 from fedcall.federation.flower.tolerant_grid import TolerantGrid
 from fedcall.keys import read_node_key
@@ -67,7 +68,7 @@ def link(monkeypatch) -> SuperLink:
 
 @pytest.fixture
 def grid(link, monkeypatch) -> TolerantGrid:
-    grid = TolerantGrid("127.0.0.1:9", b"", "token")
+    grid = TolerantGrid("127.0.0.1:9", b"", "token", Hop("secret"))
     grid._client = link
     monkeypatch.setattr(TolerantGrid, "run", SimpleNamespace(run_id=1))
     return grid

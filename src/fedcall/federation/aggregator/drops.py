@@ -130,7 +130,7 @@ class Drops:
             seen.files = ()
             return False
         seen.answer_files, seen.wanted, seen.files = traces(box.answers, name), None, ()
-        if answer.kind == "model" and request.round == self._state.study.rounds + 1:
+        if answer.kind == "model" and request.round >= self._state.final_round:
             self._state.mark_fetched(box.site)
         return True
 

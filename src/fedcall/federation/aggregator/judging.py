@@ -6,6 +6,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import sign
+from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.judgement_admission import JudgementDecision, JudgingState, admit_judgement
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Judging, SiteHistory, StudyLog
@@ -14,6 +15,8 @@ from fedcall.study.admission_log import Concluded, Judged
 from fedcall.study.claims import Receipt
 from fedcall.study.judgement import JudgedSite, Verdict
 from fedcall.study.terms import Study
+
+JUDGEMENTS_OF_A_SITE = 100  # each is a line of the log, which is for ever
 
 
 class Judge:
@@ -33,6 +36,8 @@ class Judge:
         self._log.catch_up()
         history, digest = self._log.site(site), hashlib.sha256(signed).hexdigest()
         known = history.judgements.get(digest)
+        if known is None and len(history.judgements) >= JUDGEMENTS_OF_A_SITE:
+            raise FedcallError(f"site '{site}' sent {len(history.judgements)} judgements; no other is looked at")
         if known is None:
             state = JudgingState(
                 self._final, self._log.concluded is not None, history.judged is not None, history.is_quarantined
@@ -87,7 +92,8 @@ class Judge:
 
     @property
     def _final(self) -> str:
-        opened = self._log.openings.get(self._study.rounds + 1)
+        opened = self._log.openings.get(self._log.final_round(self._study.rounds))
+        opened = opened if self._log.is_over(self._study.rounds) else None
         return opened.base if opened else ""
 
     def _entry(self, site: str, digest: str, decision: JudgementDecision) -> Judged:

@@ -13,7 +13,7 @@ from fedcall.federation.aggregator.service import is_held, read_endpoint
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
 from fedcall.federation.aggregator.update_checks import noise_floor_share
-from fedcall.study.admission_log import AdmissionLog, Released, SetAside
+from fedcall.study.admission_log import AdmissionLog, Closed, Released, SetAside
 from fedcall.study.terms import Study, read_study
 from fedcall.weights import read_weights
 
@@ -30,11 +30,12 @@ def study_status(state: Path) -> dict[str, Any]:
         "digest": study.digest,
         "rounds": study.rounds,
         "open_round": log.open_round,
-        "done": log.open_round > study.rounds,
+        "done": log.is_over(study.rounds),
+        "closed": log.closed.model_dump(include={"round", "reason", "operator"}) if log.closed else None,
         "alive": alive,
         "address": endpoint.address if alive and endpoint else None,
         "log_head": log.log.head,
-        "awaited": [] if log.open_round > study.rounds else _awaited(study, log),
+        "awaited": [] if log.is_over(study.rounds) else _awaited(study, log),
         "protection": study.protection.mode,
         "sum_ordered": log.open_round in log.ordered,
         "helpers": [_helper_status(StudyFiles(Path(state)), log, name, seen) for name in _helpers(study)],
@@ -101,6 +102,31 @@ def release_site(state: Path, site: str, reason: str, operator: str | None = Non
     if not log.site(site).is_quarantined:
         raise FedcallError(f"site '{site}' is not quarantined")
     log.append(Released(site=site, reason=_reason(reason), operator=operator or _operator()))
+
+
+def close_study(state: Path, reason: str, abandon: bool = False, operator: str | None = None) -> int:
+    """End a study after the rounds it has; return the last one. The running service tells the sites.
+
+    Raises
+    ------
+    FedcallError
+        If no round is over yet, the study is over already, or, unless `abandon`, sites have answered the open round:
+        their patients' budget is spent on it, and it would count for nothing.
+    """
+    study, log = open_state(state)
+    if log.is_over(study.rounds):
+        raise FedcallError(f"study '{study.name}' has its final model already")
+    number = log.open_round
+    if number < 2:
+        raise FedcallError(f"study '{study.name}': no round is over, so there is nothing to keep; stop the service")
+    answered = [site.name for site in study.sites if number in log.site(site.name).settled]
+    if answered and not abandon:
+        raise FedcallError(
+            f"round {number} is open and {', '.join(answered)} answered it: wait until it is over ('fedcall aggregator"
+            " status'), or give --abandon-open-round, and what was spent on it is spent for nothing"
+        )
+    log.append(Closed(round=number - 1, reason=_reason(reason), operator=operator or _operator()))
+    return number - 1
 
 
 def open_state(state: Path) -> tuple[Study, StudyLog]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.service import Endpoint, is_held, read_endpoint
+from fedcall.files import make_private_folder
 
 IDLE_MINUTES = 5.0
 _START_SECONDS = 120.0
@@ -44,7 +45,7 @@ def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
         If it does not come up; the message quotes the end of its log.
     """
     state = Path(rehearsal.state)
-    state.mkdir(parents=True, exist_ok=True)
+    make_private_folder(state)
     with open(state / "start.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = None if is_held(state) else _start(rehearsal)

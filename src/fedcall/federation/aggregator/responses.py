@@ -96,6 +96,8 @@ def _model(state: StudyState, site: str, number: int) -> Answer:
         raise FedcallError(
             f"study '{study.name}' has {study.rounds} rounds; round {study.rounds + 1} is the final model"
         )
+    if state.log.closed is not None:
+        number = min(number, state.final_round)  # whoever waits for a later round is told, by the final opening
     opening = state.opening(number)
     if opening is None:
         missing = ", ".join(state.waiting_for()) or "nobody"

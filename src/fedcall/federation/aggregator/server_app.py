@@ -210,7 +210,7 @@ class _Desk:
     def _give(self, session: _Session, request: Request, answer: Answer) -> None:
         self._answer(session, answer)
         if answer.kind == "model":
-            session.got_final = request.round == self._state.study.rounds + 1
+            session.got_final = request.round >= self._state.final_round
 
     def _leave(self, session: _Session) -> None:
         if session.got_final:

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError
-from fedcall.files import write_bytes
+from fedcall.files import make_private_folder, write_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -152,7 +152,7 @@ def holding(state: Path) -> Iterator[None]:
         If another process holds it.
     """
     state = Path(state)
-    state.mkdir(parents=True, exist_ok=True)
+    make_private_folder(state)
     with open(state / "serving.lock", "a") as handle:
         for attempt in range(20):
             try:
@@ -214,6 +214,7 @@ def _serve_once(
     from fedcall.federation.flower.superlink import (
         connected_grid,
         free_port,
+        hop_secret,
         node_key_bytes,
         superlink,
         wait_until_healthy,
@@ -241,10 +242,11 @@ def _serve_once(
         node_keys=tuple(base64.b64encode(key).decode() for key in node_keys),
         upload_bytes=upload_bytes,
         state=str(Path(options.state).resolve()),
+        hop=str(hop_secret(folder)),
     )
     with superlink(folder, inside, port) as link, gate(gate_options, listener) as door:
         state.prepare()  # while Flower starts
-        wait_until_healthy(link, address, inside.authority)
+        wait_until_healthy(link, address, folder, inside.authority)
 
         def should_stop() -> bool:
             link.check()

@@ -27,12 +27,13 @@ from fedcall.federation.aggregator.round_closing import Closing, admitted_sites,
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
 from fedcall.federation.aggregator.sum_opening import SumOpening
-from fedcall.files import write_bytes
+from fedcall.files import make_private_folder, write_bytes
 from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, extract
 from fedcall.study.opening import RoundOpening
 from fedcall.study.terms import Study
 from fedcall.weights import read_weights, write_weights
 
+REFUSALS_IN_A_ROUND = 100  # of a site; the log is for ever, and whoever sends refused uploads must not fill it
 _KEPT_REFUSALS = 100  # refused uploads whose files are kept, for each site; the log has them all
 
 
@@ -70,7 +71,7 @@ class StudyState:
     @property
     def is_done(self) -> bool:
         """Whether the final model is ready."""
-        return self.log.open_round > self.study.rounds
+        return self.log.is_over(self.study.rounds)
 
     @property
     def progress(self) -> str:
@@ -80,6 +81,11 @@ class StudyState:
         if self.is_done:
             return "the final model is ready"
         return f"round {self.log.open_round} is {'closed, its sum is ordered' if self.sums.is_ordered else 'open'}"
+
+    @property
+    def final_round(self) -> int:
+        """Number under which the final model is, or will be."""
+        return self.log.final_round(self.study.rounds)
 
     @property
     def all_fetched(self) -> bool:
@@ -96,7 +102,8 @@ class StudyState:
         if opened is None:
             return None
         outliers = tuple(put_out.site for put_out in opened.outliers)
-        head = self.log.heads[number]
+        closed = self.log.closed if number == self.final_round else None
+        head = self.log.closed_head if closed else self.log.heads[number]
         return sign(
             RoundOpening(
                 study=self.study.digest,
@@ -106,6 +113,7 @@ class StudyState:
                 outliers=outliers,
                 void=opened.void,
                 log_head=head,
+                closed=closed.reason if closed else None,
             ),
             self._key,
         )
@@ -113,7 +121,7 @@ class StudyState:
     def stand_down(self, site: str, number: int) -> str:
         """Return why a site should not train a round, which would spend its patients' budget for nothing; or ""."""
         history = self.log.site(site)
-        if number > self.study.rounds or number in history.settled:
+        if number >= self.final_round or number in history.settled:
             return ""
         if history.is_quarantined:
             return f"site '{site}' is quarantined; ask the coordinator to release it"
@@ -144,6 +152,11 @@ class StudyState:
 
         The same upload gets the same receipt, ever after; but if the update turns out an outlier when the round closes,
         its receipt says so from then on.
+
+        Raises
+        ------
+        FedcallError
+            If very many uploads of the site were refused in this round: nothing more is decided.
         """
         self.log.catch_up()
         history = self.log.site(site)
@@ -151,7 +164,13 @@ class StudyState:
         known = history.answers.get(digests)
         if known is not None:
             return signed_receipt(self.study, known, self._key)
+        if history.refused_in_round >= REFUSALS_IN_A_ROUND:
+            raise FedcallError(
+                f"{history.refused_in_round} uploads of site '{site}' were refused in this round; no other is looked"
+                " at, or logged, until the next one"
+            )
         number = self.log.open_round
+        is_closed = self.log.closed is not None  # nothing is open then, and what comes is late
         shapes = {name: tensor.shape for name, tensor in self._base.tensors.items()}
         names = self.study.model.trainable_names(shapes)
         decision = judge(
@@ -165,7 +184,7 @@ class StudyState:
                 history.is_quarantined,
             ),
             OpenRound(
-                number,
+                number + is_closed,
                 self.log.openings[number].base,
                 {name: shapes[name] for name in names},
                 max(float(np.abs(self._base.tensors[name]).max(initial=0)) for name in names),
@@ -223,7 +242,7 @@ class StudyState:
             self.log.append(Fetched(site=site))
 
     def _claim_folder(self) -> None:
-        self.files.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.files.folder)
         path = self.files.study
         signed = sign(self.study, self._key)
         if not path.exists():
@@ -303,7 +322,7 @@ class StudyState:
         """Make again the files that a kill kept from following the log."""
         for number in self.log.openings:
             path = self.files.opening(number)
-            if not path.exists():
+            if not path.exists() or (self.log.closed is not None and number == self.final_round):
                 write_bytes(path, self.opening(number) or b"")
         for decision in self.log.decisions:
             if decision.put_out is not None or (

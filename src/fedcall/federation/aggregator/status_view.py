@@ -67,6 +67,9 @@ def _heading(found: dict[str, Any]) -> list[str]:
     alive = f"alive at {found['address']}" if found["address"] else "starting" if found["alive"] else "not running"
     progress = "done" if found["done"] else f"round {found['open_round']} of {found['rounds']}"
     lines = [f"study {found['study']}: {progress}, aggregator {alive}"]
+    if found["closed"]:
+        closed = found["closed"]
+        lines.append(f"closed after round {closed['round']} by {closed['operator']}: {closed['reason']}")
     if not found["done"]:
         awaited = found["awaited"]
         few = ", ".join(awaited[:3]) + (f" and {len(awaited) - 3} more" if len(awaited) > 3 else "")
@@ -91,7 +94,7 @@ def _helpers(found: dict[str, Any]) -> list[str]:
 
 def _changes(state: Path, found: dict[str, Any]) -> list[str]:
     """Return how much the last closed rounds changed the model, in one line; none before the first is closed."""
-    closed = found["rounds"] if found["done"] else found["open_round"] - 1
+    closed = found["open_round"] - 1
     told = []
     for number in range(max(1, closed - _LAST_CHANGES + 1), closed + 1):
         share = model_change(state, number).relative

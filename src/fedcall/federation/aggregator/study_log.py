@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.admission_log import (
     AdmissionLog,
+    Closed,
     Concluded,
     Decided,
     Entry,
@@ -61,6 +62,7 @@ class SiteHistory:
 
     accepted_rounds: int = 0
     refusals_in_a_row: int = 0  # since an update of the site last stood when its round closed
+    refused_in_round: int = 0  # uploads, while the open round is open
     is_quarantined: bool = False
     releases: dict[str, PrivacyTerms] = field(default_factory=dict)
     clip_norm: float | None = None  # where adaptive clipping stands
@@ -87,6 +89,8 @@ class StudyLog:
         self.fetched: set[str] = set()
         self.concluded: Concluded | None = None
         self.concluded_head = ""
+        self.closed: Closed | None = None
+        self.closed_head = ""
         self.interventions: list[tuple[int, SetAside | Released]] = []
         self._sites: dict[str, SiteHistory] = {}
         self._taken = 0
@@ -96,6 +100,14 @@ class StudyLog:
     def open_round(self) -> int:
         """Number of the round that is open, `rounds + 1` once the study is done; 0 before the first."""
         return max(self.openings, default=0)
+
+    def final_round(self, rounds: int) -> int:
+        """Return the number under which the final model is, or will be, of a study of so many rounds."""
+        return self.closed.round + 1 if self.closed is not None else rounds + 1
+
+    def is_over(self, rounds: int) -> bool:
+        """Say whether a study of so many rounds has its final model."""
+        return self.open_round >= self.final_round(rounds)
 
     @property
     def decisions(self) -> list[Decision]:
@@ -132,6 +144,8 @@ class StudyLog:
             self._take_judgement(Judging(entry, line.head))
         elif isinstance(entry, Concluded):
             self.concluded, self.concluded_head = entry, line.head
+        elif isinstance(entry, Closed):
+            self.closed, self.closed_head, self.opened_at = entry, line.head, line.seconds
         elif isinstance(entry, SetAside):
             self.site(entry.site).is_quarantined = True
             self.interventions.append((line.seconds, entry))
@@ -147,6 +161,7 @@ class StudyLog:
         self.opened_at = line.seconds
         put_out_sites = {put_out.site for put_out in entry.outliers}
         for name, site in self._sites.items():
+            site.refused_in_round = 0
             settled = site.settled.get(entry.round - 1)
             if settled is not None and settled.entry.status == "accepted" and name not in put_out_sites:
                 site.refusals_in_a_row = 0
@@ -174,6 +189,7 @@ class StudyLog:
         if entry.content is not None and entry.released is not None:
             site.releases.setdefault(entry.content, entry.released)
             site.clip_norm = site.clip_norm if entry.clip_norm is None else entry.clip_norm
+        site.refused_in_round += decision.is_refused
         if entry.status == "accepted":
             site.accepted_rounds += 1
         elif entry.reason not in BLAMELESS:

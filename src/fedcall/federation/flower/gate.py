@@ -35,6 +35,7 @@ from google.protobuf.message import DecodeError
 
 from fedcall.federation.child import Child, running
 from fedcall.federation.flower.connections import Connection, LimitedServer, connections_allowed
+from fedcall.federation.flower.hop import Hop
 from fedcall.federation.flower.replies import Forbidden, SiteReplies
 from fedcall.shown import log_on_stderr, shown
 
@@ -77,7 +78,7 @@ class GateOptions:
     """What the gate's process gets; certificates and keys are paths.
 
     `node_keys` are the node keys of the study as Flower sends them, base64; `upload_bytes` the size of the largest
-    update with its claim.
+    update with its claim; `hop` names the file of the secret that the SuperLink asks for.
     """
 
     upstream: str
@@ -87,6 +88,7 @@ class GateOptions:
     node_keys: tuple[str, ...]
     upload_bytes: int
     state: str
+    hop: str
 
 
 @contextmanager
@@ -123,6 +125,7 @@ class Gate:
         self._body_bytes = min(options.upload_bytes, CHUNK_BYTES) + _ENVELOPE_BYTES
         self._upstream = httpx.AsyncClient(
             base_url=f"https://{options.upstream}",
+            headers=Hop(Path(options.hop).read_text()).headers,
             verify=ssl.create_default_context(cafile=options.authority),
             timeout=httpx.Timeout(_UPSTREAM_SECONDS, connect=5.0),
             # Shorter than the 5 s after which the SuperLink closes an idle connection.

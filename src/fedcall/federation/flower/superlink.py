@@ -46,7 +46,9 @@ from fedcall.errors import FedcallError
 from fedcall.federation.certificates import Certificates
 from fedcall.federation.child import Child, ChildLost, running
 from fedcall.federation.flower.app_bundle import app_bundle, app_hash
+from fedcall.federation.flower.hop import Hop, make_secret
 from fedcall.federation.flower.tolerant_grid import TolerantGrid
+from fedcall.files import make_private_folder
 from fedcall.study.protection import Helper
 from fedcall.study.terms import Site
 
@@ -59,11 +61,11 @@ def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[C
     """Run a SuperLink on a loopback port for as long as the context lasts; it may take a moment to answer."""
     folder = Path(folder).resolve()
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    folder.chmod(0o700)
+    make_private_folder(folder)
     secret = folder / "superexec.secret"
     secret.touch(mode=0o600)
     secret.write_bytes(secrets.token_bytes(32))
+    make_secret(hop_secret(folder))
     binaries = Path(sys.executable).parent
     environment = {
         "FLWR_HOME": str(folder),
@@ -72,7 +74,8 @@ def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[C
         "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     command = [
-        *(str(binaries / "flower-superlink"), "--host", "127.0.0.1", "--port", str(port)),
+        *(sys.executable, "-m", "fedcall.federation.flower.hop", str(hop_secret(folder))),
+        *("--host", "127.0.0.1", "--port", str(port)),
         *("--ssl-ca-certfile", str(certificates.authority.resolve())),
         *("--ssl-certfile", str(certificates.server.resolve())),
         *("--ssl-keyfile", str(certificates.server_key.resolve())),
@@ -83,14 +86,20 @@ def superlink(folder: Path, certificates: Certificates, port: int) -> Iterator[C
         yield child
 
 
-def wait_until_healthy(child: Child, address: str, authority: Path) -> None:
+def hop_secret(folder: Path) -> Path:
+    """Return where the secret lies that every request to the SuperLink of a folder carries."""
+    return Path(folder).resolve() / "hop.secret"
+
+
+def wait_until_healthy(child: Child, address: str, folder: Path, authority: Path) -> None:
     """Wait until the SuperLink at `address` answers; raise ChildLost if it does not in time."""
     context = ssl.create_default_context(cafile=str(authority))
+    headers = Hop(hop_secret(folder).read_text()).headers
     end = time.monotonic() + _START_SECONDS
     while time.monotonic() < end:
         child.check()
         with suppress(httpx.HTTPError):
-            if httpx.get(f"https://{address}/health", verify=context, timeout=10).status_code == 200:
+            if httpx.get(f"https://{address}/health", verify=context, headers=headers, timeout=10).status_code == 200:
                 return
         time.sleep(0.1)
     raise ChildLost(f"{address}: no SuperLink within {_START_SECONDS:.0f} s; see {child.log}")
@@ -113,17 +122,17 @@ def connected_grid(
     ChildLost
         If the SuperLink stops answering, here or inside the context.
     """
-    root = authority.read_bytes()
+    root, hop = authority.read_bytes(), Hop(hop_secret(folder).read_text())
     os.environ.update(FLWR_TELEMETRY_ENABLED="0", FLWR_DISABLE_UPDATE_CHECK="1", FLWR_HOME=str(folder))
     try:
-        with ControlHttpClient.from_server_address(address, False, root, []) as control:
+        with ControlHttpClient.from_server_address(address, False, root, [hop]) as control:
             for node in nodes:
                 control.RegisterNode(RegisterNodeRequest(public_key=node_key_bytes(node), name=node.name))
             fab = Fab(app_hash(), app_bundle(), {})
             run_id = control.StartRun(StartRunRequest(fab=fab_to_proto(fab))).run_id
         _verify_app(folder, verifications)
-        token = _acquire_task(address, root, (folder / "superexec.secret").read_bytes())
-        grid = TolerantGrid(address, root, token)
+        token = _acquire_task(address, root, hop, (folder / "superexec.secret").read_bytes())
+        grid = TolerantGrid(address, root, token, hop)
         # A SuperLink that is gone must surface here, to be started again, rather than be waited for.
         grid._retry_invoker.max_tries, grid._retry_invoker.max_time = 4, 10.0
         task = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
@@ -176,8 +185,9 @@ def _verify_app(folder: Path, verifications: Mapping[str, str]) -> None:
     database.close()
 
 
-def _acquire_task(address: str, root: bytes, secret: bytes) -> str:
+def _acquire_task(address: str, root: bytes, hop: Hop, secret: bytes) -> str:
     interceptors = [
+        hop,
         RuntimeVersionHttpInterceptor(component_name="SuperExec"),
         SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}),
     ]

@@ -20,6 +20,8 @@ from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError, inflate_object_from_contents
 from flwr.superlink.grid import HttpGrid
 
+from fedcall.federation.flower.hop import Hop
+
 log = logging.getLogger("fedcall.aggregator")
 
 _FIRST_PAUSE_SECONDS = 0.05
@@ -44,9 +46,15 @@ class TolerantGrid(HttpGrid):  # type: ignore[misc]  # Flower's internals have n
 
     _arriving: dict[str, _Arriving]
 
-    def __init__(self, address: str, root_certificates: bytes, token: str) -> None:
+    def __init__(self, address: str, root_certificates: bytes, token: str, hop: Hop) -> None:
         super().__init__(address, False, root_certificates, token=token)
+        self._hop = hop
         self._arriving = {}
+
+    def _connect(self) -> None:
+        super()._connect()
+        if self._client is not None:
+            self._client._client.headers.update(self._hop.headers)
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
         """Push messages; return their ids.

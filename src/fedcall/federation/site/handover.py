@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcall.federation.flower.messages import Answer, Request
-from fedcall.files import write_bytes, write_text
+from fedcall.files import make_private_folder, write_bytes, write_text
 from fedcall.shown import shown
 
 _LOOK_SECONDS = 0.2
@@ -41,7 +41,7 @@ def exchange_through(handover: Handover, request: Request, deadline: float) -> A
         A final answer, or the last "wait" when `deadline` (of `time.monotonic`) passed.
     """
     folder = handover.folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     waiting = Answer("wait", sentence=f"no SuperNode has taken the request from {folder} yet")
     with open(folder / "lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -21,6 +21,7 @@ from fedcall.federation.site.drop import Drop, exchange_through_drop
 from fedcall.federation.site.handover import Handover, exchange_through
 from fedcall.files import atomic_path, write_bytes
 from fedcall.keys import read_node_key
+from fedcall.shown import shown
 from fedcall.study.admission_log import read_lines
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.judgement import JudgedSite, Judgement, Verdict
@@ -71,11 +72,14 @@ class Visitor:
     wait_seconds: float = 0.0
 
 
-def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
+def fetch_global(visitor: Visitor, number: int, output: Path, closing: Path | None = None) -> RoundOpening:
     """Fetch the global model going into a round (`rounds + 1`: the final model), and write it once it is verified.
 
     Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers. A model
     that this site must not train on (the round is closed, or the site quarantined) is marked so in its metadata.
+
+    Where the coordinator closed the study before its last round, the opening that says so is kept in `closing`. Who
+    asked without knowing is told once, by an error; the model is written when the file was there before.
 
     Raises
     ------
@@ -92,6 +96,8 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
     if answer.kind != "model":
         raise _not_yet(visitor.wait_seconds or visitor.deadline_seconds, answer)
     opening = verify(answer.document, RoundOpening, _coordinator(study))
+    if opening.closed is not None and opening.study == study.digest and opening.round <= number:
+        _learn_of_closing(study, opening, answer.document, closing)
     if (opening.study, opening.round) != (study.digest, number):
         raise FedcallError(f"the aggregator sent the opening of round {opening.round} of study {opening.study}")
     if number == 1 and opening.base != study.model.initial_weights:
@@ -111,6 +117,17 @@ def fetch_global(visitor: Visitor, number: int, output: Path) -> RoundOpening:
             log.warning("%s; this round will be withheld", answer.sentence)
             temporary.write_bytes(weights_bytes(model.tensors, {**model.metadata, STAND_DOWN: answer.sentence}))
     return opening
+
+
+def _learn_of_closing(study: Study, opening: RoundOpening, signed: bytes, closing: Path | None) -> None:
+    if closing is not None:
+        if closing.is_file() and closing.read_bytes() == signed:
+            return
+        write_bytes(closing, signed)
+    raise FedcallError(
+        f"the coordinator closed study '{study.name}' after round {opening.round - 1}"
+        f" ({shown(opening.closed, 300)}); run the workflow again: it makes the final model and the reports"
+    )
 
 
 def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, output: Path) -> Receipt:

@@ -25,7 +25,7 @@ from fedcall.privacy.ledger.cohorts import Cohort, read_documents
 from fedcall.privacy.ledger.registry import digests_at, read_entries
 
 GENESIS = "0" * 64
-Kind = Literal["reserve", "withhold", "release"]
+Kind = Literal["reserve", "withhold", "release", "withdraw"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cohorts (
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS cohorts (
 ) STRICT;
 CREATE TABLE IF NOT EXISTS rows (
     number INTEGER PRIMARY KEY,     -- 1, 2, 3, ...
-    kind TEXT NOT NULL,             -- reserve | withhold | release
+    kind TEXT NOT NULL,             -- reserve | withhold | release | withdraw
     study TEXT NOT NULL,            -- digest of the study
     site TEXT NOT NULL,
     round INTEGER NOT NULL,
@@ -55,7 +55,10 @@ SCHEMA += ledger_registry.SCHEMA + ledger_cohorts.SCHEMA
 
 @dataclass(frozen=True)
 class Row:
-    """One fact, never changed: a charge (reserve), a refusal to charge (withhold) or a release."""
+    """One fact, never changed: a charge (reserve), a refusal to charge (withhold), a release, or a withdrawal.
+
+    A withdrawal is of no study: study, site and event are empty, and the round is 0.
+    """
 
     number: int
     kind: Kind

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.files import make_private_folder
 from fedcall.privacy.ledger import chain as ledger_chain
 
 BUSY_SECONDS = 60
@@ -22,7 +23,7 @@ def connect(path: Path) -> sqlite3.Connection:
         If the file is no ledger, or its folder cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent, mend=False)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
         database = sqlite3.connect(path, isolation_level=None, timeout=BUSY_SECONDS)

@@ -169,6 +169,56 @@ class Ledger:
         self._update_head()
         return target
 
+    def withdraw(self, name: str) -> list[tuple[str, int]]:
+        """Keep for ever that a person took the consent back: from now on the person contributes nothing, silently.
+
+        Releases that were made stay made and charged. A round that was charged and not yet released is trained without
+        the person. Done again it changes nothing.
+
+        Returns
+        -------
+        list of (str, int)
+            What stays spent: digest of the study, and number of its rounds that the person was charged for.
+
+        Raises
+        ------
+        FedcallError
+            If the ledger knows several people by this name.
+        PrivacyRefusal
+            If the ledger is not as it was written.
+        """
+        with self._transaction():
+            self._refuse_if_bad()
+            registry = read_registry(self._database)
+            pseudonym = self._pseudonym(name)
+            people = registry.named(pseudonym) or [registry.person(pseudonym)]
+            if len(people) > 1:
+                raise FedcallError(
+                    f"{self.path}: {len(people)} people were listed as '{name}'; give the name of the column 'person'"
+                )
+            if people[0] not in registry.withdrawn:
+                registry.add("withdrawn", people[0], "")
+                registry.store(self._database)
+                self._append("withdraw", None, self._nobody())
+            histories = read_histories(self._database, registry)
+            charges = histories.standing(people[0]).charges
+        self._update_head()
+        spent: Counter[str] = Counter()
+        for study, _, count in charges:
+            spent[study] += count
+        return list(spent.items())
+
+    def knows(self, name: str) -> bool:
+        """Say whether somebody of this name was ever charged, or listed."""
+        return bool(read_histories(self._database).columns.get(self._pseudonym(name)) is not None) or bool(
+            read_registry(self._database).named(self._pseudonym(name))
+        )
+
+    def withdrawn(self, names: Iterable[str]) -> list[str]:
+        """Return those of the named people who took their consent back."""
+        registry = read_registry(self._database)
+        return [name for name in names if registry.people.get(self._pseudonym(name)) in registry.withdrawn]
+
     def rows(self) -> Iterator[Row]:
         """Yield every row, oldest first."""
         yield from ledger_chain.read_rows(self._database)
@@ -309,6 +359,7 @@ class Ledger:
         histories = read_histories(self._database, registry)
         histories.agree(people, request.study, request.limits)
         allowed = may_be_charged(histories, people, request.study, request.event)
+        allowed &= ~np.isin(people, list(registry.withdrawn))
         for person, member in zip(people[allowed].tolist(), np.array(members, object)[allowed], strict=True):
             if member.is_private and person not in registry.private:
                 registry.add("private", person, "")
@@ -319,7 +370,7 @@ class Ledger:
 
     def _enter(self, registry: Registry, members: Sequence[Member]) -> list[int]:
         """Enter people with their names and data; return their numbers."""
-        if not members:
+        if not members and not registry.withdrawn:  # noise alone, once everybody has withdrawn, is a release like any
             raise FedcallError("a release needs at least one patient; check the sheet of samples")
         numbers: dict[int, Member] = {}
         given: dict[str, Member] = {}
@@ -372,19 +423,27 @@ class Ledger:
         cohort, registry = self._cohort(charge), read_registry(self._database)
         if cohort.pseudonyms is not None:  # an older fedcall charged everybody
             return frozenset(member.patient for member in request.members)
-        charged = set(cohort.charged.tolist())
+        charged = set(cohort.charged.tolist()) - registry.withdrawn
         return frozenset(
             member.patient for member in request.members if registry.people[self._pseudonym(member.person)] in charged
         )
 
-    def _has_same_people(self, charge: Row, request: ReleaseRequest) -> bool:
+    def _missing_people(self, charge: Row, request: ReleaseRequest) -> set[str] | None:
+        """Return who of the round as it was charged is not in the request; None if somebody else is."""
         cohort = self._cohort(charge)
         people = {self._pseudonym(member.person) for member in request.members}
         if cohort.pseudonyms is not None:
-            names = {self._pseudonym(member.patient) for member in request.members}
-            return set(cohort.pseudonyms) in (people, names)
-        pseudonyms = list(read_registry(self._database).people)
-        return people == {pseudonyms[number] for number in (*cohort.charged, *cohort.exhausted)}
+            names, everybody = {self._pseudonym(member.patient) for member in request.members}, set(cohort.pseudonyms)
+            given = people if people <= everybody else names
+        else:
+            pseudonyms = list(read_registry(self._database).people)
+            given, everybody = people, {pseudonyms[number] for number in (*cohort.charged, *cohort.exhausted)}
+        return everybody - given if given <= everybody else None
+
+    def _are_withdrawn(self, pseudonyms: set[str]) -> bool:
+        registry = read_registry(self._database)
+        people = [registry.named(one) for one in pseudonyms]
+        return all(named and set(named) <= registry.withdrawn for named in people)
 
     def _cohort(self, row: Row) -> Cohort:
         return Cohort.from_json(read_documents(self._database)[row.cohort])
@@ -402,13 +461,14 @@ class Ledger:
         self._database.execute("INSERT OR IGNORE INTO memberships VALUES (?, ?)", (digest, document))
         return digest
 
-    def _append(self, kind: Kind, request: ReleaseRequest, cohort: str, artefact: str = "") -> Row:
+    def _append(self, kind: Kind, request: ReleaseRequest | None, cohort: str, artefact: str = "") -> Row:
         assert self._seal_key is not None
         count, previous = self._database.execute("SELECT count(*) FROM rows").fetchone()[0], self.head
-        agreed = dict(zip(FACTS, facts_of(request), strict=True))
+        agreed = dict(zip(FACTS, facts_of(request) if request else [""] * len(FACTS), strict=True))
+        about = (request.study, request.site, request.round) if request else ("", "", 0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         draft = Row(
-            number=count + 1, kind=kind, study=request.study, site=request.site, round=request.round, **agreed,
+            number=count + 1, kind=kind, study=about[0], site=about[1], round=about[2], **agreed,
             cohort=cohort, artefact=artefact, time=now, previous=previous, digest="", seal="",
         )  # fmt: skip
         values = {name: getattr(draft, name) for name in ledger_chain.COLUMNS}
@@ -450,8 +510,11 @@ class Ledger:
     def _refuse_if_different(self, charged: Row, request: ReleaseRequest) -> None:
         pairs = zip(FACTS, facts(charged), facts_of(request), strict=True)
         different = [name for name, old, new in pairs if old != new]
-        if not self._has_same_people(charged, request):
+        missing = self._missing_people(charged, request)
+        if missing is None or (missing and not self._are_withdrawn(missing)):
             different.append("cohort")
+        elif missing and "inputs" in different:
+            different.remove("inputs")  # they cannot be the same, without those who withdrew
         if different:
             raise PrivacyRefusal(
                 f"{self._where(request)} was charged for other inputs (different: {', '.join(different)}); training"

@@ -13,6 +13,7 @@ from fedcall.privacy.ledger.limits import Limit, read_limit
 from fedcall.privacy.terms import PrivacyTerms
 
 STAYS_HERE = "Stays at the hospital: it tells how many people have spent their budget."
+SHAREABLE = "May leave the hospital: it follows from the study and its rounds so far, whoever the patients are."
 
 
 class GroupPlan(BaseModel):
@@ -77,6 +78,27 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
     )
 
 
+def shareable_plan(ledger: Ledger, study: str, digest: str, terms: PrivacyTerms, rounds: int) -> LedgerPlan:
+    """Return what a study costs anybody at most, from public numbers alone: nothing of the hospital's own people."""
+    mine = [row for row in ledger.rows() if row.kind == "reserve" and row.study == digest]
+    charged = len({row.round for row in mine if row.round <= rounds})
+    standing = Standing().charged(digest, round_event(terms), charged) if charged else Standing()
+    anybody = _group(standing, None, digest, terms, rounds - charged, None)
+    return LedgerPlan(
+        note=SHAREABLE,
+        study=study,
+        unit=terms.unit,
+        delta=terms.delta,
+        max_epsilon=terms.max_epsilon,
+        limit=None,
+        rounds=rounds,
+        rounds_charged=charged,
+        rounds_left=rounds - charged,
+        rounds_that_fit=anybody.rounds_that_fit,
+        groups=[anybody],
+    )
+
+
 def as_text(plan: LedgerPlan) -> str:
     """Return the plan as a table with a few lines around it."""
     cap = "no cap" if plan.max_epsilon is None else f"cap {plan.max_epsilon:g}"
@@ -86,13 +108,15 @@ def as_text(plan: LedgerPlan) -> str:
         f"{'patients':>12}{'spent':>10}{'by':>12}{'RDP':>10}{'left':>10}{'rounds that fit':>17}",
     ]
     for group in plan.groups:
-        count = "not seen yet" if group.patients is None else str(group.patients)
+        unseen = "at most" if plan.note == SHAREABLE else "not seen yet"
+        count = unseen if group.patients is None else str(group.patients)
         left = "no cap" if plan.max_epsilon is None else _number(group.left_pld)
         lines.append(
             f"{count:>12}{_number(group.spent_pld):>10}{group.spent_by:>12}{_number(group.spent_rdp):>10}{left:>10}"
             f"{group.rounds_that_fit:>17}"
         )
-    lines.append(f"with all of them, {plan.rounds_that_fit} of the {plan.rounds_left} rounds left fit")
+    of_whom = "anybody" if plan.note == SHAREABLE else "all of them"
+    lines.append(f"with {of_whom}, {plan.rounds_that_fit} of the {plan.rounds_left} rounds left fit")
     if plan.limit:
         lines.append(f"the hospital's own limit: {plan.limit.epsilon:g} per {plan.limit.unit} at {plan.limit.delta:g}")
     lines.append(plan.note)

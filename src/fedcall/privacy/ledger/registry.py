@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS registry (
     number INTEGER PRIMARY KEY,     -- 1, 2, 3, ...
-    kind TEXT NOT NULL,             -- person | alias | data | private
+    kind TEXT NOT NULL,             -- person | alias | data | private | withdrawn
     person INTEGER NOT NULL,        -- 0, 1, 2, ... in the order of the entries of kind 'person'
-    value TEXT NOT NULL             -- keyed hash of a name or of data; empty if kind is private
+    value TEXT NOT NULL             -- keyed hash of a name or of data; empty if kind is private or withdrawn
 ) STRICT;
 """
 Entry = tuple[str, int, str]
@@ -29,6 +29,7 @@ class Registry:
     aliases: dict[int, list[str]] = field(default_factory=dict)  # person -> pseudonyms of other names
     owners: dict[str, int] = field(default_factory=dict)  # keyed fingerprint of data -> person
     private: set[int] = field(default_factory=set)
+    withdrawn: set[int] = field(default_factory=set)  # who took the consent back, and contributes nothing ever after
     entries: list[Entry] = field(default_factory=list)
     stored: int = 0
 
@@ -42,6 +43,12 @@ class Registry:
         """Add an entry."""
         self._know(kind, person, value)
         self.entries.append((kind, person, value))
+
+    def named(self, pseudonym: str) -> list[int]:
+        """Return who has a name, or else everybody who was listed under it."""
+        if pseudonym in self.people:
+            return [self.people[pseudonym]]
+        return [person for person, aliases in self.aliases.items() if pseudonym in aliases]
 
     def is_known_as(self, person: int, pseudonym: str) -> bool:
         """Say whether a person has, or was listed under, a name."""
@@ -67,6 +74,8 @@ class Registry:
             self.owners[value] = person
         elif kind == "private":
             self.private.add(person)
+        elif kind == "withdrawn":
+            self.withdrawn.add(person)
 
 
 def read_registry(database: sqlite3.Connection) -> Registry:

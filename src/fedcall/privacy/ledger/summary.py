@@ -64,6 +64,8 @@ def summarise(ledger: Ledger, delta: float | None = None) -> LedgerSummary:
     sizes = ledger.cohort_sizes()
     rows = list(ledger.rows())
     for row in rows:
+        if row.kind == "withdraw":
+            continue
         event = Event.from_json(row.event)
         rounds[row.study, row.site, row.round] = RoundSummary(
             study=row.study,

@@ -147,6 +147,8 @@ _SITE_KEYS = ("site", "answer", "accepted_rounds", "refusals", "quarantined")
 def _sentence(rounds: int, log: StudyLog, sites: Sequence[SiteRow]) -> str:
     refused = sum(site.refusals for site in sites)
     told = f"{refused} update{'' if refused == 1 else 's'} refused so far" if refused else "No update was refused"
+    if log.closed is not None:
+        return f"Closed after round {log.closed.round} of {rounds} by {log.closed.operator}: {log.closed.reason}."
     if log.open_round > rounds:
         return f"The study is done: {rounds} of {rounds} rounds. {told}."
     waiting = [site.site for site in sites if site.answer is None and not site.quarantined]

@@ -78,7 +78,7 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
     """
     with Ledger.open_to_read(path, secret) as ledger:
         fault = ledger.verify()
-        rows = list(ledger.rows())
+        rows = [row for row in ledger.rows() if row.kind != "withdraw"]
         mine = {row.round for row in rows if (row.kind, row.study, row.site) == ("reserve", study.digest, site)}
         exhausted, judging = ledger.exhausted(study.digest), study.judging_round
         judge = None

@@ -1,0 +1,219 @@
+"""A whole study, Snakemake at each hospital and the aggregator as a service, while processes of it are killed.
+
+`python tests/support/kill_study.py --kills 50 --folder /tmp/killed` prints what was killed and how it ended: the final
+model has the bytes of an undisturbed run, and each ledger has one charge for each round.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from hospitals import PATIENTS, agree, move_cohort, train_first_model
+from rehearsal_workspace import BIN, ROOT, Workspace
+
+ROUNDS = 3
+
+
+def make(root: Path, sites: tuple[str, ...]) -> tuple[Workspace, dict[str, Workspace]]:
+    """Make keys, patients and the signed study `pilot` of three rounds; nothing runs yet."""
+    root.mkdir(parents=True)
+    coordinator, hospitals = Workspace(root / "coordinator"), {site: Workspace(root / site) for site in sites}
+    Workspace(root).fedcall(
+        *("simulate", "--seed", 11, *(option for site in sites for option in ("--site", f"{site}={PATIENTS}"))),
+        *("--holdout", 0, "--public", 1, "--region-length", 6000, "--depth", 20, "--output", "cohort"),
+    )
+    move_cohort(root / "cohort", coordinator.path / "data", "public")
+    coordinator.fedcall("site", "keygen", "--name", "coordinator", "--output", "private/keys")
+    for site, hospital in hospitals.items():
+        move_cohort(root / "cohort", hospital.path / "data", site)
+        hospital.fedcall("site", "keygen", "--name", site, "--output", f"private/{site}/keys")
+        shutil.copy(hospital.path / f"private/{site}/keys/site.json", coordinator.path / f"{site}.json")
+    train_first_model(coordinator)
+    agree(coordinator, "pilot", ROUNDS, sites, max_epsilon=20.0)
+    return coordinator, hospitals
+
+
+@dataclass
+class Runner:
+    """Starts what was killed again, as systemd and a person do; `killed` counts what was killed."""
+
+    coordinator: Workspace
+    hospitals: dict[str, Workspace]
+    state: Path
+    service: subprocess.Popen[bytes] | None = None
+    runs: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    killed: Counter[str] = field(default_factory=Counter)
+    failed: Counter[str] = field(default_factory=Counter)
+
+    def tend(self) -> None:
+        """Start what should run and does not."""
+        if self.service is None or self.service.poll() is not None:
+            command = [
+                *(BIN / "fedcall", "aggregator", "serve", "--study", "pilot.json", "--state", self.state),
+                *("--keys", "private/keys", "--initial", "initial.safetensors", "--listen", "127.0.0.1:0"),
+            ]
+            with open(self.state.with_suffix(".log"), "ab") as log:
+                self.service = subprocess.Popen(
+                    command, cwd=self.coordinator.path, stdout=log, stderr=log, start_new_session=True
+                )
+        if not (self.state / "endpoint.json").exists():
+            return
+        for site, hospital in self.hospitals.items():
+            run = self.runs.get(site)
+            if site in self.done or (run is not None and run.poll() is None):
+                continue
+            if run is not None and run.returncode == 0:
+                self.done.add(site)
+                continue
+            if run is None:
+                self._configure(site, hospital)
+            elif run.returncode > 0:
+                self.failed[site] += 1
+            snakemake = f"{BIN}/snakemake -s {ROOT}/Snakefile --cores 1 --configfile config.yaml"
+            with open(hospital.path / "run.log", "ab") as log:
+                self.runs[site] = subprocess.Popen(
+                    ["sh", "-c", f"{snakemake} --unlock; exec {snakemake}"],
+                    cwd=hospital.path,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def kill_one(self, chance: random.Random) -> str:
+        """Kill -9 one process of the study, or a whole run with all its jobs; return what it was."""
+        found = dict(self._victims())
+        if not found:
+            return ""
+        name = chance.choice(sorted(found))
+        with suppress(ProcessLookupError):
+            (os.killpg if name.startswith("run of") else os.kill)(found[name], signal.SIGKILL)
+            self.killed[name.rstrip("0123456789 ")] += 1
+        return name
+
+    def end(self) -> None:
+        """Stop the service."""
+        for process in (*self.runs.values(), self.service):
+            if process is not None and process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                process.wait(30)
+
+    def _configure(self, site: str, hospital: Workspace) -> None:
+        status = json.loads((self.state / "endpoint.json").read_bytes())
+        for path in (self.coordinator.path / "pilot.json", self.state / "ca.crt"):
+            shutil.copy(path, hospital.path)
+        config = {
+            "study": "pilot.json",
+            "approved_study": status["study"],
+            "site": site,
+            "aggregator": status["address"],
+            "ca": "ca.crt",
+            "samples": "data/samples.tsv",
+            "reference": "data/reference.fa",
+        }
+        (hospital.path / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def _victims(self) -> Iterator[tuple[str, int]]:
+        parents, commands = {}, {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, IndexError):
+                fields = (path / "stat").read_text().rpartition(")")[2].split()
+                parents[int(path.name)] = int(fields[1])
+                commands[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        for site, run in self.runs.items():
+            if run.poll() is None:
+                yield f"run of {site}", run.pid
+                for pid in _below(run.pid, parents):
+                    if "fedcall" in commands[pid] and "snakemake" not in commands[pid]:
+                        yield f"job of {site} {pid}", pid
+        if self.service is not None and self.service.poll() is None:
+            yield "supervisor", self.service.pid
+            for pid in _below(self.service.pid, parents):
+                kinds = {"flower.hop": "superlink", "flower.gate": "gate"}
+                name = next((kind for word, kind in kinds.items() if word in commands[pid]), "worker")
+                yield name, pid
+
+
+def _below(root: int, parents: dict[int, int]) -> list[int]:
+    found, waiting = [], [root]
+    while waiting:
+        children = [pid for pid, parent in parents.items() if parent == waiting[0]]
+        found += children
+        waiting = waiting[1:] + children
+    return found
+
+
+def run_study(
+    runner: Runner, kills: int = 0, seed: int = 1, pause: tuple[float, float] = (2.0, 12.0), minutes: float = 60.0
+) -> None:
+    """Run to the end while killing; raise AssertionError if it does not end within so many minutes."""
+    chance, end = random.Random(seed), time.monotonic() + 60 * minutes
+    strike = time.monotonic() + chance.uniform(*pause)
+    try:
+        while len(runner.done) < len(runner.hospitals):
+            assert time.monotonic() < end, f"not done: {runner.killed}, failed runs {runner.failed}"
+            runner.tend()
+            if runner.killed.total() < kills and time.monotonic() > strike:
+                runner.kill_one(chance)
+                strike = time.monotonic() + chance.uniform(*pause)
+            time.sleep(0.2)
+    finally:
+        runner.end()
+
+
+def outcome(runner: Runner) -> dict[str, object]:
+    """Return what must not depend on kills: the models' bytes, and the ledgers' charges by round."""
+    found: dict[str, object] = {}
+    for site, hospital in runner.hospitals.items():
+        shown = hospital.fedcall("ledger", "show", "--ledger", f"private/{site}/ledger.sqlite", "--json")
+        rounds = [(one["round"], one["state"], one["patients"]) for one in json.loads(shown)["rounds"]]
+        found[site] = (hospital.path / "results/pilot/final.safetensors").read_bytes(), rounds
+        assert json.loads(shown)["rows"] == 2 * ROUNDS, "one charge and one release for each round"
+    return found
+
+
+def main() -> None:
+    """Run an undisturbed study and one with kills; print figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--folder", type=Path, required=True)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True)
+    sites = ("lakeside", "hillside")
+    make(options.folder / "made", sites)
+    outcomes = []
+    for name, kills in (("undisturbed", 0), ("killed", options.kills)):
+        root = shutil.copytree(options.folder / "made", options.folder / name)
+        hospitals = {site: Workspace(root / site) for site in sites}
+        runner = Runner(Workspace(root / "coordinator"), hospitals, root / "coordinator/state")
+        start = time.monotonic()
+        run_study(runner, kills, options.seed, minutes=options.minutes)
+        outcomes.append(outcome(runner))
+        seconds = time.monotonic() - start
+        print(
+            f"{name}: {seconds:.0f} s, killed {dict(runner.killed)}, runs that failed {dict(runner.failed)}", flush=True
+        )
+    same = outcomes[0] == outcomes[1]
+    print("the same models, one charge a round" if same else "NOT THE SAME")
+    sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()
