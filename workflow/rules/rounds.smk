@@ -49,9 +49,9 @@ rule train_round:
         f"logs/train_round/{STUDY}.{{site}}.{{round}}.log",
     benchmark:
         f"benchmarks/train_round/{STUDY}.{{site}}.{{round}}.tsv"
-    retries: 0  # a second attempt must go through the ledger, not around it
     wildcard_constraints:
         round=UNSETTLED,
+    retries: 0  # a second attempt must go through the ledger, not around it
     conda:
         "../envs/training.yaml"
     threads: 1  # a release is the same, bit for bit, only at the same number of threads

@@ -20,7 +20,7 @@ def settled_rounds(results: Path, sites: Sequence[str], rounds: Iterable[int]) -
 
 
 # Of Snakemake: what reports on all jobs there were, and what asks for jobs to run again.
-_OF_ALL_JOBS = (
+_OF_ALL_JOBS: tuple[str, ...] = (
     "--report",
     "--summary",
     "--detailed-summary",
