@@ -42,7 +42,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_private(path: Path, content: bytes) -> None:
+def replace_private(path: Path, content: bytes) -> None:
     """Write a file atomically, durably and for its owner alone, in a folder for its owner alone."""
     make_private_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix="." + path.name)  # mode 0600

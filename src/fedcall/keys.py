@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import Document, public_text
 from fedcall.errors import FedcallError
-from fedcall.files import make_private_folder, sync, write_bytes, write_private
+from fedcall.files import make_private_folder, replace_private, sync, write_bytes
 
 
 class SiteIdentity(Document):
@@ -76,8 +76,8 @@ def rotate_keys(folder: Path) -> tuple[SiteIdentity, Path]:
         (old / name).chmod(0o600)
         sync(old / name)
     signing, node = Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())
-    write_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
-    write_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
+    replace_private(folder / "signing.key", _private_bytes(signing, serialization.PrivateFormat.PKCS8))
+    replace_private(folder / "node.key", _private_bytes(node, serialization.PrivateFormat.OpenSSH))
     node_public = node.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     identity = SiteIdentity(
         name=before.name, public_key=public_text(signing.public_key()), node_key=node_public.decode()

@@ -13,7 +13,7 @@ import pytest
 
 from fedcall.errors import no_room
 from fedcall.federation.aggregator.service import holding
-from fedcall.files import make_private_folder, write_bytes, write_private
+from fedcall.files import make_private_folder, replace_private, write_bytes
 from fedcall.keys import create_keys
 from fedcall.privacy.ledger.ledger import Ledger
 
@@ -45,7 +45,7 @@ def test_make_private_folder__whatever_the_umask(tmp_path, umask):
 def test_folders__of_keys_ledger_and_state(tmp_path, umask):
     create_keys(tmp_path / "private/north/keys", "north")
     Ledger.open(tmp_path / "elsewhere/ledger.sqlite", bytes(32)).close()
-    write_private(tmp_path / "records/p1.json", b"{}")
+    replace_private(tmp_path / "records/p1.json", b"{}")
     with holding(tmp_path / "state"):
         pass
     folders = ["private", "private/north", "private/north/keys", "elsewhere", "records", "state"]

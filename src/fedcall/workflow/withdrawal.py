@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError
-from fedcall.files import write_private
+from fedcall.files import replace_private
 from fedcall.keys import read_secret
 from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.study.terms import Name, read_study
@@ -124,12 +124,12 @@ def withdraw(configuration: Path, name: str) -> Withdrawn:
         delta=min(deltas, default=None),
     )
     path = folder / f"{patient}.json"
-    write_private(path, record.canonical())
+    replace_private(path, record.canonical())
     _delete(found)
     forget_person(Path(config.sketches.format(site=site)), person)
     record = record.model_copy(update={"finished": True})
-    write_private(path, record.canonical())
-    write_private(path.with_suffix(".txt"), ("\n".join(_letter(record)) + "\n").encode())
+    replace_private(path, record.canonical())
+    replace_private(path.with_suffix(".txt"), ("\n".join(_letter(record)) + "\n").encode())
     return Withdrawn(record, path.with_suffix(".txt"))
 
 
