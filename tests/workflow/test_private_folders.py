@@ -26,8 +26,10 @@ def test_protect_folders__of_a_hospital(tmp_path, monkeypatch, umask):
     before = os.umask(umask)
     try:
         Path("results/pilot").mkdir(parents=True)
+        Path("drop").mkdir()
         told = protect_folders(run(False, Path("drop")))
-        assert told == [f"results: is for its owner alone now (mode was {0o777 & ~umask:04o}, 0700 is)"]
+        was = f"is for its owner alone now (mode was {0o777 & ~umask:04o}, 0700 is)"
+        assert told == [f"results: {was}", f"drop: {was}"]
         assert protect_folders(run(False, Path("drop"))) == []
     finally:
         os.umask(before)

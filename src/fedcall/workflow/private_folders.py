@@ -40,5 +40,5 @@ def _folders(run: Run) -> Iterator[Path]:
         if run.is_rehearsal:  # a hospital has made its keys before
             continue
         yield Path(run.config.site_key.format(site=site))
-    if run.config.handover is not None:
+    if run.config.handover is not None and run.config.handover.exists():
         yield run.config.handover
