@@ -64,7 +64,7 @@ def main() -> None:
         typer.echo(f"fedcall: {shown(error, _ERROR_CHARACTERS)}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        said = _system_says(error)
+        said = no_room(error) or _system_says(error)
         if said is None:
             raise
         typer.echo(f"fedcall: {shown(said, _ERROR_CHARACTERS)}", err=True)
