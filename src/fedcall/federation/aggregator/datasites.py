@@ -78,7 +78,7 @@ class Datasites:
         for name, files in self._jobs_to_leave(datasite):
             stirred |= box.submit(datasite.email, name, files)
             datasite.left.add(str(name))
-            if name.kind == "round" and name.number == self._state.study.rounds + 1:
+            if name.kind == "round" and name.number >= self._state.final_round:
                 self._state.mark_fetched(datasite.site)
         waiting = self._rounds() - datasite.received
         if not waiting:
