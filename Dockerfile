@@ -1,7 +1,7 @@
 # Written by tests/conda/write_dockerfile.py: snakemake --containerize, and fedcall put into every environment.
 FROM condaforge/miniforge3:latest
 LABEL io.github.snakemake.containerized="true"
-LABEL io.github.snakemake.conda_env_hash="0be1e32f5e2eef6ab1e2b6cbd839dce7c0f8f2030d320b8503e240d7483c6f2d"
+LABEL io.github.snakemake.conda_env_hash="67c04dd0fd0f140d7393c6c702489a2259c17b243d39c0c8e30f35165b3632b9"
 # Conda environment:
 #   source: workflow/envs/align.yaml
 #   prefix: /conda-envs/dc9559012ba7633d3d76cfacb79da08b
@@ -84,6 +84,30 @@ COPY workflow/envs/experiments.yaml /conda-envs/b6661b8b3f188eb263e35506353bb3ec
 #     - typer =0.20.1
 RUN mkdir -p /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b
 COPY workflow/envs/federation.yaml /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/environment.yaml
+# Conda environment:
+#   source: workflow/envs/freebayes.yaml
+#   prefix: /conda-envs/480c432ae7911676ca4501031af98991
+#   # freebayes, beside the study's models.
+#   channels:
+#     - conda-forge
+#     - bioconda
+#     - nodefaults
+#   dependencies:
+#     - freebayes =1.3.10
+RUN mkdir -p /conda-envs/480c432ae7911676ca4501031af98991
+COPY workflow/envs/freebayes.yaml /conda-envs/480c432ae7911676ca4501031af98991/environment.yaml
+# Conda environment:
+#   source: workflow/envs/gatk.yaml
+#   prefix: /conda-envs/54be5713c04e7394bde3b4e384e35395
+#   # GATK4's HaplotypeCaller and GenotypeGVCFs, beside the study's models; it brings its Java.
+#   channels:
+#     - conda-forge
+#     - bioconda
+#     - nodefaults
+#   dependencies:
+#     - gatk4 =4.6.2.0
+RUN mkdir -p /conda-envs/54be5713c04e7394bde3b4e384e35395
+COPY workflow/envs/gatk.yaml /conda-envs/54be5713c04e7394bde3b4e384e35395/environment.yaml
 # Conda environment:
 #   source: workflow/envs/reads.yaml
 #   prefix: /conda-envs/9db8ec33af038c80d180948bfbbe3917
@@ -176,6 +200,8 @@ COPY workflow/envs/training.yaml /conda-envs/e7b7e476de22dc1b30467f84a54a044b/en
 RUN conda env create --prefix /conda-envs/dc9559012ba7633d3d76cfacb79da08b --file /conda-envs/dc9559012ba7633d3d76cfacb79da08b/environment.yaml && \
     conda env create --prefix /conda-envs/b6661b8b3f188eb263e35506353bb3ec --file /conda-envs/b6661b8b3f188eb263e35506353bb3ec/environment.yaml && \
     conda env create --prefix /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b --file /conda-envs/8f3bc9d65b979c5cece86b516dd2d59b/environment.yaml && \
+    conda env create --prefix /conda-envs/480c432ae7911676ca4501031af98991 --file /conda-envs/480c432ae7911676ca4501031af98991/environment.yaml && \
+    conda env create --prefix /conda-envs/54be5713c04e7394bde3b4e384e35395 --file /conda-envs/54be5713c04e7394bde3b4e384e35395/environment.yaml && \
     conda env create --prefix /conda-envs/9db8ec33af038c80d180948bfbbe3917 --file /conda-envs/9db8ec33af038c80d180948bfbbe3917/environment.yaml && \
     conda env create --prefix /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e --file /conda-envs/e2e8c2c99b759f7a0a844c270cf3897e/environment.yaml && \
     conda env create --prefix /conda-envs/e7b7e476de22dc1b30467f84a54a044b --file /conda-envs/e7b7e476de22dc1b30467f84a54a044b/environment.yaml && \

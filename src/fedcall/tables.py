@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.files import write_text
-from fedcall.reporting.evaluation.documents import CalibrationPoint, EvaluationReport
+from fedcall.reporting.evaluation.documents import CalibrationPoint, CallerCost, EvaluationReport
 from fedcall.reporting.privacy.documents import (
     CurvePoint,
     PlannedSpend,
@@ -50,7 +50,8 @@ def read_report(path: Path) -> Report:
 def tables(report: Report) -> dict[str, pd.DataFrame]:
     """Return the tables of a report by name.
 
-    Of an evaluation: `scores`, `strata`, `calibration`. Of a site's privacy report: `spend` (a row per round),
+    Of an evaluation: `scores`, `strata`, `calibration`, `differences` (of the final model and each other caller, in
+    pairs), `costs`. Of a site's privacy report: `spend` (a row per round),
     `receipts`, `plan`, `curve` (epsilon by delta), and `studies` unless it was made shareable. Of a study's: `sites`,
     `refusals`. Of privacy against utility: `utility`.
     """
@@ -84,6 +85,8 @@ def _evaluation(report: EvaluationReport) -> dict[str, pd.DataFrame]:
         "scores": pd.DataFrame(scores),
         "strata": pd.DataFrame(strata),
         "calibration": _frame(report.calibration, CalibrationPoint),
+        "differences": pd.DataFrame([_row(row) for row in report.differences]),
+        "costs": _frame(report.costs, CallerCost),
     }
 
 

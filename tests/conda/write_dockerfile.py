@@ -39,6 +39,7 @@ def dockerfile() -> str:
     steps = [
         f"conda run --prefix {prefix} bash /fedcall/workflow/envs/{name}.post-deploy.sh"
         for name, prefix in environments
+        if (ROOT / f"workflow/envs/{name}.post-deploy.sh").is_file()
     ]
     deployment = "RUN export FEDCALL_CHECKOUT=/fedcall && \\\n    " + " && \\\n    ".join(steps)
     return f"{HEAD}{generated.rstrip()}\n{COPIES}{deployment}\n"

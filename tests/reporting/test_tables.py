@@ -61,6 +61,9 @@ def test_tables__of_an_evaluation_hold_every_figure_once(folder: Path):
     assert (own.f1, own.f1_low, own.f1_high) == (row.f1.value, row.f1.low, row.f1.high)
     assert len(found["strata"]) == sum(len(stratum.cells) for stratum in report.strata)
     assert found["calibration"].calls.sum() == sum(point.calls for point in report.calibration)
+    differences = found["differences"]
+    assert differences.f1.tolist() == [row.f1.value for row in report.differences]
+    assert not differences.duplicated(["caller", "type"]).any()
 
 
 def test_tables__of_privacy_reports_hold_spend_and_receipts(folder: Path):
@@ -119,5 +122,5 @@ def test_page__its_code_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, PAGE.name, "exec"), names)
-    assert sorted(names["evaluation"]) == ["calibration", "scores", "strata"]  # type: ignore[call-overload]
+    assert sorted(names["evaluation"]) == ["calibration", "costs", "differences", "scores", "strata"]  # type: ignore[call-overload]
     assert len(names["over_all"]) == 4  # type: ignore[arg-type]

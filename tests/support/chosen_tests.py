@@ -3,6 +3,7 @@
 QUICK = (
     "tests/attestation/test_made_up_machine.py",
     "tests/benchmarks/test_dag.py",
+    "tests/callers/test_cost.py",
     "tests/cli/test_architecture.py",
     "tests/cli/test_help.py",
     "tests/cli/test_site.py",
@@ -43,6 +44,7 @@ QUICK = (
     "tests/privacy/test_events.py",
     "tests/protection/test_masks.py",
     "tests/reporting/base/test_pages.py",
+    "tests/reporting/comparison/test_comparison_report.py",
     "tests/reporting/evaluation/test_recommendation.py",
     "tests/reporting/privacy/test_study_report.py",
     "tests/reporting/test_tables.py",

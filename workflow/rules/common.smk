@@ -15,6 +15,8 @@ os.environ.update(
 )
 
 from fedcall import __version__ as FEDCALL_VERSION
+from fedcall.callers.catalogue import deepvariant_model
+from fedcall.callers.presence import refuse_missing
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.workflow.input_files import check_input_files
@@ -27,6 +29,16 @@ from fedcall.workflow.settled import asks_for_all_rounds, other_rounds, settled_
 # Of another workflow, whose rules may make the alignments.
 IS_MODULE = workflow.modifier.namespace is not None
 
+
+def deployment():
+    """Return how Snakemake supplies software in this run: some of "conda" and "apptainer", or nothing."""
+    settings = workflow.deployment_settings
+    return {
+        method.name.lower()
+        for method in (settings.deployment_method if settings else ())
+    }
+
+
 try:
     RUN = load_run(
         workflow.configfiles[-1] if workflow.configfiles else "config",
@@ -35,6 +47,7 @@ try:
     )
     # The main process looks into the files and asks the ledger; its jobs, which read this file again, need not.
     if workflow.is_main_process:
+        refuse_missing(RUN.config.callers, deployment())
         for warning in check_input_files(RUN, upstream=IS_MODULE):
             print(f"fedcall: warning: {warning}", file=sys.stderr)
         if not IS_MODULE:
@@ -68,13 +81,14 @@ wildcard_constraints:
     percent="[1-9][0-9]?",
     shard="[1-9][0-9]*",
     shards="[1-9][0-9]*",
-    caller="final|likelihood|initial|bcftools",
+    genome="[0-9a-f]{12}",
+    caller="final|likelihood|initial|bcftools|freebayes|gatk|deepvariant",
 
 
 # Models that call the held-out patients beside the study's own, for comparison. Without public training the two are one,
 # and the evaluation, which compares the final with the initial model, says so.
 MODEL_BASELINES = ["likelihood", "initial"]
-CALLERS = ["final", *MODEL_BASELINES, "bcftools"]
+CALLERS = ["final", *MODEL_BASELINES, *CONFIG.callers]
 
 # Regions beyond `shard_size` are worked on in shards (shards.smk), by so many jobs. One that has several works through
 # them in turn: planning takes milliseconds a job, and 30 genomes have 18,600 shards.

@@ -63,6 +63,7 @@ rule list_errors:
     input:
         truth="results/{study}/{site}/labels/{patient}.vcf.gz",
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
+        others=calls_of_others(),
         alignments="results/{study}/{site}/alignments/{patient}.bam",
         index="results/{study}/{site}/alignments/{patient}.bam.bai",
         regions=regions_of,
@@ -70,6 +71,7 @@ rule list_errors:
         reference_index=reference_index_of,
     output:
         errors="results/{study}/{site}/errors/{patient}.json",
+        agreement="results/{study}/{site}/agreement/{patient}.json",
     log:
         "logs/list_errors/{study}.{site}.{patient}.log",
     benchmark:
@@ -83,10 +85,12 @@ rule list_errors:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
+        others=others_options,
         version=FEDCALL_VERSION,
     shell:
         "fedcall errors --truth {input.truth} --calls {input.calls} --alignments {input.alignments}"
-        " --regions {input.regions:q} --reference {input.reference:q} --output {output.errors} > {log} 2>&1"
+        " --regions {input.regions:q} --reference {input.reference:q} --output {output.errors} {params.others}"
+        " --agreement {output.agreement} > {log} 2>&1"
 
 
 rule evaluation_report:
@@ -95,6 +99,7 @@ rule evaluation_report:
         concordances=concordances_of_this_run(),
         unseen=unseen_concordances_of_this_run(),
         errors=errors_of_this_run(),
+        agreements=agreements_of_this_run(),
         verdict=verdict_of_this_run(),
     output:
         html=report(
@@ -118,6 +123,7 @@ rule evaluation_report:
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         errors=lambda wildcards, input: options("--errors", input.errors),
+        agreements=lambda wildcards, input: options("--agreement", input.agreements),
         unseen=lambda wildcards, input: options("--unseen", input.unseen),
         verdict=lambda wildcards, input: options("--verdict", input.verdict),
         sheets=sheets_of_this_run(),
@@ -127,5 +133,6 @@ rule evaluation_report:
         "Reporting the evaluation of study {wildcards.study}"
     shell:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
-        " --keys {params.key_folder:q} {params.errors} {params.unseen} {params.verdict} {params.sheets}"
+        " --keys {params.key_folder:q} --benchmarks benchmarks {params.errors} {params.agreements} {params.unseen}"
+        " {params.verdict} {params.sheets}"
         " {input.concordances} > {log} 2>&1"

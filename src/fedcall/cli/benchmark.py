@@ -218,3 +218,29 @@ def startup(
 
     result = benchmark_startup(repeats)
     typer.echo("[" + ",\n".join(one.model_dump_json() for one in result) + "]" if as_json else as_text(result))
+
+
+@benchmark.command()
+def genome(
+    alignments: Path | None = typer.Option(
+        None, "--alignments", help="BAM or CRAM of one patient; else NA12878 in ../shared/data, or simulated reads."
+    ),
+    reference: Path | None = typer.Option(None, "--reference", help="Indexed FASTA of the alignments."),
+    regions: Path | None = typer.Option(None, "--regions", help="BED, whose longest region is measured; else all."),
+    megabases: float = typer.Option(2.0, "--megabases", min=0.01, help="Bases to measure, in millions, at least."),
+    repeats: int = typer.Option(3, "--repeats", min=1, help="Measured turns of each program."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Extrapolate to the core-minutes of one 30x genome, beside bcftools and freebayes in the same run.
+
+    Processor seconds on one thread, the start of the programs apart. It says whether the reads were real.
+
+    Example: fedcall benchmark genome --alignments p1.bam --reference ref.fa --regions part.bed
+    """
+    from fedcall.benchmarks.genome import as_text, benchmark_genome
+    from fedcall.errors import FedcallError
+
+    if (alignments is None) != (reference is None):
+        raise FedcallError("--alignments and --reference are given together, or neither")
+    result = benchmark_genome(alignments, reference, regions, megabases, repeats)
+    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

@@ -22,6 +22,8 @@ def check(
     being are refused, relatives are shown with the epsilon of their family. What it keeps for that stays in the folder
     'sketches' of the configuration, for its owner alone.
 
+    Other callers (key 'callers') whose command is missing are told; 'snakemake --sdm' may supply them.
+
     It also reads the first reads of every patient, and refuses the same data under two names, in this run or between it
     and the hospital's ledger, and people as public whom the ledger has charged.
 
@@ -31,6 +33,7 @@ def check(
     """
     import json
 
+    from fedcall.callers.presence import missing_line
     from fedcall.workflow.identity import compare_run, refuse_duplicates
     from fedcall.workflow.input_files import check_input_files
     from fedcall.workflow.people import check_data
@@ -54,6 +57,8 @@ def check(
     }
     if run.charges_for_good:
         typer.echo(f"fedcall: {run.charges_for_good}", err=True)
+    for missing in filter(None, map(missing_line, run.config.callers)):
+        typer.echo(f"fedcall: {missing}", err=True)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return

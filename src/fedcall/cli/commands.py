@@ -14,6 +14,8 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "pileup": ("pileup", "gather"),
         "call": ("call", "call-classical"),
         "concordance": ("concordance", "errors", "allele-counts"),
+        "compare": ("compare",),
+        "callers": ("callers",),
     },
     "Data path: training with privacy": {
         "train": ("train-public", "train-round"),

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.errors import FedcallError
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands `concordance`, `errors` and `allele-counts`."""
@@ -73,10 +75,16 @@ def errors(
     sample: str | None = typer.Option(None, "--sample", help="The patient's column in the truth, if it has several."),
     output: Path = typer.Option(..., "--output", help="JSON file to write; the evaluation report draws it."),
     limit: int = typer.Option(50, "--limit", min=1, help="Errors to keep, worst first."),
+    against: list[str] = typer.Option(
+        [], "--against", metavar="NAME=VCF", help="Another caller's calls of the patient; may be given often."
+    ),
+    agreement: Path | None = typer.Option(
+        None, "--agreement", help="Also write, as JSON, where these calls (named 'final') and the others agree."
+    ),
 ) -> None:
-    """List the worst errors of calls with the reads around each.
+    """List the worst errors of calls with the reads around each, and where other callers disagree.
 
-    What is wrong is what 'fedcall concordance' counts as wrong. The file holds reads: it stays where they are.
+    What is wrong is what 'fedcall concordance' counts as wrong. The files hold reads: they stay where these are.
 
     Example: fedcall errors --truth truth.vcf.gz --calls calls.vcf.gz --alignments NA12878.bam
     --regions confident.bed --reference genome.fa --sample NA12878 --output errors.json
@@ -84,8 +92,16 @@ def errors(
     from fedcall.files import write_text
     from fedcall.genomics.concordance.worst_errors import worst_errors
 
+    others = dict(named_calls(text) for text in against)
     found = worst_errors(truth, calls, alignments, regions, reference, sample, limit)
     write_text(output, found.model_dump_json(indent=1) + "\n")
+    if agreement is not None:
+        from fedcall.callers.agreement import Case, agreement_of
+        from fedcall.genomics.regions import read_regions
+
+        case = Case(truth, reference, read_regions(regions, reference), sample)
+        together = agreement_of(case, {"final": calls, **others}, alignments)
+        write_text(agreement, together.model_dump_json(indent=1) + "\n")
     typer.echo(f"{output}: {found.errors_in_all} errors, {len(found.errors)} of them drawn")
     for error in found.errors[:10]:
         typer.echo(
@@ -111,3 +127,13 @@ def allele_counts(
     write_allele_counts(output, counts)
     rare = sum(copies == 1 for copies in counts.values())
     typer.echo(f"{output}: {len(counts)} alleles of {len(labels)} people, {rare} of them carried once")
+
+
+def named_calls(text: str) -> tuple[str, Path]:
+    """Return the name and the file in NAME=VCF; without a name it is that of the file."""
+    name, separator, file = text.partition("=")
+    if not separator:
+        name, file = Path(text).name.partition(".")[0], text
+    if not name or not file:
+        raise FedcallError(f"'{text}': NAME=VCF is needed, such as gatk=P001.gatk.vcf.gz")
+    return name, Path(file)

@@ -129,11 +129,20 @@ def evaluation(
         help="Sheet of patients, or of public people: which rows are one person (column 'person'), and who is trained"
         " on; may be given often. Left out, every patient is a person whom nobody trained on.",
     ),
+    agreement: list[Path] = typer.Option(
+        [],
+        "--agreement",
+        help="File …/SITE/agreement/PATIENT.json of 'fedcall errors --agreement': where callers disagree; may be given"
+        " often.",
+    ),
+    benchmarks: Path | None = typer.Option(
+        None, "--benchmarks", help="Snakemake's folder of benchmark files: what each caller cost."
+    ),
     keys: Path | None = typer.Option(
         None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
     ),
 ) -> None:
-    """Write the evaluation of calls: final model beside public-only, likelihood and bcftools, with intervals.
+    """Write the evaluation of calls: final model beside public-only, likelihood and other callers, with intervals.
 
     The figures are computed from patients' data without noise: at a hospital they stay at the hospital.
 
@@ -143,7 +152,8 @@ def evaluation(
     from fedcall.documents import read_signed
     from fedcall.keys import read_secret
     from fedcall.reporting.base.pages import write_report
-    from fedcall.reporting.evaluation.inputs import read_errors, read_results, results_digest
+    from fedcall.reporting.evaluation.callers import Beside
+    from fedcall.reporting.evaluation.inputs import read_agreements, read_errors, read_results, results_digest
     from fedcall.reporting.evaluation.people import read_people
     from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
     from fedcall.study.judgement import Verdict
@@ -156,7 +166,8 @@ def evaluation(
     drawn = read_errors(errors) if errors else None
     agreed = read_study(study)
     judged = read_signed(verdict, Verdict, str(agreed.coordinator)) if verdict else None
-    document = evaluation_report(agreed, results, drawn, inputs, there, judged)
+    beside = Beside(read_agreements(agreement), benchmarks)
+    document = evaluation_report(agreed, results, drawn, inputs, there, judged, beside)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     typer.echo(document.sentence)
 
@@ -201,7 +212,9 @@ def summary(
 
 @report.command("schema")
 def schema(
-    name: str = typer.Argument(..., metavar="REPORT", help="privacy, privacy-study, evaluation, dashboard or utility."),
+    name: str = typer.Argument(
+        ..., metavar="REPORT", help="privacy, privacy-study, evaluation, comparison, dashboard or utility."
+    ),
 ) -> None:
     """Print the JSON schema of a report.
 

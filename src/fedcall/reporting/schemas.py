@@ -4,6 +4,7 @@ from typing import Any
 
 from fedcall.documents import Document
 from fedcall.experiments.documents import AuditReport
+from fedcall.reporting.comparison.documents import ComparisonReport
 from fedcall.reporting.evaluation.documents import EvaluationReport
 from fedcall.reporting.privacy.dashboard import Dashboard
 from fedcall.reporting.privacy.documents import PrivacyReport, StudyPrivacyReport
@@ -13,6 +14,7 @@ REPORTS: dict[str, type[Document]] = {
     "privacy": PrivacyReport,
     "privacy-study": StudyPrivacyReport,
     "evaluation": EvaluationReport,
+    "comparison": ComparisonReport,
     "dashboard": Dashboard,
     "utility": UtilityReport,
     "audit": AuditReport,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from fedcall.callers.catalogue import DEEPVARIANT_IMAGE, CallerName, Platform
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.study.terms import Name
@@ -47,6 +48,11 @@ class Patient(Document):
         "mark",
         description="'keep' leaves marks of duplicates as they are in the alignments, 'clear' takes them away: for"
         " amplicons, whose reads begin and end alike by design.",
+    )
+    platform: Platform = Field(
+        "WGS",
+        description="What the reads are: short reads of a whole genome (WGS) or exome (WES), PacBio HiFi or Oxford"
+        " Nanopore R10.4 (ONT). DeepVariant has a model for each; other callers refuse what they are not made for.",
     )
     private: Literal["yes", "no"] = Field(
         "yes",
@@ -172,6 +178,16 @@ class Config(Document):
         description="VCF of public allele frequencies, bgzipped and indexed, from which calling takes what to expect of"
         " a candidate. Never frequencies of private patients.",
     )
+    callers: tuple[CallerName, ...] = Field(
+        ("bcftools",),
+        description="Other callers that call the held-out patients, too, and stand beside the study's models in the"
+        " evaluation.",
+    )
+    deepvariant_image: Annotated[str, Field(min_length=1, pattern=r"^\S+$")] = Field(
+        DEEPVARIANT_IMAGE,
+        description="Container with run_deepvariant, for `snakemake --sdm apptainer`: an address, best with a digest"
+        " (docker://google/deepvariant@sha256:...), or an image file.",
+    )
     sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
     shard_size: Annotated[int, Field(ge=10_000)] = Field(
         5_000_000,
@@ -235,6 +251,9 @@ class Config(Document):
             missing = [key for key in (*way, "approved_study") if getattr(self, key) is None]
             if missing:
                 raise ValueError(f"'site' is set, so {', '.join(missing)} must be, too")
+        twice = next((name for name in self.callers if self.callers.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"'callers' names '{twice}' twice; each caller once")
         if self.handover is not None and (self.aggregator or self.ca):
             raise ValueError("'handover' is given, so the SuperNode knows 'aggregator' and 'ca'; leave them out")
         if self.drop is not None and (self.aggregator or self.ca or self.handover or self.syft):

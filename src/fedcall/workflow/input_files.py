@@ -7,6 +7,7 @@ import gzip
 import zlib
 from pathlib import Path
 
+from fedcall.callers.presence import refuse_reads
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
 from fedcall.genomics.reads.opening import check_alignments, open_alignments, samples_of
@@ -36,6 +37,7 @@ def check_input_files(run: Run, upstream: bool = False) -> list[str]:
         return []
     looked_at = _LookedAt()
     warnings: list[str] = []
+    scored = {name for names in run.scored.values() for name in names}
     for patient in run.patients:
         reference = patient.reference or run.config.reference
         assert reference is not None  # a sheet comes with one
@@ -44,6 +46,8 @@ def check_input_files(run: Run, upstream: bool = False) -> list[str]:
         try:
             looked_at.patient(patient, reference, upstream)
             warnings += _named_like_another(run, patient, reference)
+            if patient.patient in scored:
+                refuse_reads(patient.patient, patient.platform, patient.alignments, reference, run.config.callers)
         except FedcallError as error:
             raise FedcallError(f"{error} (patient '{patient.patient}')") from None
     if run.config.panel is not None and run.config.reference is not None and run.config.reference.is_file():

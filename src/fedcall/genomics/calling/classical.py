@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pysam.version import __bcftools_version__ as BCFTOOLS_VERSION  # noqa: N812
+
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.index_files import htslib_name, reference_indexes
 from fedcall.genomics.reads.opening import check_alignments
@@ -64,7 +66,7 @@ def _portable(calls: Path, reference: Path, sample: str | None) -> Iterator[str]
         for line in handle:
             line = line.rstrip("\n")
             if line.startswith("##reference="):
-                line = f"##reference={shown(reference.name)}"
+                line = f"##reference={shown(reference.name)}\n##fedcall_caller=bcftools {BCFTOOLS_VERSION}"
             elif line.startswith("#CHROM") and sample is not None:
                 line = "\t".join([*line.split("\t")[:9], sample])
             yield line

@@ -121,40 +121,15 @@ def worst_errors(
             return letters
 
         found = list(_errors(true_variants, called, fetch))
-        errors = [_draw(*error, reads, bases) for error in tracked(found, "drawing errors", "errors")]
+        errors = [draw_error(*error, reads, bases) for error in tracked(found, "drawing errors", "errors")]
     errors.sort(key=lambda error: -error.severity)  # stable: equal ones stay in the order of the genome
     return WorstErrors(errors_in_all=len(errors), errors=tuple(errors[:limit]))
 
 
-def read_worst_errors(path: Path) -> WorstErrors:
-    """Read what `fedcall errors` wrote; errors name the file."""
-    try:
-        return WorstErrors.model_validate_json(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FedcallError(f"{path}: no such file; `fedcall errors` makes it") from None
-    except ValidationError as error:
-        raise FedcallError(f"{path}: not a list of errors: {describe(error)}") from None
-
-
-def _errors(
-    truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch
-) -> Iterator[tuple[Variant, ErrorKind, tuple[int, int]]]:
-    """Each wrong allele once: a call of a true allele with the wrong copies stands in both lists."""
-    true_verdicts, call_verdicts = match(truth, calls, fetch)
-    copies = {variant.key: variant.dosage for variant in truth}
-    for variant, verdict in zip(calls, call_verdicts, strict=True):
-        if verdict is Verdict.ALLELE:
-            yield variant, "wrong copies", (copies[variant.key], variant.dosage)
-        elif verdict is Verdict.MISSING:
-            yield variant, "false call", (0, variant.dosage)
-    for variant, verdict in zip(truth, true_verdicts, strict=True):
-        if verdict is Verdict.MISSING:
-            yield variant, "missed", (variant.dosage, 0)
-
-
-def _draw(
+def draw_error(
     variant: Variant, kind: ErrorKind, copies: tuple[int, int], reads: pysam.AlignmentFile, bases: pysam.FastaFile
 ) -> CallError:
+    """Return one wrong allele with the reads around it; `copies` are the true ones and those called."""
     start = max(variant.start - FLANK, 0)
     end = min(variant.start + FLANK + 1, bases.get_reference_length(variant.contig))
     over = variant.start, variant.start + 1
@@ -183,6 +158,32 @@ def _draw(
         reference=bases.fetch(variant.contig, start, end).upper(),
         reads=tuple(row for _, row in rows[:_MAXIMUM_READS]),
     )
+
+
+def read_worst_errors(path: Path) -> WorstErrors:
+    """Read what `fedcall errors` wrote; errors name the file."""
+    try:
+        return WorstErrors.model_validate_json(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such file; `fedcall errors` makes it") from None
+    except ValidationError as error:
+        raise FedcallError(f"{path}: not a list of errors: {describe(error)}") from None
+
+
+def _errors(
+    truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch
+) -> Iterator[tuple[Variant, ErrorKind, tuple[int, int]]]:
+    """Each wrong allele once: a call of a true allele with the wrong copies stands in both lists."""
+    true_verdicts, call_verdicts = match(truth, calls, fetch)
+    copies = {variant.key: variant.dosage for variant in truth}
+    for variant, verdict in zip(calls, call_verdicts, strict=True):
+        if verdict is Verdict.ALLELE:
+            yield variant, "wrong copies", (copies[variant.key], variant.dosage)
+        elif verdict is Verdict.MISSING:
+            yield variant, "false call", (0, variant.dosage)
+    for variant, verdict in zip(truth, true_verdicts, strict=True):
+        if verdict is Verdict.MISSING:
+            yield variant, "missed", (variant.dosage, 0)
 
 
 def _row(read: pysam.AlignedSegment, start: int, end: int) -> DrawnRead:

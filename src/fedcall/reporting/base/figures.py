@@ -19,7 +19,8 @@ from fedcall.reporting.base.pages import power_of_ten
 
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
-SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
+SKY, GREY = "#56b4e9", "#777777"
+SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"), (SKY, "P"), (GREY, "X"))
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 INK = "#010203"  # replaced by the page's text colour, so that a figure follows light and dark
 STYLE: dict[Any, Any] = {
@@ -140,7 +141,7 @@ def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate 
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(label)
     if len(series) > 1:
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(series), frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(len(series), 4), frameon=False)
     return _svg(figure, name)
 
 

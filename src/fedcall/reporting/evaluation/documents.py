@@ -4,15 +4,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from fedcall.callers.agreement import Disagreement, Pattern
+from fedcall.callers.software import CallerSoftware
 from fedcall.documents import Document
 from fedcall.genomics.concordance.worst_errors import CallError
 from fedcall.reporting.privacy.documents import Statement, StudyFacts, Text
 from fedcall.study.terms import Name
 
-Caller = Literal["final", "initial", "likelihood", "bcftools"]
+Caller = Literal["final", "initial", "likelihood", "bcftools", "freebayes", "gatk", "deepvariant"]
 Share = Annotated[float, Field(ge=0, le=1)] | None
 Type = Literal["snps", "indels", "all"]
-CALLERS: tuple[Caller, ...] = ("final", "initial", "likelihood", "bcftools")
+CALLERS: tuple[Caller, ...] = ("final", "initial", "likelihood", "bcftools", "freebayes", "gatk", "deepvariant")
+MODELS: tuple[Caller, ...] = ("final", "initial", "likelihood")
+"""Callers of this package; the others are other people's."""
 
 
 class Measure(Document):
@@ -23,10 +27,9 @@ class Measure(Document):
     high: Share
 
 
-class CallerFigures(Document):
-    """One caller's accuracy for one type of variant, by genotype."""
+class Accuracy(Document):
+    """Accuracy of calls for one type of variant, by genotype."""
 
-    caller: Caller
     type: Type
     precision: Measure
     recall: Measure
@@ -34,6 +37,12 @@ class CallerFigures(Document):
     truth: int = Field(description="Variants in the truth.")
     calls: int
     genotype_errors: int = Field(description="Calls of a true allele with the wrong number of copies.")
+
+
+class CallerFigures(Accuracy):
+    """One caller's accuracy for one type of variant."""
+
+    caller: Caller
 
 
 class Scope(Document):
@@ -93,6 +102,35 @@ class Difference(Document):
     def is_certain(self) -> bool:
         """Whether the interval leaves out zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+class CallerDifference(Document):
+    """By how much the final model is better than another caller on the same patients: its figure less the other's."""
+
+    caller: Caller
+    type: Type
+    precision: Difference
+    recall: Difference
+    f1: Difference
+
+
+class CallerCost(Document):
+    """What calling the held-out patients cost, as Snakemake measured the jobs."""
+
+    caller: Caller
+    cpu_seconds: float | None = Field(description="Processor time of all jobs; null: too short to be measured.")
+    cpu_seconds_per_mb: float | None = Field(description="Per million bases of the patients' regions.")
+    memory_mb: float | None = Field(description="Largest resident memory of a job, MB.")
+    jobs: int
+    patients: int
+
+
+class PatientDisagreement(Document):
+    """One allele on which callers disagree."""
+
+    site: Name
+    patient: Name
+    disagreement: Disagreement
 
 
 class JudgeFigures(Document):
@@ -168,6 +206,18 @@ class EvaluationReport(Document):
     panel: str | None = Field(
         None, description="SHA-256 of the panel of public allele frequencies all but bcftools called with; null: none."
     )
+    software_of_callers: tuple[CallerSoftware, ...] = Field(
+        (), description="Program and version of each caller, by the header of its calls."
+    )
+    differences: tuple[CallerDifference, ...] = Field(
+        (), description="Of the final model and each other caller, over all patients of the first scope."
+    )
+    costs: tuple[CallerCost, ...] = Field((), description="Empty: Snakemake's benchmark files were not given.")
+    patterns: tuple[Pattern, ...] = Field((), description="Which callers have how many alleles together.")
+    disagreements_in_all: int | None = Field(
+        None, description="Alleles that some of the callers have and others have not; null: not looked for."
+    )
+    disagreements: tuple[PatientDisagreement, ...] = Field((), description="The worst of them, worst first.")
     scopes: tuple[Scope, ...] = Field(description="All sites first, then site by site.")
     strata: tuple[StratumRow, ...]
     calibration: tuple[CalibrationPoint, ...]
@@ -178,7 +228,8 @@ class EvaluationReport(Document):
     inputs: str | None = Field(None, description="Digest of the concordances it was made from, keyed; null: no key.")
 
 
-def caller_name(caller: Caller, fresh: bool) -> str:
+def caller_name(caller: str, fresh: bool) -> str:
     """Return a caller's name as people read it; `fresh`: the initial model was not trained on public data."""
     initial = "initial (untrained)" if fresh else "public-only"
-    return {"final": "jointly trained", "initial": initial, "likelihood": "likelihood", "bcftools": "bcftools"}[caller]
+    names = {"final": "jointly trained", "initial": initial, "gatk": "GATK", "deepvariant": "DeepVariant"}
+    return names.get(caller, caller)

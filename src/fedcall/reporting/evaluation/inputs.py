@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from fedcall.callers.agreement import Agreement, read_agreement
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.comparison import Concordance, read_concordance
 from fedcall.genomics.concordance.pool import pool
 from fedcall.genomics.concordance.worst_errors import WorstErrors, read_worst_errors
 from fedcall.privacy.mechanism.noise import keyed_digest
-from fedcall.reporting.evaluation.documents import CALLERS, Caller
+from fedcall.reporting.evaluation.documents import CALLERS, MODELS, Caller
 from fedcall.reporting.evaluation.people import Person
 
 
@@ -68,8 +69,8 @@ def read_results(
 
 
 def panel_of(results: Sequence[Result]) -> str | None:
-    """Return the digest of the panel of allele frequencies that this package's callers used; bcftools uses none."""
-    return next((result.concordance.panel for result in results if result.caller != "bcftools"), None)
+    """Return the digest of the panel of allele frequencies that this package's callers used; others use none."""
+    return next((result.concordance.panel for result in results if result.caller in MODELS), None)
 
 
 def results_digest(results: Sequence[Result], secret: bytes) -> str:
@@ -86,12 +87,24 @@ def read_errors(paths: Sequence[Path]) -> dict[tuple[str, str], WorstErrors]:
     FedcallError
         If a path or file is not of that form.
     """
+    return {place: read_worst_errors(path) for place, path in _by_place(paths, "errors").items()}
+
+
+def read_agreements(paths: Sequence[Path]) -> dict[tuple[str, str], Agreement]:
+    """Read where callers agree, by site and patient; the path …/SITE/agreement/PATIENT.json names them.
+
+    Errors are those of `read_errors`.
+    """
+    return {place: read_agreement(path) for place, path in _by_place(paths, "agreement").items()}
+
+
+def _by_place(paths: Sequence[Path], folder: str) -> dict[tuple[str, str], Path]:
     found = {}
     for path in map(Path, paths):
         parts = path.absolute().parts
-        if len(parts) < 4 or parts[-2] != "errors" or path.suffix != ".json":
-            raise FedcallError(f"{path}: expected …/SITE/errors/PATIENT.json, which names site and patient")
-        found[parts[-3], path.stem] = read_worst_errors(path)
+        if len(parts) < 4 or parts[-2] != folder or path.suffix != ".json":
+            raise FedcallError(f"{path}: expected …/SITE/{folder}/PATIENT.json, which names site and patient")
+        found[parts[-3], path.stem] = path
     return found
 
 
@@ -116,7 +129,7 @@ def people_of(results: Sequence[Result]) -> int:
 def _check_panels(results: Sequence[Result]) -> None:
     panel = panel_of(results)
     for result in results:
-        if result.caller != "bcftools" and result.concordance.panel != panel:
+        if result.caller in MODELS and result.concordance.panel != panel:
             raise FedcallError(
                 f"{result.site}/concordance/{result.caller}/{result.patient}.json: its calls were made with another"
                 " panel of allele frequencies than others; call again with the same 'panel' for all"

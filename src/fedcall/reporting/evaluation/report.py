@@ -15,7 +15,17 @@ from fedcall.genomics.concordance.strata import CALLS_ONLY, TRUTH_ONLY
 from fedcall.genomics.concordance.worst_errors import WorstErrors
 from fedcall.progress import tracked
 from fedcall.reporting.base import figures
+from fedcall.reporting.evaluation.callers import (
+    NOTHING_BESIDE,
+    Beside,
+    caller_costs,
+    caller_differences,
+    patterns_of,
+    software_of_callers,
+    worst_disagreements,
+)
 from fedcall.reporting.evaluation.documents import (
+    Accuracy,
     CalibrationPoint,
     Caller,
     CallerFigures,
@@ -50,6 +60,7 @@ def evaluation_report(
     inputs: str | None = None,
     unseen: Sequence[Result] = (),
     verdict: Verdict | None = None,
+    beside: Beside = NOTHING_BESIDE,
 ) -> EvaluationReport:
     """Pool the results over the sites' patients, overall and per site; held-out public people stand apart.
 
@@ -63,6 +74,8 @@ def evaluation_report(
         Results of public people on those of their regions that nobody trained on.
     verdict : Verdict, optional
         What all sites' held-out patients say of the final model; the recommendation then rests on it.
+    beside : Beside, optional
+        Where the callers agree, and what they cost.
 
     Raises
     ------
@@ -70,6 +83,7 @@ def evaluation_report(
         If a site is not part of the study, or the final or the initial model is missing.
     """
     callers = callers_of(results)
+    everyone = results
     public = [result for result in results if result.site == PUBLIC]
     results = [result for result in results if result.site != PUBLIC] or public
     for needed in ("final", "initial"):
@@ -105,6 +119,14 @@ def evaluation_report(
         label_types=pooled["final"].label_types,
         callers=callers,
         panel=panel_of(results),
+        software_of_callers=software_of_callers(beside.agreements),
+        differences=caller_differences(results),
+        costs=caller_costs(everyone, study.name, beside.benchmarks) if beside.benchmarks else (),
+        patterns=patterns_of(beside.agreements),
+        disagreements_in_all=(
+            sum(own.disagreements_in_all for own in beside.agreements.values()) if beside.agreements else None
+        ),
+        disagreements=worst_disagreements(beside.agreements),
         scopes=scopes,
         strata=_strata(pooled),
         calibration=_calibration(pooled),
@@ -121,11 +143,11 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
     names = {caller: caller_name(caller, report.initial_is_fresh) for caller in report.callers}
     overall, sites = report.scopes[0], report.scopes[1:]
     types: dict[Type, str] = {"snps": "SNPs", "indels": "Indels"} if report.label_types == "all" else {"snps": "SNPs"}
-    f1 = {(row.caller, row.type): _estimate(row.f1) for row in overall.figures}
+    f1 = {(row.caller, row.type): as_estimate(row.f1) for row in overall.figures}
     by_caller = {title: [f1[caller, kind] for caller in report.callers] for kind, title in types.items()}
     by_site = {
         names[caller]: [
-            next(_estimate(row.f1) for row in site.figures if (row.caller, row.type) == (caller, "all"))
+            next(as_estimate(row.f1) for row in site.figures if (row.caller, row.type) == (caller, "all"))
             for site in sites
         ]
         for caller in report.callers
@@ -147,6 +169,11 @@ def evaluation_figures(report: EvaluationReport) -> dict[str, str]:
         "sites": figures.dots("sites", [site.site or "" for site in sites], by_site, label),
         "calibration": figures.calibration("calibration", {name: points for name, points in quality.items() if points}),
         **{f"error-{number}": draw_pileup(shown.error) for number, shown in enumerate(report.errors)},
+        **{
+            f"disagreement-{number}": draw_pileup(shown.disagreement.drawn)
+            for number, shown in enumerate(report.disagreements)
+            if shown.disagreement.drawn is not None
+        },
     }
 
 
@@ -165,13 +192,18 @@ def _scope(site: str | None, results: Sequence[Result], callers: Sequence[Caller
 
 
 def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[Concordance]) -> CallerFigures:
+    return CallerFigures(caller=caller, **dict(accuracy(kind, found, concordances)))
+
+
+def accuracy(kind: Type, found: Figures, concordances: Sequence[Concordance]) -> Accuracy:
+    """Return pooled figures of one type of variant with their intervals; `found` is pooled from the concordances."""
+
     def measure(name: Figure, value: float | None) -> Measure:
         bounds = interval(concordances, kind, name) if value is not None else None
         low, high = bounds if bounds else (None, None)
         return Measure(value=value, low=low, high=high)
 
-    return CallerFigures(
-        caller=caller,
+    return Accuracy(
         type=kind,
         precision=measure("precision", found.precision),
         recall=measure("recall", found.recall),
@@ -182,7 +214,8 @@ def _figures(caller: Caller, kind: Type, found: Figures, concordances: Sequence[
     )
 
 
-def _estimate(measure: Measure) -> figures.Estimate | None:
+def as_estimate(measure: Measure) -> figures.Estimate | None:
+    """Return a measure as figures draw it; None where nothing can be said."""
     if measure.value is None:
         return None
     low = measure.value if measure.low is None else measure.low

@@ -1,0 +1,1 @@
+"""Any callers' files side by side, without a study."""
