@@ -1,7 +1,6 @@
-"""Other callers in a finished rehearsal: freebayes itself, and stand-ins for GATK and DeepVariant."""
+"""Other callers in the workflow: freebayes itself, and stand-ins for GATK and DeepVariant."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -12,13 +11,16 @@ import pysam
 import pytest
 import yaml
 
+from fedcall.callers.agreement import Case, agreement_of
+from fedcall.callers.cost import cost_of
+from fedcall.genomics.regions import read_regions
 from fedcall.genomics.truth.confident_regions import write_confident_regions
 from fedcall.genomics.truth.normalise_labels import normalise_labels
 from fedcall.workflow.configuration import Config
-from rehearsal_workspace import BIN, ROOT, Workspace
+from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
 from stand_in_callers import install
 
-needs_freebayes = pytest.mark.skipif(shutil.which("freebayes") is None, reason="freebayes is not installed here")
+PATIENT = "north-h01"
 OUTSIDE = ["bcftools", "freebayes", "gatk", "deepvariant"]
 
 
@@ -41,16 +43,17 @@ def choose(workspace: Workspace, callers: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def called(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Return a copy of the finished rehearsal, evaluated again with four callers."""
+def called(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Return a folder in which the four callers called one held-out patient; nothing was trained."""
     if shutil.which("freebayes") is None:
         pytest.skip("freebayes is not installed here")
     folder = tmp_path_factory.mktemp("callers")
-    workspace = rehearsal.copy(folder / "workspace")
+    workspace = Workspace.create(folder / "workspace", COHORT, STUDY)
     choose(workspace, OUTSIDE)
     image = folder / "deepvariant.sif"
     image.write_bytes(b"an image")
     tools = install(folder / "bin")
+    targets = [f"results/tiny/north/baselines/{caller}/{PATIENT}.vcf.gz" for caller in OUTSIDE]
     result = snakemake(
         workspace,
         f"{tools}:{os.environ['PATH']}",
@@ -58,7 +61,7 @@ def called(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
         "rules",
         "reason",
         "--",
-        "results/tiny/evaluation.html",
+        *targets,
         APPTAINER_CONTAINER=str(image),
     )
     assert result.returncode == 0, result.stdout[-6000:]
@@ -66,35 +69,30 @@ def called(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
 
 
 @pytest.mark.slow
-def test_callers__stand_side_by_side_in_the_evaluation(called: Workspace) -> None:
-    report = json.loads((called.path / "results/tiny/evaluation.json").read_text())
-    assert report["callers"] == ["final", "initial", "likelihood", *OUTSIDE]
-    compared = {(row["caller"], row["type"]) for row in report["differences"]}
-    assert compared == {(caller, kind) for caller in report["callers"][1:] for kind in ("snps", "indels", "all")}
-    for row in report["differences"]:
-        if row["f1"]["low"] is not None:
-            assert row["f1"]["low"] <= row["f1"]["value"] <= row["f1"]["high"]
-    costs = {row["caller"]: row for row in report["costs"]}
-    assert set(costs) == set(report["callers"])
-    assert all(row["memory_mb"] is None or row["memory_mb"] > 0 for row in costs.values())
-    software = {row["caller"]: row for row in report["software_of_callers"]}
-    assert software["gatk"]["software"] == "gatk 4.6.2.0"
-    assert software["deepvariant"]["software"] == "deepvariant 1.10.0"
+def test_callers__stand_side_by_side(called: Workspace) -> None:
+    cohort = called.path / "resources/cohort"
+    reference = cohort / "reference.fa"
+    case = Case(cohort / f"{PATIENT}.truth.vcf.gz", reference, read_regions(cohort / "regions.bed", reference))
+    calls = {name: called.path / f"results/tiny/north/baselines/{name}/{PATIENT}.vcf.gz" for name in OUTSIDE}
+    found = agreement_of(case, calls, cohort / f"{PATIENT}.bam")
+    software = {row.caller: row for row in found.callers}
+    assert software["gatk"].software == "gatk 4.6.2.0"
+    assert software["deepvariant"].software == "deepvariant 1.10.0"
     digest = hashlib.sha256(b"an image").hexdigest()
-    assert software["deepvariant"]["image"] == f"docker://google/deepvariant:1.10.0 sha256:{digest}"
-    assert re.fullmatch(r"freebayes 1\.\d+\.\d+\S*", software["freebayes"]["software"])
-    assert re.fullmatch(r"bcftools \d+\.\d+\S*", software["bcftools"]["software"])
+    assert software["deepvariant"].image == f"docker://google/deepvariant:1.10.0 sha256:{digest}"
+    assert re.fullmatch(r"freebayes 1\.\d+\.\d+\S*", software["freebayes"].software or "")
+    assert re.fullmatch(r"bcftools \d+\.\d+\S*", software["bcftools"].software or "")
     # The stand-ins call what bcftools calls, so the three agree in everything.
-    scores = {
-        row["caller"]: (row["truth"], row["calls"], row["f1"]["value"])
-        for row in report["scopes"][0]["figures"]
-        if row["type"] == "all"
+    three = {"bcftools", "gatk", "deepvariant"}
+    assert all(not three & set(row.callers) or three <= set(row.callers) for row in found.patterns)
+    assert any("freebayes" in row.callers and row.kind == "true variant" for row in found.patterns)
+    costs = {name: cost_of(called.path / "benchmarks", "tiny", "north", name, PATIENT) for name in OUTSIDE}
+    assert {name: cost.jobs for name, cost in costs.items() if cost} == {
+        "bcftools": 1,
+        "freebayes": 2,
+        "gatk": 2,
+        "deepvariant": 2,
     }
-    assert scores["gatk"] == scores["deepvariant"] == scores["bcftools"]
-    assert sum(row["count"] for row in report["patterns"] if row["kind"] == "true variant") == scores["final"][0]
-    page = (called.path / "results/tiny/evaluation.html").read_text()
-    assert "Callers side by side" in page
-    assert "Where callers disagree" in page
 
 
 @pytest.mark.slow
@@ -102,15 +100,15 @@ def test_callers__stand_side_by_side_in_the_evaluation(called: Workspace) -> Non
 def test_callers__gvcfs_are_kept_and_are_truth_and_regions_of_the_next_study(
     called: Workspace, caller: str, tmp_path: Path
 ) -> None:
-    (gvcf,) = (called.path / f"results/tiny/north/callers/{caller}").glob("*.g.vcf.gz")
+    gvcf = called.path / f"results/tiny/north/callers/{caller}/{PATIENT}.g.vcf.gz"
     reference = called.path / "resources/cohort/reference.fa"
     labels = normalise_labels(gvcf, reference, tmp_path / "labels.vcf.gz")
     covered = write_confident_regions(gvcf, reference, tmp_path / "regions.bed")
     assert labels.kept > 0
     assert covered > 1000
-    name = gvcf.name.removesuffix(".g.vcf.gz")
-    with pysam.VariantFile(str(called.path / f"results/tiny/north/baselines/{caller}/{name}.vcf.gz")) as calls:
-        assert list(calls.header.samples) == [name]
+    collected = called.path / f"results/tiny/north/baselines/{caller}/{PATIENT}.vcf.gz"
+    with pysam.VariantFile(str(collected)) as calls:
+        assert list(calls.header.samples) == [PATIENT]
         assert str(calls.header).count("/home/somebody") == 0
 
 
