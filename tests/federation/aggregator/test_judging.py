@@ -1,11 +1,21 @@
 """The private judge at the aggregator: a judgement is admitted like an update, and the verdict is signed once."""
 
+import base64
+import json
+from pathlib import Path
+from threading import Event, Thread
+
 import pytest
 
 from consortium import Consortium, make_consortium
 from fedcall.documents import read_unverified, sign, verify
 from fedcall.federation.aggregator.judgement_admission import largest_total
+from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
+from fedcall.federation.flower.messages import Request
+from fedcall.federation.site.handover import Handover
+from fedcall.federation.site.visits import Visitor, fetch_log, fetch_verdict, upload_judgement
+from fedcall.files import write_bytes, write_text
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.study.admission_log import SetAside
@@ -172,3 +182,43 @@ def test_judge__study_without_one_wants_no_judgement(tmp_path) -> None:
     assert not state.judge.is_wanted
     assert not state.close_round_if_due()
     assert state.judge.verdict() is None
+
+
+def test_judge__through_a_handover_folder(consortium: Consortium, tmp_path) -> None:
+    """A thread plays the SuperNode, which carries requests and answers: judgement, verdict and log pass like updates."""
+    state, final = finished(consortium)
+    folder, stopped = tmp_path / "handover", Event()
+    node = Thread(target=carry, args=(state, "north", folder, stopped))
+    node.start()
+    try:
+        place = Handover(folder)
+        visitor = Visitor(consortium.study, "north", consortium.keys("north"), lambda: place, 60, 60)
+        judgement = tmp_path / "judgement.json"
+        judgement.write_bytes(consortium.judgement("north", final, 7))
+        receipt = upload_judgement(visitor, judgement, tmp_path / "receipt.json")
+        assert (receipt.status, receipt.round) == ("accepted", 2)
+        assert upload_judgement(visitor, judgement, tmp_path / "again.json") == receipt
+        judge(consortium, state, "south", consortium.judgement("south", final, 5))
+        assert state.close_round_if_due()
+        verdict = fetch_verdict(visitor, judgement, tmp_path / "verdict.json")
+        assert [(site.site, site.total) for site in verdict.sites] == [("north", 7), ("south", 5)]
+        fetch_log(visitor, tmp_path / "admission.jsonl")
+        assert '"concluded"' in (tmp_path / "admission.jsonl").read_text()
+    finally:
+        stopped.set()
+        node.join()
+
+
+def carry(state: StudyState, site: str, folder: Path, stopped: Event) -> None:
+    """Answer what lies in a handover folder, as a SuperNode and the aggregator do together."""
+    while not stopped.wait(0.05):
+        try:
+            wish = json.loads((folder / "request.json").read_bytes())
+            claim, update = ((folder / f"{wish['id']}.{part}").read_bytes() for part in ("claim", "update"))
+        except FileNotFoundError:
+            continue
+        answer = respond(state, site, Request(wish["kind"], wish["study"], wish["round"], claim, update))
+        write_bytes(folder / "answer.file", answer.model)
+        document = base64.b64encode(answer.document).decode()
+        found = {"request": wish["id"], "kind": answer.kind, "document": document, "sentence": answer.sentence}
+        write_text(folder / "answer.json", json.dumps(found))
