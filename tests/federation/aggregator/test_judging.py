@@ -185,7 +185,7 @@ def test_judge__study_without_one_wants_no_judgement(tmp_path) -> None:
 
 
 def test_judge__through_a_handover_folder(consortium: Consortium, tmp_path) -> None:
-    """A thread plays the SuperNode, which carries requests and answers: judgement, verdict and log pass like updates."""
+    """A thread plays the SuperNode that carries requests and answers: judgement, verdict and log pass like updates."""
     state, final = finished(consortium)
     folder, stopped = tmp_path / "handover", Event()
     node = Thread(target=carry, args=(state, "north", folder, stopped))
