@@ -206,10 +206,10 @@ def test_read_results__path_that_names_no_site_is_refused(tmp_path: Path, paths:
 
 
 def test_read_results__unknown_caller_is_refused(tmp_path: Path, paths: list[Path]) -> None:
-    stray = tmp_path / "north" / "concordance" / "gatk" / "north_h0.json"
+    stray = tmp_path / "north" / "concordance" / "strelka" / "north_h0.json"
     stray.parent.mkdir(parents=True)
     stray.write_bytes(paths[0].read_bytes())
-    with pytest.raises(FedcallError, match="unknown caller 'gatk'"):
+    with pytest.raises(FedcallError, match="unknown caller 'strelka'"):
         read_results([stray])
 
 
