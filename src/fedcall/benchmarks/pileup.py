@@ -13,10 +13,10 @@ from pydantic import BaseModel
 
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.errors import FedcallError
+from fedcall.genomics.bgzf import inflate
 from fedcall.genomics.examples import write_examples
 from fedcall.genomics.pileup.extraction import extract_examples, spans_of
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
-from fedcall.genomics.reads.bgzf import inflate
 from fedcall.genomics.shards import Span
 
 _CHUNK = 1 << 20

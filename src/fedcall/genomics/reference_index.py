@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
+from fedcall.genomics.bgzf import DamagedBlockError, inflate
 
 _LONGEST_NAME = 4_096
 _BEHIND = 64

@@ -16,11 +16,11 @@ import numpy as np
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.bgzf import DamagedBlockError, inflate
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads import record_kernels as kernels
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
-from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
 from fedcall.genomics.reads.workspace import Room, Workspace
 
 DROPPED_FLAGS = 0x904 | 0x400 | 0x200

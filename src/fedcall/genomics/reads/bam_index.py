@@ -9,9 +9,9 @@ import numpy as np
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.bgzf import DamagedBlockError, inflate
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.bam_index_kernels import list_contigs
-from fedcall.genomics.reads.bgzf import DamagedBlockError, inflate
 
 _FIXED_START = 8
 """Bytes of a record as far as the number of its contig."""
