@@ -8,9 +8,7 @@ from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import Study, read_study
-from pooled_study import DELTA, KEY, MASKED, POOLED, make_study
-
-KEYS = {"public_key": KEY, "hpke_key": KEY, "node_key": "key"}
+from pooled_study import DELTA, HELPER, MASKED, POOLED, make_study
 
 
 def test_study__pooled_noise_is_shared_by_the_sites_that_are_counted_on():
@@ -70,22 +68,12 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
         ({"patients": 900, "sites": 40, "privacy": {**POOLED, "delta": 1e-4}}, "a number of 32 bits holds 32768"),
         ({"privacy": {**POOLED, "noise_multiplier": 3000}}, "a number of 32 bits holds 32768"),
         (
-            {
-                "protection": {
-                    **MASKED,
-                    "helpers": [{"name": "site00", **KEYS}],
-                }
-            },
+            {"protection": {**MASKED, "helpers": [{**HELPER, "name": "site00"}]}},
             "'site00' is the name of a site and of a helper",
         ),
         (
-            {
-                "protection": {
-                    **MASKED,
-                    "helpers": [{"name": "h", **KEYS}] * 2,
-                }
-            },
-            "helper 'h' is listed 2 times",
+            {"protection": {**MASKED, "helpers": [HELPER] * 2}},
+            "helper 'notary' is listed 2 times",
         ),
     ],
 )
@@ -100,7 +88,6 @@ def test_read_study__masked_without_a_helper_is_not_complete(tmp_path):
     write_signed(tmp_path / "study.json", study, read_signing_key(tmp_path / "keys"))
     with pytest.raises(FedcallError, match="lacks helpers, of which protection mode 'masked' needs one"):
         read_study(tmp_path / "study.json")
-    helper = {"name": "notary", **KEYS}
-    whole = make_study(coordinator=identity.public_key, protection={**MASKED, "helpers": [helper]})
+    whole = make_study(coordinator=identity.public_key, protection={**MASKED, "helpers": [HELPER]})
     write_signed(tmp_path / "study.json", whole, read_signing_key(tmp_path / "keys"))
     assert read_study(tmp_path / "study.json") == whole

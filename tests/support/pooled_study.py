@@ -3,6 +3,7 @@
 from fedcall.study.terms import Study
 
 KEY = "A" * 43 + "="
+HELPER = {"name": "notary", "public_key": KEY, "node_key": "key", "hpke_key": KEY}
 POOLED = {"noise": "pooled", "steps_per_round": 1, "delta": 1e-3}
 DELTA = {"contribution": "delta", "local_steps": 4, "steps_per_round": 1}
 MASKED = {"mode": "masked", "minimum_sites": 3}

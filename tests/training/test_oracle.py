@@ -8,27 +8,43 @@ from fedcall.experiments.faults import FAULTS, unwatched
 from fedcall.experiments.watched import watch_rounds
 from fedcall.privacy.mechanism.noise_checks import NoiseChecks, check_agreement, check_draws
 from fedcall.study.terms import Study
+from pooled_study import POOLED as POOLED_TERMS
+from pooled_study import make_study
 
 STUDY = Study.model_validate({"name": "watched", "rounds": 2, "privacy": {"noise_multiplier": 2.0}})
 LAPLACE = Study.model_validate({"name": "watched", "privacy": {"noise_multiplier": 2.0, "mechanism": "laplace"}})
 EXAMPLES = Study.model_validate(
     {"name": "watched", "privacy": {"unit": "example", "examples_per_patient": 10, "rows_per_unit": 1}}
 )
+DELTA = Study.model_validate(
+    {"name": "watched", "privacy": {"contribution": "delta", "local_steps": 4, "steps_per_round": 1}}
+)
+POOLED = make_study(privacy={**POOLED_TERMS, "contribution": "delta", "local_steps": 4})
 SIZES = {"trunk": 2000, "head": 40}
 
 
-@pytest.mark.parametrize("study", [STUDY, LAPLACE, EXAMPLES], ids=["gaussian", "laplace", "example"])
+@pytest.mark.parametrize(
+    "study", [STUDY, LAPLACE, EXAMPLES, DELTA, POOLED], ids=["gaussian", "laplace", "example", "delta", "pooled"]
+)
 def test_oracle__lets_sound_rounds_pass(study):
     assert watch_rounds(study, 1).refusal is None
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_every_planted_fault_is_refused_in_the_training_path(fault):
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        *(("gradient", name) for name, fault in FAULTS.items() if fault.is_possible(STUDY.privacy)),
+        *(("delta", name) for name, fault in FAULTS.items() if fault.is_possible(DELTA.privacy)),
+        *(("pooled", name) for name in ("half the noise", "no noise", "noise repeated", "shares for twice the sites")),
+    ],
+)
+def test_every_planted_fault_is_refused_in_the_training_path(kind, fault):
     """Promise, point 4: an independent oracle watches every tensor, step and round, and refuses before a release."""
+    study = {"gradient": STUDY, "delta": DELTA, "pooled": POOLED}[kind]
     with FAULTS[fault].plant():
-        refusal = watch_rounds(STUDY, 1).refusal
+        refusal = watch_rounds(study, 1).refusal
         with unwatched():
-            assert watch_rounds(STUDY, 1).refusal is None  # nobody else notices: it is the oracle that refuses
+            assert watch_rounds(study, 1).refusal is None  # nobody else notices: it is the oracle that refuses
     assert refusal is not None
     assert "nothing was released" in refusal
 

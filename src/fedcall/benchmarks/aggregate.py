@@ -138,7 +138,7 @@ def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int) -> Study:
 def _answer(folder: Path, study: Study, site: Site, tensors: dict[str, np.ndarray]) -> tuple[Path, Path]:
     """Write the update of a site, nothing but the noise the study agreed, and its claim."""
     terms = study.training
-    std = update_noise_std(study.privacy, terms.learning_rate, terms.iterate_averaging, study.units(site.name))
+    std = update_noise_std(study.privacy, study.step_size, terms.iterate_averaging, study.units(site.name))
     generator = np.random.default_rng(list(site.name.encode()))
     names = study.model.trainable_names(tensors)
     update = {name: generator.normal(0, std, tensors[name].shape).astype(np.float32) for name in names}

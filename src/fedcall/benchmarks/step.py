@@ -15,28 +15,35 @@ from torch import Tensor, nn
 
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
-from fedcall.model.caller import build_model, freeze, single_threaded
+from fedcall.model.caller import VariantCaller, build_model, freeze, single_threaded
+from fedcall.model.unit_copies import UnitCopies
 from fedcall.model.unit_gradients import CallerGradSampleModule
 from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, TrainingTerms
+from fedcall.training.delta_oracle import check_delta
 from fedcall.training.dp_sgd import (
     BATCH_ROWS,
     UnitDPOptimizer,
     accumulate,
-    collate,
-    draw_units,
+    accumulate_deltas,
     finish_step,
     unit_losses,
 )
 from fedcall.training.oracle import RoundOracle
 from fedcall.training.row_sampling import stratify
+from fedcall.training.units import collate, draw_units
 
 PATIENTS, ROWS = 16, 16
 SECRET = bytes(32)  # of nobody: the rows are random numbers
 TERMS = PrivacyTerms(sampling_rate=1.0, rows_per_unit=ROWS, delta=1e-2)
 LEARNING_RATE = 1e-3
 MEMORY_STEPS = 5
+LOCAL_STEPS = 4
+DELTA_TERMS = TERMS.model_copy(
+    update={"contribution": "delta", "local_steps": LOCAL_STEPS, "steps_per_round": 1, "clip_norm": 1e-3}
+)
+_DRAWN = [(f"p{number:02}", np.zeros(ROWS, np.int64)) for number in range(PATIENTS)]  # as the oracle is told
 
 Step = Callable[[], object]
 
@@ -49,6 +56,9 @@ class StepBenchmark(BaseModel):
     head_sgd_ratio: float  # as sgd_ratio, with `trainable: head`
     noise_share: float  # of our step
     oracle_share: float  # of our step
+    delta_sgd_ratio: float  # a noisy step on deltas over as many plain SGD steps as each patient takes, all parameters
+    head_delta_sgd_ratio: float  # as delta_sgd_ratio, with `trainable: head`
+    local_steps: int = LOCAL_STEPS
     milliseconds: dict[str, float]
     peak_memory_mb: dict[str, float]  # of a process that makes steps, above what it held before
     patients: int = PATIENTS
@@ -70,6 +80,8 @@ def benchmark_step(repeats: int) -> StepBenchmark:
         head_sgd_ratio=median_ratio(seconds["private_head"], seconds["sgd_head"]),
         noise_share=median_ratio(seconds["noise"], seconds["private"]),
         oracle_share=1 - median_ratio(seconds["unwatched"], seconds["private"]),
+        delta_sgd_ratio=median_ratio(seconds["delta"], seconds["sgd"]) / LOCAL_STEPS,
+        head_delta_sgd_ratio=median_ratio(seconds["delta_head"], seconds["sgd_head"]) / LOCAL_STEPS,
         milliseconds={name: 1e3 * statistics.median(found) for name, found in seconds.items()},
         peak_memory_mb=memory,
         parameters=sum(parameter.numel() for parameter in build_model().parameters()),
@@ -78,7 +90,7 @@ def benchmark_step(repeats: int) -> StepBenchmark:
 
 
 def as_text(result: StepBenchmark) -> str:
-    """Return the result as a table and three sentences."""
+    """Return the result as a table and four sentences."""
     names = {
         "sgd": "plain SGD",
         "private": "fedcall, per patient",
@@ -86,6 +98,8 @@ def as_text(result: StepBenchmark) -> str:
         "sgd_head": "plain SGD, head only",
         "private_head": "fedcall, per patient, head only",
         "unwatched": "fedcall without its oracle",
+        "delta": f"fedcall, deltas of {LOCAL_STEPS} local steps",
+        "delta_head": f"deltas of {LOCAL_STEPS} steps, head only",
         "noise": "keyed noise alone",
     }
     lines = [
@@ -98,6 +112,8 @@ def as_text(result: StepBenchmark) -> str:
         lines.append(f"{label:34}{result.milliseconds[name]:>8.1f}{'' if memory is None else f'{memory:.0f}':>10}")
     lines += [
         f"{result.sgd_ratio:.2f} times plain SGD ({result.head_sgd_ratio:.2f} with trainable: head)",
+        f"deltas: {result.delta_sgd_ratio:.2f} times {result.local_steps} plain SGD steps"
+        f" ({result.head_delta_sgd_ratio:.2f} with trainable: head)",
         f"{result.opacus_ratio:.2f} times faster than stock Opacus",
         f"keyed noise is {100 * result.noise_share:.1f} % of a step, the oracle {100 * result.oracle_share:.1f} %",
     ]
@@ -130,8 +146,35 @@ def _private(trainable: str = "all", watched: bool = True) -> Step:
     batches = _batches(size)
 
     def step() -> None:
+        if optimizer.oracle is not None:
+            optimizer.oracle.drew(_DRAWN, PATIENTS)
         for batch in batches:
             accumulate(model, optimizer, batch, size)
+        finish_step(optimizer, StepContext("benchmark", "site", 1, next(steps), "none"))
+
+    return step
+
+
+def _delta(trainable: str = "all") -> Step:
+    """Make a noisy step on the deltas of all patients, with the oracle and its second opinion on one of them."""
+    model = _model(trainable)
+    assert isinstance(model, VariantCaller)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    # An oracle of one round that is repeated, and steps that leave the model where it is.
+    terms = DELTA_TERMS.model_copy(update={"steps_per_round": 100_000})
+    optimizer = UnitDPOptimizer(torch.optim.SGD(trained.values(), lr=1.0), DELTA_TERMS, PATIENTS, SECRET)
+    optimizer.oracle = RoundOracle(terms, TrainingTerms(), DELTA_TERMS.noise_multiplier, PATIENTS, trained)
+    steps, size = itertools.count(), max(1, BATCH_ROWS // ROWS)
+    copies = UnitCopies(model, size, ROWS)
+    batches = _batches(size)
+    one = tuple(part[-ROWS:] for part in batches[-1])
+
+    def step() -> None:
+        assert optimizer.oracle is not None
+        optimizer.oracle.drew(_DRAWN, PATIENTS)
+        for batch in batches:
+            accumulate_deltas(copies, optimizer, [batch] * LOCAL_STEPS, size, LEARNING_RATE)
+        check_delta(model, [one] * LOCAL_STEPS, LEARNING_RATE, copies.of_unit(size - 1), DELTA_TERMS.clip_norm)
         finish_step(optimizer, StepContext("benchmark", "site", 1, next(steps), "none"))
 
     return step
@@ -180,6 +223,8 @@ CONTENDERS: Mapping[str, Callable[[], Step]] = {
     "private_head": functools.partial(_private, "head"),
     "unwatched": functools.partial(_private, "all", False),
     "noise": _noise,
+    "delta": _delta,
+    "delta_head": functools.partial(_delta, "head"),
 }
 
 

@@ -38,7 +38,11 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "attestation": ("attestation",),
     },
     "A helper": {"helper": ("helper",)},
-    "Reports and measurements": {"report": ("report",), "benchmark": ("benchmark",)},
+    "Reports and measurements": {
+        "report": ("report",),
+        "benchmark": ("benchmark",),
+        "experiments": ("experiments",),
+    },
 }
 
 

@@ -87,5 +87,5 @@ def plan(
         if fault:
             raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
         make = shareable_plan if shareable else plan_ledger
-        result = make(opened, terms.name, terms.digest, terms.privacy, terms.rounds)
+        result = make(opened, terms.name, terms.digest, terms.privacy, terms.rounds, terms.noise_shares)
     typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))

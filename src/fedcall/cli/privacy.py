@@ -46,7 +46,8 @@ def plan(
 
     The numbers follow from the terms alone: no data, no keys, no network. PLD is the tighter bound and the one that
     caps are compared with; RDP is an independent check. Under unit 'example' an epsilon is one row's, and a patient's
-    follows from the number of rows.
+    follows from the number of rows. Where sites share the noise, it also prints what holds against one of the
+    hospitals, and what is left if coordinator and helpers break the promise of the mode together.
 
     Example: fedcall privacy plan --study config/study.yaml --target-epsilon 3
     """
@@ -61,9 +62,8 @@ def plan(
     if plot and plot.suffix not in (".svg", ".png"):
         raise FedcallError(f"--plot {plot}: must end in .svg or .png")
     declared = terms.privacy.examples_per_patient
-    result = plan_study(
-        terms.name, terms.privacy, terms.rounds, target_epsilon, family, rows or ([declared] if declared else [])
-    )
+    of_patients = rows or ([declared] if declared else [])
+    result = plan_study(terms.name, terms.privacy, terms.rounds, target_epsilon, family, of_patients, terms.pool)
     if plot:
         from fedcall.privacy.accounting.plan_plot import draw_plan
 

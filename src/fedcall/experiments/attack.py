@@ -114,12 +114,17 @@ def with_privacy(study: Study) -> Study:
     rounds = max(1, min(study.rounds, STEPS // steps))
     # Ten people cannot pay for a quantile; the same epsilon is kept at a fixed norm.
     changes = {"steps_per_round": steps, "max_epsilon": None, "clipping": "fixed", "adaptation": None}
+    # In the clear and with its own noise: to whoever sees sums, pooled noise is as much.
+    changes |= {"noise": "own", "max_epsilon_if_broken": None}
     if study.privacy.unit == "patient":
         changes["rows_per_unit"] = min(study.privacy.rows_per_unit, _ROWS)
     terms = PrivacyTerms.model_validate({**study.privacy.model_dump(), **changes})
     units = len(COHORT.rows) / len(COHORT.sites) / 2 * (terms.examples_per_patient or 1)
     noise = terms.noise_multiplier * (math.sqrt(2) if terms.mechanism == "laplace" else 1.0)
     moved = noise * terms.clip_norm * math.sqrt(rounds * steps) / (terms.sampling_rate * units)
+    if terms.contribution == "delta" and moved:  # a delta is a step: shorter ones carry less noise into the weights
+        shorter = terms.model_copy(update={"clip_norm": terms.clip_norm * _NOISE_IN_WEIGHTS / moved})
+        return _terms(study, shorter, rounds, _LEARNING_RATE)
     return _terms(study, terms, rounds, _NOISE_IN_WEIGHTS / moved if moved else _LEARNING_RATE)
 
 

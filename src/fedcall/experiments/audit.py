@@ -56,11 +56,7 @@ def audit(
     # Scenes and the measurement share the chance of an accidental alarm.
     names = scenes_of(study)
     each = 1 - (1 - confidence) / (len(names) + MEASUREMENT_SHARE)
-    possible = [
-        fault
-        for fault, planted in FAULTS.items()
-        if self_check and not (planted.only_patients and study.privacy.unit == "example")
-    ]
+    possible = [fault for fault, planted in FAULTS.items() if self_check and planted.is_possible(study.privacy)]
     planted = {fault: scene for fault in possible if (scene := FAULTS[fault].scene) is not None}
     # The longest first, so that no worker is left with one at the end.
     parts: dict[str, Callable[[], Any]] = {}

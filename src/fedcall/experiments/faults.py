@@ -14,12 +14,15 @@ import numpy as np
 
 from fedcall.experiments.one_run import SceneName
 from fedcall.model.caller import build_model
+from fedcall.model.unit_copies import UnitCopies
 from fedcall.privacy.mechanism.clipping import GRID, Norm, grid_sum, row_norms
 from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
+from fedcall.privacy.mechanism.pooling import share_multiplier
 from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
-from fedcall.training import dp_sgd
-from fedcall.training.dp_sgd import Unit
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.training import dp_sgd, units
 from fedcall.training.oracle import RoundOracle
+from fedcall.training.units import Unit
 
 
 @contextmanager
@@ -39,7 +42,7 @@ def no_noise() -> Iterator[None]:
 @contextmanager
 def clip_per_example() -> Iterator[None]:
     """Clip each row of a patient by itself, so that a patient counts as many times as it has rows."""
-    draw = dp_sgd.draw_units
+    draw = units.draw_units
 
     def rows_as_units(*arguments: Any) -> list[Unit]:
         units: Sequence[Unit] = draw(*arguments)
@@ -56,13 +59,17 @@ def clip_per_example() -> Iterator[None]:
 @contextmanager
 def divide_by_drawn_batch() -> Iterator[None]:
     """Divide by the number of units that were drawn instead of the declared one."""
-    step = dp_sgd.private_step
+    step, of_deltas = dp_sgd.private_step, dp_sgd.delta_step
 
     def divided(model: Any, optimizer: Any, units: Sequence[Unit], *rest: Any) -> None:
         optimizer.expected_batch_size = max(1, len(units))
         step(model, optimizer, units, *rest)
 
-    with patch.object(dp_sgd, "private_step", divided):
+    def divided_deltas(model: Any, optimizer: Any, bags: Sequence[Sequence[Unit]], *rest: Any) -> None:
+        optimizer.expected_batch_size = max(1, len(bags[0]))
+        of_deltas(model, optimizer, bags, *rest)
+
+    with patch.object(dp_sgd, "private_step", divided), patch.object(dp_sgd, "delta_step", divided_deltas):
         yield
 
 
@@ -77,8 +84,8 @@ def no_subsampling() -> Iterator[None]:
         return np.ones(examples, bool)
 
     with (
-        patch.object(dp_sgd, "sample_patients", all_patients),
-        patch.object(dp_sgd, "sample_examples", all_examples),
+        patch.object(units, "sample_patients", all_patients),
+        patch.object(units, "sample_examples", all_examples),
     ):
         yield
 
@@ -99,9 +106,9 @@ def noise_on_the_head_only() -> Iterator[None]:
 def norm_of_the_head_only() -> Iterator[None]:
     """Clip by the norm of the last layer's gradient, and scale all layers by that."""
 
-    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2", grid: int = GRID) -> np.ndarray:
         norms = row_norms(gradients[:, -_head_numbers() :].astype(np.float64), norm)
-        scaled = gradients * (GRID / np.maximum(norms, clip_norm))[:, None]
+        scaled = gradients * (grid / np.maximum(norms, clip_norm))[:, None]
         total: np.ndarray = np.trunc(scaled).sum(axis=0).astype(np.int64)
         return total
 
@@ -127,8 +134,8 @@ def sampling_rate_doubled() -> Iterator[None]:
         return sample_examples(secret, context, patient, count, min(1.0, 2 * rate))
 
     with (
-        patch.object(dp_sgd, "sample_patients", more_patients),
-        patch.object(dp_sgd, "sample_examples", more_examples),
+        patch.object(units, "sample_patients", more_patients),
+        patch.object(units, "sample_examples", more_examples),
     ):
         yield
 
@@ -195,10 +202,10 @@ def sum_kept_between_steps() -> Iterator[None]:
 def clip_after_averaging() -> Iterator[None]:
     """Clip the mean gradient of a batch, as for plain SGD, instead of each unit's."""
 
-    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
+    def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2", grid: int = GRID) -> np.ndarray:
         if not len(gradients):
-            return grid_sum(gradients, clip_norm, norm)
-        return len(gradients) * grid_sum(gradients.mean(axis=0, keepdims=True), clip_norm, norm)
+            return grid_sum(gradients, clip_norm, norm, grid)
+        return len(gradients) * grid_sum(gradients.mean(axis=0, keepdims=True), clip_norm, norm, grid)
 
     with patch.object(dp_sgd, "grid_sum", summed):
         yield
@@ -207,13 +214,53 @@ def clip_after_averaging() -> Iterator[None]:
 @contextmanager
 def same_draw_in_all_steps() -> Iterator[None]:
     """Draw the units of a round once."""
-    draw = dp_sgd.draw_units
+    draw = units.draw_units
 
     def drawn(secret: bytes, context: Any, *rest: Any) -> list[Unit]:
         return draw(secret, replace(context, step=0), *rest)
 
     with patch.object(dp_sgd, "draw_units", drawn):
         yield
+
+
+@contextmanager
+def clip_per_local_step() -> Iterator[None]:
+    """Clip and add what a patient moves by in each local step, instead of its delta."""
+
+    def added(copies: Any, optimizer: Any, batches: Sequence[Any], units: int, rate: float) -> None:
+        copies.start()
+        before = {p: delta.clone() for p, delta in copies.deltas.items()}
+        for batch in batches:
+            copies.step(dp_sgd.unit_losses(copies, batch), rate)
+            for p in optimizer.params:
+                p.grad_sample = (before[p] - copies.deltas[p])[:units]
+            before = {p: delta.clone() for p, delta in copies.deltas.items()}
+            dp_sgd._add_to_sum(optimizer)
+
+    with patch.object(dp_sgd, "accumulate_deltas", added):
+        yield
+
+
+@contextmanager
+def patients_one_after_the_other() -> Iterator[None]:
+    """Let every patient's local steps begin where those of the batch before ended."""
+    with patch.object(UnitCopies, "start", _start_once):
+        yield
+
+
+@contextmanager
+def shares_of_all_sites() -> Iterator[None]:
+    """Size a site's share of the noise for twice as many sites as are counted on."""
+    with patch.object(dp_sgd, "share_multiplier", lambda noise, shares: share_multiplier(noise, 2 * shares)):
+        yield
+
+
+def _start_once(copies: Any) -> None:
+    if not hasattr(copies, "deltas"):
+        _start(copies)
+
+
+_start = UnitCopies.start
 
 
 class _Blind(RoundOracle):
@@ -234,11 +281,17 @@ class _Blind(RoundOracle):
     def finish(self, update: Mapping[str, np.ndarray]) -> None:
         """Look away."""
 
+    def check_vector(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Look away."""
+
 
 @contextmanager
 def unwatched() -> Iterator[None]:
     """Train without the oracle, which would refuse a faulty round before anything else could show the fault."""
-    with patch.object(dp_sgd, "RoundOracle", _Blind), patch.object(dp_sgd, "check_keys", lambda *arguments: None):
+    blind = patch.multiple(
+        dp_sgd, RoundOracle=_Blind, check_keys=lambda *arguments: None, check_delta=lambda *arguments: None
+    )
+    with blind:
         yield
 
 
@@ -274,6 +327,13 @@ class Fault:
     plant: Callable[[], AbstractContextManager[None]]
     scene: SceneName | Literal["rounds"] | None = None
     only_patients: bool = False  # no fault where the unit is one example
+    only: Literal["gradient", "delta", "pooled"] | None = None  # no fault with another contribution or noise
+
+    def is_possible(self, terms: PrivacyTerms) -> bool:
+        """Say whether the fault is one in training under these terms."""
+        if self.only is not None and self.only not in (terms.contribution, terms.noise):
+            return False
+        return not (self.only_patients and terms.unit == "example")
 
 
 FAULTS = {
@@ -284,17 +344,21 @@ FAULTS = {
     "no subsampling": Fault(no_subsampling, "sampled"),
     "noise on the head only": Fault(noise_on_the_head_only, "rounds"),
     "norm of the head only": Fault(norm_of_the_head_only),
-    "every second step bare": Fault(every_second_step_bare, "rounds"),
+    "every second step bare": Fault(every_second_step_bare, "rounds", only="gradient"),
     "sampling rate doubled": Fault(sampling_rate_doubled),
-    "same noise in all steps": Fault(same_noise_in_all_steps, "rounds"),
+    "same noise in all steps": Fault(same_noise_in_all_steps, "rounds", only="gradient"),
     "no noise from round 2 on": Fault(no_noise_from_round_two_on, "rounds"),
     "noise of one sign": Fault(noise_of_one_sign, "rounds"),
     "noise repeated": Fault(noise_repeated, "rounds"),
     "secret ignored": Fault(secret_ignored),
-    "sum kept between steps": Fault(sum_kept_between_steps),
+    "sum kept between steps": Fault(sum_kept_between_steps, only="gradient"),
     "clipping after averaging": Fault(clip_after_averaging),
-    "same draw in all steps": Fault(same_draw_in_all_steps),
+    "same draw in all steps": Fault(same_draw_in_all_steps, only="gradient"),
+    "clipping per local step": Fault(clip_per_local_step, only="delta"),
+    "patients one after the other": Fault(patients_one_after_the_other, only="delta"),
+    "shares for twice the sites": Fault(shares_of_all_sites, only="pooled"),
 }
 """What `fedcall audit --self-check` plants: five that its scenes show by guesses and measurement alone, the six of the
-first hostile reading, and six of a tired developer's. Six of these twelve show in the releases of several steps and
-rounds, too; six to the oracle alone, because a release hides sums, draws and keys."""
+first hostile reading, six of a tired developer's, and three that only deltas or pooled noise can have. Six of those
+twelve show in the releases of several steps and rounds, too; the others to the oracle alone, because a release hides
+sums, draws and keys."""

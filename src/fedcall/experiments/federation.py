@@ -1,15 +1,16 @@
 """A study trained to its end inside one process: the training and the averaging of a real one, without its network."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fedcall.federation.aggregator.aggregation import Contribution, next_global
+from fedcall.federation.aggregator.aggregation import Contribution, apply_update, next_global
 from fedcall.genomics.examples import Examples
 from fedcall.model.caller import model_from_weights
 from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
+from fedcall.study.sums import SumLayout, add_modulo, mean_update
 from fedcall.study.terms import Site, Study
 from fedcall.training.dp_sgd import train_privately
 from fedcall.weights import Weights, write_weights
@@ -53,7 +54,7 @@ def federate(
     starts: dict[str, float] = {}  # clip norms of adaptive clipping, which go on from round to round
     with tempfile.TemporaryDirectory(prefix="fedcall-federation-") as folder:
         for round_number in range(1, study.rounds + 1):
-            contributions = []
+            contributions, vectors = [], []
             for site in study.sites:
                 model = model_from_weights(Weights(current, {}), "global model")
                 made = train_privately(
@@ -67,9 +68,25 @@ def federate(
                 )
                 if made.clipping is not None:
                     starts[site.name] = clip_norms(study.privacy, made.clipping)[-1]
+                if study.sends_sums:
+                    vectors.append(made.tensors)
+                    continue
                 path = Path(folder) / f"{site.name}.safetensors"
                 write_weights(path, made.tensors, {})
                 contributions.append(Contribution(site.name, path, site.patients))
-            current = next_global(current, contributions, study.aggregation).tensors
+            if study.sends_sums:
+                current = _opened(study, current, vectors)
+            else:
+                current = next_global(current, contributions, study.aggregation).tensors
             on_round()
     return current
+
+
+def _opened(
+    study: Study, current: Mapping[str, np.ndarray], vectors: Sequence[Mapping[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return the next global model from the sum of all sites' vectors, added in the clear as masks would add them."""
+    layout = SumLayout.of({name: tensor.shape for name, tensor in vectors[0].items()})
+    opened = add_modulo(layout.flatten(vector) for vector in vectors)
+    update = mean_update(study, layout, opened, [site.name for site in study.sites])
+    return apply_update(current, update, study.aggregation).tensors

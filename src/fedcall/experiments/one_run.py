@@ -31,6 +31,7 @@ from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
 from fedcall.privacy.mechanism.clipping import norm_of, row_norms
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.protection import Protection
 from fedcall.study.terms import Study
 from fedcall.training import dp_sgd
 
@@ -46,6 +47,7 @@ _CANDIDATES = 200
 _CLIP_NORM = 0.5
 _LEARNING_RATE = 1e-3
 """Small, so that the canaries' directions stay what they were. It scales updates and leaks nothing."""
+_LOCAL_STEPS = 2
 _QUANTILE_NOISE = 0.5
 """Of adaptive clipping: ten patients cannot pay for a precise quantile."""
 _SITE = "audited"
@@ -160,10 +162,13 @@ def scene_terms(study: Study, name: SceneName) -> PrivacyTerms:
     if name == "crowd" and terms.adaptation is not None:
         adaptation = terms.adaptation.model_copy(update={"quantile_noise": _QUANTILE_NOISE})
         kind = {"clipping": terms.clipping, "adaptation": adaptation}
+    if terms.contribution == "delta":
+        kind |= {"contribution": "delta", "local_steps": _LOCAL_STEPS}
     return PrivacyTerms(
         unit=terms.unit,
         mechanism=terms.mechanism,
-        clip_norm=_CLIP_NORM,
+        # A delta is a step: as long as so many steps of the learning rate down a gradient that is clipped.
+        clip_norm=_CLIP_NORM * (_LEARNING_RATE if terms.contribution == "delta" else 1.0),
         noise_multiplier=scene.noise_multiplier,
         sampling_rate=scene.rate,
         steps_per_round=scene.steps,
@@ -179,7 +184,7 @@ def _scene(study: Study, name: SceneName) -> Scene:
     if name != "study":
         return SCENES[name]
     terms = study.privacy
-    steps = min(study.rounds * terms.steps_per_round, MOST_STEPS)
+    steps = 1 if terms.contribution == "delta" else min(study.rounds * terms.steps_per_round, MOST_STEPS)
     return Scene(STUDY_SITES, STUDY_CANARIES, 0, steps, terms.sampling_rate, terms.noise_multiplier)
 
 
@@ -191,7 +196,8 @@ def _play(study: Study, terms: PrivacyTerms, scene: Scene, generator: np.random.
     names = [f"patient-{index:02d}" for index in range(len(chosen))]
     people = dict(zip(names, (list(made.values())[index] for index in chosen), strict=True))
     own = pulls[chosen[: scene.canaries]]
-    scale = terms.sampling_rate * len(people) / (_LEARNING_RATE * terms.clip_norm)
+    step_size = 1.0 if terms.contribution == "delta" else _LEARNING_RATE
+    scale = terms.sampling_rate * len(people) / (step_size * terms.clip_norm)
     seen, members = [], []
     for _ in range(scene.sites):
         coins = generator.random(scene.canaries) < 0.5
@@ -234,6 +240,8 @@ def _train(
     study: Study, terms: PrivacyTerms, patients: int, present: Mapping[str, Examples], secret: bytes
 ) -> dict[str, np.ndarray]:
     training = study.training.model_copy(update={"learning_rate": _LEARNING_RATE, "iterate_averaging": 0.0})
-    audited = with_sites(study.model_copy(update={"privacy": terms, "training": training}), {_SITE: patients})
+    # A site's own noise, in the clear: what pooled noise is made of (shares: `watched`).
+    changes = {"privacy": terms, "training": training, "protection": Protection()}
+    audited = with_sites(study.model_copy(update=changes), {_SITE: patients})
     # Looked up at the call, so that a planted fault is met.
     return dp_sgd.train_privately(build_model(study.model), audited, _SITE, 1, present, secret).tensors

@@ -5,6 +5,7 @@ Here every tensor gets a gradient, and `training.oracle` says of each step wheth
 oracle switched off, what the steps released is looked at from outside (`releases`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,14 +19,18 @@ from fedcall.experiments.releases import find_fault, released_sums
 from fedcall.genomics.examples import Examples
 from fedcall.model.caller import VariantCaller, build_model
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.study.terms import ModelTerms, Study
+from fedcall.study.terms import ModelTerms, Study, TrainingTerms
 from fedcall.training import dp_sgd
 
 ROUNDS, STEPS, PATIENTS, RATE, NOISE = 3, 8, 12, 0.5, 1.4
 """So that twice the sampling rate, or one draw for all steps, cannot be chance in a single round."""
 
+DELTA_PATIENTS, DELTA_ROWS, LOCAL_STEPS = 48, 16, 2
+"""Of a scene with one noisy sum a round: so many draws that twice the rate is no chance, and more than one batch."""
+
 _ROWS = 4
 _SITE = "audited"
+_LOCAL_RATE = 0.02  # with which local steps of a trained model move past the clip norm, and do not diverge
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,16 @@ def released_fault(study: Study, seed: int) -> str | None:
         weights = [_flat(scene)]
         _train(scene, number, lambda: weights.append(_flat(scene)))  # noqa: B023  # called before the next round
         sums.append(
-            released_sums(np.array(weights), scene.study.training.learning_rate, RATE * PATIENTS, scene.terms.clip_norm)
+            released_sums(np.array(weights), scene.study.step_size, RATE * len(scene.patients), scene.terms.clip_norm)
         )
     sizes = {name: one.numel() for name, one in scene.model.named_parameters()}
-    return find_fault(np.concatenate(sums), sizes, scene.terms.mechanism, NOISE, PATIENTS)
+    return find_fault(
+        np.concatenate(sums),
+        sizes,
+        scene.terms.mechanism,
+        NOISE / math.sqrt(scene.study.noise_shares),
+        len(scene.patients),
+    )
 
 
 def watched_terms(study: Study) -> PrivacyTerms:
@@ -71,11 +82,14 @@ def watched_terms(study: Study) -> PrivacyTerms:
     return PrivacyTerms(
         unit=privacy.unit,
         mechanism=privacy.mechanism,
+        noise=privacy.noise,
+        contribution=privacy.contribution,
+        local_steps=LOCAL_STEPS if privacy.contribution == "delta" else None,
         clip_norm=0.5,
         noise_multiplier=NOISE,
         sampling_rate=RATE,
-        steps_per_round=STEPS,
-        rows_per_unit=_ROWS if privacy.unit == "patient" else 1,
+        steps_per_round=1 if _is_one_sum(study) else STEPS,
+        rows_per_unit=1 if privacy.unit == "example" else DELTA_ROWS if _is_one_sum(study) else _ROWS,
         examples_per_patient=1 if privacy.unit == "example" else None,
         delta=1e-5,
         max_epsilon=None,
@@ -102,13 +116,19 @@ def _flat(scene: _Scene) -> np.ndarray:
 
 def _scene(study: Study, seed: int) -> _Scene:
     generator = np.random.Generator(np.random.PCG64([seed, 1000]))
-    terms = watched_terms(study)
+    terms, count = watched_terms(study), DELTA_PATIENTS if _is_one_sum(study) else PATIENTS
     rows = terms.rows_per_unit
-    patients = {f"patient-{index:02d}": make_canary(generator, rows) for index in range(PATIENTS)}
-    whole = study.model_copy(update={"privacy": terms, "model": ModelTerms(trainable="all"), "rounds": ROUNDS})
-    audited = with_sites(whole, {_SITE: PATIENTS})
+    patients = {f"patient-{index:02d}": make_canary(generator, rows) for index in range(count)}
+    training = TrainingTerms(learning_rate=_LOCAL_RATE) if terms.contribution == "delta" else study.training
+    changes = {"privacy": terms, "model": ModelTerms(trainable="all"), "rounds": ROUNDS, "training": training}
+    others = {f"other-{number}": count for number in range(1, study.protection.minimum_sites or 1)}
+    audited = with_sites(study.model_copy(update=changes), {_SITE: count, **others})
     model = build_model(audited.model)
     with torch.no_grad():
         for parameter in model.head.parameters():
             parameter.copy_(torch.from_numpy(generator.normal(0, 0.3, tuple(parameter.shape))))
     return _Scene(audited, terms, model, patients, generator.bytes(32))
+
+
+def _is_one_sum(study: Study) -> bool:
+    return study.privacy.contribution == "delta" or study.sends_sums

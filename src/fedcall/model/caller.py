@@ -1,7 +1,8 @@
 """The network that corrects a likelihood: small residual convolutions whose output is added to log posteriors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +72,37 @@ class VariantCaller(nn.Module):
         x = x + functional.relu(self.norm2(self.conv2(x)))
         return torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)  # type: ignore[no-untyped-call]
 
-    def correct(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+    def correct(
+        self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
+    ) -> Tensor:
         """Return logits, as `forward` does, from what the convolutions see."""
-        logits: Tensor = log_posteriors + self.head(self.features(pooled, scalars, log_posteriors))
+        head = layers.head if layers else self.head
+        logits: Tensor = log_posteriors + head(self.features(pooled, scalars, log_posteriors, layers))
         return logits
 
-    def features(self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+    def features(
+        self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
+    ) -> Tensor:
         """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features).
 
-        The first half of the columns belongs to SNPs, the second to indels; a row's other half is zero.
+        The first half of the columns belongs to SNPs, the second to indels; a row's other half is zero. `layers` stand
+        for the model's own last ones.
         """
+        hidden = layers.hidden if layers else self.hidden
         squashed = torch.tanh(scalars)
-        learned = torch.tanh(self.hidden(torch.cat([pooled, squashed], 1)))
+        learned = torch.tanh(hidden(torch.cat([pooled, squashed], 1)))
         odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / EVIDENCE_SCALE)
         seen = torch.cat([learned, squashed, odds], 1)
         is_indel = scalars[:, IS_INDEL] > 0
         return (seen[:, None] * torch.stack([~is_indel, is_indel], 1)[:, :, None]).flatten(1)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What computes in place of a caller's last two layers."""
+
+    hidden: Callable[[Tensor], Tensor]
+    head: Callable[[Tensor], Tensor]
 
 
 class Largest(torch.autograd.Function):

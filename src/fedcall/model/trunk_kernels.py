@@ -44,9 +44,9 @@ def unfold(x: np.ndarray, unfolded: np.ndarray) -> None:
 @kernel
 def norm_relu(
     z: np.ndarray,
-    bias: np.ndarray,
-    weight: np.ndarray,
-    shift: np.ndarray,
+    biases: np.ndarray,
+    weights: np.ndarray,
+    shifts: np.ndarray,
     groups: int,
     epsilon: float,
     scale: np.ndarray,
@@ -54,13 +54,15 @@ def norm_relu(
 ) -> None:
     """Add relu(GroupNorm(z + bias)) to x; z becomes the normalised values and `scale` their 1 / deviation.
 
-    z and x have shape (b, positions, channels), `scale` (b, channels), the parameters (channels,).
+    z and x have shape (b, positions, channels), `scale` (b, channels), the parameters (units, channels).
     """
     rows, positions, channels = z.shape
-    width = channels // groups
+    width, rows_per_unit = channels // groups, rows // len(biases)
     count = np.float32(positions * width)
     sums, squares = np.empty(channels, np.float32), np.empty(channels, np.float32)
     for row in range(rows):
+        unit = row // rows_per_unit
+        bias, weight, shift = biases[unit], weights[unit], shifts[unit]
         sums[:] = _ZERO
         squares[:] = _ZERO
         for position in range(positions):
@@ -90,15 +92,16 @@ def norm_relu_backward(
     gradient: np.ndarray,
     normalised: np.ndarray,
     scale: np.ndarray,
-    weight: np.ndarray,
-    shift: np.ndarray,
+    weights: np.ndarray,
+    shifts: np.ndarray,
     groups: int,
     result: np.ndarray,
     gradients: np.ndarray,
 ) -> None:
     """Set `result` to the gradient of z, and `gradients` to those of each unit, from the gradient of y.
 
-    `gradients` has shape (units, 3, channels): of the norm's weight and bias and of the convolution's bias.
+    `weights` and `shifts` have shape (units, channels), `gradients` (units, 3, channels): of the norm's weight and bias
+    and of the convolution's bias.
     """
     rows, positions, channels = normalised.shape
     width, rows_per_unit = channels // groups, rows // len(gradients)
@@ -108,6 +111,7 @@ def norm_relu_backward(
     gradients[:] = _ZERO
     for row in range(rows):
         unit = row // rows_per_unit
+        weight, shift = weights[unit], shifts[unit]
         sums[:] = _ZERO
         products[:] = _ZERO
         for position in range(positions):

@@ -62,7 +62,10 @@ def blocks_of(model: VariantCaller) -> list[tuple[nn.Conv1d, nn.GroupNorm]]:
 
 
 class Trunk:
-    """From windows to pooled features of `rows` rows: a layer with `Trunk.gradients` for a sampler."""
+    """From windows to pooled features of `rows` rows: a layer with `Trunk.gradients` for a sampler.
+
+    All units have the model's weights, or, after `move`, each unit its own.
+    """
 
     def __init__(self, model: VariantCaller, rows: int, rows_per_unit: int) -> None:
         width = model.stem.out_channels
@@ -71,6 +74,11 @@ class Trunk:
         self.blocks = [_Block(layers, self.units, rows_per_unit, before) for layers in blocks_of(model)]
         self.x = _buffer(rows, WINDOW, width)
         self.pooled = _buffer(rows, 3, width)
+
+    def move(self, deltas: UnitGradients) -> None:
+        """Let each unit compute with the model's weights plus its own delta: {parameter: (units, *shape)}."""
+        for block in self.blocks:
+            block.deltas = deltas
 
     def pooled_features(self, windows: Tensor) -> Tensor:
         """Return centre, mean and largest of the last block's channels, float32, shape (rows, 3 · channels)."""
@@ -103,6 +111,7 @@ class _Block:
     def __init__(self, layers: tuple[nn.Conv1d, nn.GroupNorm], units: int, rows: int, before: np.ndarray) -> None:
         """Make the block's own buffers; the gradients before the norms of all blocks take turns in `before`."""
         self.convolution, self.norm = layers
+        self.deltas: UnitGradients | None = None  # of each unit from the model's weights
         self.before = before
         width, channels, kernel = self.convolution.weight.shape
         total = units * rows
@@ -146,15 +155,24 @@ class _Block:
         trunk_kernels.fold(self.unfolded, gradient)
 
     def _weight(self) -> Tensor:
-        """Return the weight as matrices in the order of unfolded inputs, the same for each unit."""
-        return self.convolution.weight.detach().transpose(1, 2).flatten(1).expand(self._units, -1, -1)
+        """Return the weight as matrices in the order of unfolded inputs, one for each unit."""
+        weight = self.convolution.weight.detach()
+        if self.deltas is None:
+            return weight.transpose(1, 2).flatten(1).expand(self._units, -1, -1)
+        return (weight + self.deltas[self.convolution.weight]).transpose(2, 3).flatten(2)
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the convolution's bias and the norm's weight and bias of each unit: float32, shape (units, width)."""
         assert self.convolution.bias is not None
         bias, weight, shift = (
-            parameter.detach().numpy() for parameter in (self.convolution.bias, self.norm.weight, self.norm.bias)
+            self._of_units(parameter) for parameter in (self.convolution.bias, self.norm.weight, self.norm.bias)
         )
         return bias, weight, shift
+
+    def _of_units(self, parameter: Tensor) -> np.ndarray:
+        value = parameter.detach()
+        moved = value.expand(self._units, -1) if self.deltas is None else value + self.deltas[parameter]
+        return moved.contiguous().numpy()
 
 
 def _buffer(*shape: int) -> np.ndarray:

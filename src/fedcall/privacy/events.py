@@ -1,8 +1,9 @@
 """What one round of training does to a patient, as a value: the ledger stores these, never epsilons."""
 
-from typing import Annotated, Self
+import math
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
@@ -22,6 +23,23 @@ class Event(Document):
     clipping: Clipping = Field(
         "fixed", description="adaptive: noise_multiplier counts sum and quantile together, as one mechanism."
     )
+    shares: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="Equal shares, of as many sites, that make the noise of an opened sum; null: all is the site's.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what older events do not have, so that they stay the same text in a ledger."""
+        return {key: value for key, value in serialize(self).items() if key != "shares" or value is not None}
+
+    def alone(self) -> Self:
+        """Return what the site's own share of the noise does, where somebody sees its update before it is added."""
+        if self.shares is None:
+            return self
+        return self.model_copy(
+            update={"noise_multiplier": self.noise_multiplier / math.sqrt(self.shares), "shares": None}
+        )
 
     def to_json(self) -> str:
         """Return the canonical JSON of this event."""
@@ -36,8 +54,8 @@ class Event(Document):
             raise FedcallError(f"privacy event: {describe(error)}") from None
 
 
-def round_event(terms: PrivacyTerms) -> Event:
-    """Return what one round under `terms` does.
+def round_event(terms: PrivacyTerms, shares: int = 1) -> Event:
+    """Return what one round under `terms` does; `shares` is how many sites' noise is counted on in every opened sum.
 
     Examples
     --------
@@ -52,4 +70,5 @@ def round_event(terms: PrivacyTerms) -> Event:
         sampling_rate=terms.sampling_rate,
         steps=terms.steps_per_round,
         clipping=terms.clipping,
+        shares=shares if shares > 1 else None,
     )

@@ -122,6 +122,7 @@ def summarise(study: Study) -> dict[str, object]:
         "aggregation": study.aggregation.strategy,
         "minimum_sites": f"{study.least_sites} of {len(study.sites)} make an average",
         **({"continues": study.continues} if study.continues else {}),
+        **_protection(study),
         **_evaluation(study),
     }
 
@@ -135,6 +136,28 @@ def _epsilon(study: Study) -> str:
         return f"none: nothing bounds the loss of a {terms.unit}"
     told = ", ".join(f"{bound.pld:.3f} at delta {delta:g}" for delta, bound in bounds.items())
     return f"{told} per {terms.unit}, all rounds"
+
+
+def _protection(study: Study) -> dict[str, object]:
+    terms, privacy = study.protection, study.privacy
+    found: dict[str, object] = {}
+    if privacy.contribution == "delta":
+        found["contribution"] = f"delta of {privacy.local_steps} local steps per drawn patient"
+    if study.sends_sums:
+        found["protection"] = terms.mode
+        found["tolerated_sites"] = terms.tolerated_sites
+        found["helpers"] = ", ".join(helper.name for helper in terms.helpers)
+    if study.pool is not None and privacy.noise_multiplier > 0:
+        # Imported here: only a study with pooled noise takes the seconds of an accountant.
+        from fedcall.privacy.accounting.pooling import pooled_epsilon
+
+        cost = pooled_epsilon(study.round_event, study.rounds, privacy.delta, terms.tolerated_sites)
+        found["noise"] = f"pooled: each site adds one of {study.noise_shares} shares"
+        found["epsilon_of_opened_sums"] = round(cost.kept.pld, 3)
+        found["epsilon_against_one_hospital"] = round(cost.to_a_site.pld, 3)
+        found["epsilon_if_the_promise_is_broken"] = round(cost.if_broken.pld, 3)
+        found["max_epsilon_if_broken"] = privacy.max_epsilon_if_broken
+    return found
 
 
 def _declared(site: Site) -> str:

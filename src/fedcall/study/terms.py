@@ -10,8 +10,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from fedcall.documents import Document, read_unverified, verify
 from fedcall.errors import FedcallError
+from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
-from fedcall.privacy.mechanism.pooling import check_capacity
+from fedcall.privacy.mechanism.pooling import Pool, check_capacity
 from fedcall.privacy.terms import PrivacyTerms, delta_fault
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.names import Name as Name  # all of fedcall takes it from here
@@ -278,6 +279,16 @@ class Study(Document):
     def noise_shares(self) -> int:
         """Number of sites' shares that make the agreed noise: 1 where each site adds all of it."""
         return self.protection.shares if self.privacy.noise == "pooled" else 1
+
+    @property
+    def round_event(self) -> Event:
+        """What one round does to a unit of any site."""
+        return round_event(self.privacy, self.noise_shares)
+
+    @property
+    def pool(self) -> Pool | None:
+        """Who shares the noise; None where each site adds all of it."""
+        return Pool(self.noise_shares, self.protection.tolerated_sites) if self.privacy.noise == "pooled" else None
 
     @property
     def least_sites(self) -> int:

@@ -6,7 +6,7 @@ batches of a fixed shape, integer sums. They are not promised across processors;
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,10 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcall.genomics.examples import SCALARS, WINDOW, Examples
+from fedcall.genomics.examples import Examples
 from fedcall.model.caller import VariantCaller, freeze, single_threaded
-from fedcall.model.encoding import INPUT_CHANNELS, encode
 from fedcall.model.grad_samplers import UnitGradSampleModule
+from fedcall.model.unit_copies import UnitCopies
 from fedcall.model.unit_gradients import CallerGradSampleModule
 from fedcall.privacy.mechanism.adaptive_clipping import (
     ClipTrace,
@@ -29,11 +29,14 @@ from fedcall.privacy.mechanism.adaptive_clipping import (
 )
 from fedcall.privacy.mechanism.clipping import GRID, from_grid, grid_sum, norm_of, row_norms
 from fedcall.privacy.mechanism.noise import StepContext, keyed_digest, noisy_sum
-from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
+from fedcall.privacy.mechanism.pooling import SUM_GRID, Share, share_multiplier
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.sums import to_modulo
 from fedcall.study.terms import Study
+from fedcall.training.delta_oracle import check_delta
 from fedcall.training.oracle import RoundOracle, check_keys
-from fedcall.training.row_sampling import Rows, draw_bag, label_weights, stratify
+from fedcall.training.row_sampling import stratify
+from fedcall.training.units import Unit, collate, draw_units, local_bags, rows_of_a_unit
 
 BATCH_ROWS = 256
 """Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""
@@ -43,7 +46,8 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
     """Opacus' DPOptimizer with unit-level clipping on an integer grid and keyed noise.
 
     Before each noisy step, `context` must be set: it keys the noise. With adaptive clipping, `clip_norm` is where it
-    starts (default: the terms' own), and `shares` grows by one noisy share a step.
+    starts (default: the terms' own), and `shares` grows by one noisy share a step. `share` says what noise is added and
+    on which grid, where that is not all of the terms' noise on the finest; `released` is the last noisy sum on it.
     """
 
     def __init__(
@@ -53,10 +57,12 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
         units: int,
         secret: bytes,
         clip_norm: float | None = None,
+        share: Share | None = None,
     ) -> None:
+        share = share or Share(sum_multiplier(terms, units))
         super().__init__(
             optimizer,
-            noise_multiplier=sum_multiplier(terms, units),
+            noise_multiplier=share.noise_multiplier,
             max_grad_norm=clip_norm or terms.clip_norm,
             expected_batch_size=terms.sampling_rate * units,  # public numbers, never the drawn batch
         )
@@ -65,7 +71,8 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
         self.context: StepContext | None = None
         self.shares: list[float] = []
         self.oracle: RoundOracle | None = None
-        self._terms, self._units, self._secret = terms, units, secret
+        self.released = np.empty(0, np.int64)
+        self._terms, self._units, self._secret, self._grid = terms, units, secret, share.grid
         self._total = np.zeros(sum(parameter.numel() for parameter in self.params), np.int64)
         self._shorter = 0  # units below the clip norm less units above it, in grid points
 
@@ -73,7 +80,7 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
         """Clip the gradient of each unit and add them to the exact sum of the step."""
         gradients = torch.cat([parameter.grad_sample.flatten(1) for parameter in self.params], 1).cpu().numpy()
         norm = norm_of(self.mechanism)
-        self._total += grid_sum(gradients, self.max_grad_norm, norm)
+        self._total += grid_sum(gradients, self.max_grad_norm, norm, self._grid)
         if self._terms.clipping == "adaptive":
             with np.errstate(over="ignore", invalid="ignore"):
                 shorter = int(np.count_nonzero(row_norms(gradients.astype(np.float64), norm) <= self.max_grad_norm))
@@ -82,19 +89,20 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
     @property
     def exact_sum(self) -> np.ndarray:
         """The sum of the step so far, before noise, in clip norms: float64, shape (parameters,). Never released."""
-        return from_grid(self._total, 1.0)
+        return from_grid(self._total, 1.0, self._grid)
 
     def add_noise(self) -> None:
         """Set `grad` of all parameters to the noisy sum of the step, and begin the next sum."""
         if self.context is None:
             raise RuntimeError("a noisy step needs a context; noise keys are never used twice")
         if self._terms.clipping == "fixed":
-            noisy = noisy_sum(self._secret, self.context, self._total, self.mechanism, self.noise_multiplier)
+            scale = self.noise_multiplier
+            noisy = noisy_sum(self._secret, self.context, self._total, self.mechanism, scale, 1.0, self._grid)
         else:
             noisy = self._noisy_sum_and_share(self.context)
-        self.context = None
+        self.context, self.released = None, noisy
         self._total = np.zeros_like(self._total)
-        values = torch.from_numpy(from_grid(noisy, self.max_grad_norm))
+        values = torch.from_numpy(from_grid(noisy, self.max_grad_norm, self._grid))
         if self._terms.clipping == "adaptive":
             self.max_grad_norm = next_clip_norm(self._terms, self.max_grad_norm, self.shares[-1])
         for parameter, part in zip(self.params, values.split([p.numel() for p in self.params]), strict=True):
@@ -123,19 +131,18 @@ class UnitDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus has no types
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One drawn unit of a step: rows of one patient, and what the loss of each counts."""
+class PlainSteps:
+    """A patient's own steps before its delta is taken: their learning rate, and the rows of a patient in a batch."""
 
-    patient: str
-    rows: np.ndarray
-    weights: np.ndarray
+    rate: float
+    rows: int
 
 
 @dataclass(frozen=True)
 class PrivateUpdate:
     """What a round of training releases."""
 
-    tensors: dict[str, np.ndarray]  # local − global of the trainable tensors, float32
+    tensors: dict[str, np.ndarray]  # of the trainable tensors: local − global, float32; or a vector of `study.sums`
     clipping: ClipTrace | None  # how adaptive clipping moved the clip norm; None for fixed clipping
 
 
@@ -186,35 +193,70 @@ def train_privately(
     digest = keyed_digest(secret, "training", found.encode(), *(name.encode() for name in sorted(patients)))
     strata = {name: stratify(patients[name]) for name in sorted(patients)}
     with single_threaded():
-        private = CallerGradSampleModule(freeze(model, study.model).to(device).train(), rows_of_a_unit(terms))
+        freeze(model, study.model).to(device).train()
         # Frozen parameters keep requires_grad False, so that no gradient is computed for them.
-        trained = {name: p for name, p in private._module.named_parameters() if p.requires_grad}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         before = {name: p.detach().double().cpu().clone() for name, p in trained.items()}
         average = {name: value.clone() for name, value in before.items()}
-        sgd = torch.optim.SGD(trained.values(), lr=study.training.learning_rate)
+        sgd = torch.optim.SGD(trained.values(), lr=study.step_size)
         start = clip_norm or terms.clip_norm
-        optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret, start)
+        optimizer = UnitDPOptimizer(sgd, terms, study.units(site), secret, start, _share(study, site))
         optimizer.oracle = oracle = RoundOracle(
-            terms, study.training, sum_multiplier(terms, study.units(site)), study.units(site), trained
+            terms, study.training, _agreed_noise(study, site), study.units(site), trained, _grid(study)
         )
         check_keys(noisy_sum, terms)
         could = sum(
             min(1, len(rows.labelled)) if terms.unit == "patient" else len(rows.labelled) for rows in strata.values()
         )
         decay = study.training.iterate_averaging
+        private = None if terms.contribution == "delta" else CallerGradSampleModule(model, rows_of_a_unit(terms))
         for step in range(terms.steps_per_round):
             context = StepContext(study.digest, site, round_number, step, digest)
             units = draw_units(secret, context, strata, terms)
             oracle.drew(((unit.patient, unit.rows) for unit in units), could)
-            private_step(private, optimizer, units, patients, context, device)
+            if private is None:
+                bags = local_bags(secret, context, strata, units, terms)
+                plain = PlainSteps(study.training.learning_rate, terms.rows_per_unit)
+                delta_step(model, optimizer, bags, patients, context, plain, device)
+            else:
+                private_step(private, optimizer, units, patients, context, device)
             for name, parameter in trained.items():
                 average[name].mul_(decay).add_(parameter.detach().double().cpu(), alpha=1 - decay)
             on_step()
-        private.to_standard_module()
+        if private is not None:
+            private.to_standard_module()
     tensors = {name: (average[name] - before[name]).float().numpy() for name in sorted(trained)}
     oracle.finish(tensors)
+    if study.sends_sums:
+        tensors = _vector(optimizer.released, trained)
+        oracle.check_vector(tensors)
     trace = ClipTrace(start=start, shares=tuple(optimizer.shares)) if terms.clipping == "adaptive" else None
     return PrivateUpdate(tensors, trace)
+
+
+def _share(study: Study, site: str) -> Share:
+    """Return what noise a site adds, and the grid it adds it on."""
+    if not study.sends_sums:
+        return Share(sum_multiplier(study.privacy, study.units(site)))
+    return Share(share_multiplier(study.privacy.noise_multiplier, study.noise_shares), SUM_GRID)
+
+
+def _agreed_noise(study: Study, site: str) -> float:
+    """Return, for the oracle, the noise multiplier of a site's sum by another way than `_share`."""
+    if study.sends_sums:
+        return float(study.privacy.noise_multiplier / np.sqrt(study.noise_shares))
+    return sum_multiplier(study.privacy, study.units(site))
+
+
+def _grid(study: Study) -> int:
+    return SUM_GRID if study.sends_sums else GRID
+
+
+def _vector(released: np.ndarray, trained: Mapping[str, nn.Parameter]) -> dict[str, np.ndarray]:
+    """Return what a site sends where sums are opened: the noisy sum of steps, against the sign of a gradient."""
+    parts = np.split(to_modulo(-released), np.cumsum([p.numel() for p in trained.values()])[:-1])
+    found = {name: part.reshape(p.shape) for (name, p), part in zip(trained.items(), parts, strict=True)}
+    return dict(sorted(found.items()))
 
 
 def _content_digest(model: nn.Module, patients: Mapping[str, Examples]) -> str:
@@ -230,29 +272,42 @@ def _content_digest(model: nn.Module, patients: Mapping[str, Examples]) -> str:
     return digest.hexdigest()
 
 
-def rows_of_a_unit(terms: PrivacyTerms) -> int:
-    """Return how many rows a unit has in a batch."""
-    return terms.rows_per_unit if terms.unit == "patient" else 1
+def delta_step(
+    model: VariantCaller,
+    optimizer: UnitDPOptimizer,
+    bags: Sequence[Sequence[Unit]],
+    patients: Mapping[str, Examples],
+    context: StepContext,
+    plain: PlainSteps,
+    device: str = "cpu",
+    batch_units: int | None = None,
+) -> None:
+    """Make one noisy step on the deltas of drawn patients (McMahan et al. 2018, with the patient as the client).
+
+    Each patient takes a plain step on its unit in each of `bags`, from the model as it is; what it moved by,
+    clipped, is what it contributes. An empty draw is a normal step: noise only.
+    """
+    size = batch_units or max(1, BATCH_ROWS // plain.rows)
+    copies, count = UnitCopies(model, size, plain.rows), len(bags[0])
+    for start in range(0, count, size):
+        batches = [collate(bag[start : start + size], patients, plain.rows, size, device) for bag in bags]
+        accumulate_deltas(copies, optimizer, batches, count - start, plain.rate)
+    if optimizer.oracle is not None and count:
+        last = [collate(bag[-1:], patients, plain.rows, 1, device) for bag in bags]
+        check_delta(model, last, plain.rate, copies.of_unit((count - 1) % size), optimizer.max_grad_norm)
+    finish_step(optimizer, context)
 
 
-def draw_units(secret: bytes, context: StepContext, strata: Mapping[str, Rows], terms: PrivacyTerms) -> list[Unit]:
-    """Draw the units of one step (Poisson), and the rows of each; units without a labelled row are left out."""
-    names = list(strata)
-    units = []
-    if terms.unit == "patient":
-        drawn = sample_patients(secret, context, names, terms.sampling_rate)
-        for name in (name for name, taken in zip(names, drawn, strict=True) if taken):
-            rows, weights = draw_bag(secret, context, name, strata[name], terms.rows_per_unit)
-            if len(rows):
-                units.append(Unit(name, rows, weights))
-        return units
-    for name in names:
-        labelled = strata[name].labelled
-        rows = labelled[sample_examples(secret, context, name, len(labelled), terms.sampling_rate)]
-        # The constant weight: a weight from the patient's other rows would let one example move many.
-        weights = label_weights(strata[name].examples.labels[rows]).astype(np.float32)
-        units.extend(Unit(name, rows[i : i + 1], weights[i : i + 1]) for i in range(len(rows)))
-    return units
+def accumulate_deltas(
+    copies: UnitCopies, optimizer: UnitDPOptimizer, batches: Sequence[tuple[Tensor, ...]], units: int, rate: float
+) -> None:
+    """Add the clipped deltas of a batch of patients to the sum of the step; `batches` has one for each local step."""
+    copies.start()
+    for batch in batches:
+        copies.step(unit_losses(copies, batch), rate)
+    for parameter in optimizer.params:
+        parameter.grad_sample = -copies.deltas[parameter][:units]  # as a gradient points: against the step
+    _add_to_sum(optimizer)
 
 
 def private_step(
@@ -281,6 +336,10 @@ def accumulate(model: UnitGradSampleModule, optimizer: UnitDPOptimizer, batch: t
     model.backward(unit_losses(model, batch))
     for parameter in optimizer.params:
         parameter.grad_sample = parameter.grad_sample[:units]
+    _add_to_sum(optimizer)
+
+
+def _add_to_sum(optimizer: UnitDPOptimizer) -> None:
     if optimizer.oracle is not None:
         optimizer.oracle.saw(optimizer.max_grad_norm)
     optimizer.signal_skip_step(True)
@@ -303,37 +362,8 @@ def finish_step(optimizer: UnitDPOptimizer, context: StepContext) -> None:
     optimizer.zero_grad()
 
 
-def unit_losses(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+def unit_losses(model: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> Tensor:
     """Return the sum over rows of weight · cross-entropy."""
     windows, scalars, log_posteriors, labels, weights = batch
     losses = functional.cross_entropy(model(windows, scalars, log_posteriors), labels, reduction="none")
     return (losses * weights).sum()
-
-
-def collate(
-    units: Sequence[Unit], patients: Mapping[str, Examples], rows: int, size: int, device: str
-) -> tuple[Tensor, ...]:
-    """Encode units into a batch of exactly size · rows rows; what is not used is zero and has weight zero."""
-    total = size * rows
-    windows = np.zeros((total, INPUT_CHANNELS, WINDOW), np.float32)
-    scalars = np.zeros((total, len(SCALARS)), np.float32)
-    log_posteriors = np.zeros((total, 3), np.float32)
-    labels, weights = np.zeros(total, np.int64), np.zeros(total, np.float32)
-    for patient, places, taken, weight in _by_patient(units, rows):
-        windows[places], scalars[places], log_posteriors[places] = encode(patients[patient], taken)
-        labels[places], weights[places] = patients[patient].labels[taken], weight
-    arrays = (windows, scalars, log_posteriors, labels, weights)
-    return tuple(torch.from_numpy(array).to(device) for array in arrays)
-
-
-def _by_patient(units: Sequence[Unit], rows: int) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield patient, places in the batch, rows of the patient and weights: one item per patient, to encode at once."""
-    for patient in dict.fromkeys(unit.patient for unit in units):
-        own = [(place, unit) for place, unit in enumerate(units) if unit.patient == patient]
-        places = np.concatenate([place * rows + np.arange(len(unit.rows)) for place, unit in own])
-        yield (
-            patient,
-            places,
-            np.concatenate([unit.rows for _, unit in own]),
-            np.concatenate([unit.weights for _, unit in own]),
-        )

@@ -22,6 +22,7 @@ from fedcall.study.terms import TrainingTerms
 
 _CLOSE = 1e-4
 """Between two sums of clipped gradients, in clip norms per unit and number: float32 is a hundred times as close."""
+_FINE_GRID = 2**20  # points per clip norm from which on the grid does not show in float32
 _HUGE = 1e15  # a norm from which on squares and products are made in float64
 _REPORT = "nothing was released; do not train with this installation, and report it"
 
@@ -39,6 +40,8 @@ class RoundOracle:
         Declared at the site.
     parameters : mapping of str to Parameter
         All trained tensors of the model, with `grad_sample` and `grad` where training leaves them.
+    grid : int, optional
+        Points per clip norm of the sum, where they are so few that they show.
     """
 
     def __init__(
@@ -48,17 +51,22 @@ class RoundOracle:
         noise_multiplier: float,
         units: int,
         parameters: Mapping[str, nn.Parameter],
+        grid: int | None = None,
     ) -> None:
-        self._terms, self._noise = terms, noise_multiplier
-        self._rate, self._decay = training.learning_rate, training.iterate_averaging
+        self._terms, self._noise, self._grid = terms, noise_multiplier, grid
+        self._rate = 1.0 if terms.contribution == "delta" else training.learning_rate
+        self._decay = training.iterate_averaging
         self._divisor = terms.sampling_rate * units
         self._parameters = parameters
         sizes = {name: parameter.numel() for name, parameter in parameters.items()}
-        self._checks = NoiseChecks(terms.mechanism, sizes, terms.steps_per_round)
+        is_coarse = grid is not None and grid < _FINE_GRID
+        self._points = float(grid) if grid is not None and is_coarse else None  # per clip norm
+        points = self._points * noise_multiplier if self._points and noise_multiplier else None
+        self._checks = NoiseChecks(terms.mechanism, sizes, terms.steps_per_round, points)
         self._sum = np.zeros(sum(sizes.values()))
         self._update = np.zeros_like(self._sum)
         self._largest = max(float(one.detach().abs().max()) for one in parameters.values())
-        self._units = 0
+        self._units = self._drawn_now = 0
         self._before: set[tuple[str, int]] | None = None
         self._drawn = self._could = self._same = self._compared = 0
         self._steps = 0
@@ -73,7 +81,7 @@ class RoundOracle:
         drawn = set(found)
         if len(drawn) < len(found):
             raise PrivacyRefusal(f"a {self._terms.unit} counts more than once in a step; {_REPORT}")
-        self._drawn, self._could = self._drawn + len(drawn), self._could + could
+        self._drawn, self._could, self._drawn_now = self._drawn + len(drawn), self._could + could, len(drawn)
         if self._before is None:
             self._before = drawn
         else:  # pairs of steps: the coins of one pair are independent of those of the next
@@ -95,8 +103,19 @@ class RoundOracle:
             norms = _row_norms(gradients, order, torch.float64)
             finite = torch.isfinite(norms)
             gradients, norms = [one[finite].double() for one in gradients], norms[finite]
+        if self._units > self._drawn_now:
+            raise PrivacyRefusal(
+                f"step {self._steps + 1}: {self._units} contributions of {self._drawn_now} drawn {self._terms.unit}s:"
+                f" one adds more than once; {_REPORT}"
+            )
         factors = (clip_norm / norms.clamp(min=clip_norm)).to(gradients[0].dtype)
-        self._sum += torch.cat([factors @ one for one in gradients]).double().cpu().numpy() / clip_norm
+        if self._points is None:
+            self._sum += torch.cat([factors @ one for one in gradients]).double().cpu().numpy() / clip_norm
+        else:
+            whole = [
+                torch.trunc(one.double() * (factors.double() * self._points / clip_norm)[:, None]) for one in gradients
+            ]
+            self._sum += torch.cat([one.sum(0) for one in whole]).cpu().numpy() / self._points
 
     def check_sum(self, total: np.ndarray) -> None:
         """Refuse an exact sum, float64 in clip norms, that is not the sum of the clipped gradients that were seen."""
@@ -119,6 +138,8 @@ class RoundOracle:
         self._update -= self._rate * (1 - self._decay**left) * released
         noise = released * (self._divisor / clip_norm) - self._sum
         where = f"round {context.round}, step {context.step + 1}"
+        if self._points is not None:
+            noise = np.rint(noise * self._points) / self._points
         if self._noise:
             self._checks.check(where, noise / self._noise)
         elif not np.abs(noise).max(initial=0.0) <= _CLOSE * max(1, self._units):
@@ -138,6 +159,15 @@ class RoundOracle:
             raise PrivacyRefusal(f"the update is not made of the noisy steps that it should be made of; {_REPORT}")
         check_draws("this round", self._drawn, self._could, self._terms.sampling_rate)
         check_agreement("this round", self._same, self._compared, self._terms.sampling_rate)
+
+    def check_vector(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Refuse a vector for a sum over sites that is not the noisy sum that was seen, in points of the grid."""
+        assert self._grid is not None
+        seen = np.concatenate([tensors[name].ravel() for name in self._parameters]).astype(np.float64)
+        factor = self._rate * self._terms.clip_norm / self._grid / self._divisor
+        wrong = np.abs(seen * factor - self._update).max()
+        if not wrong <= 1e-3 * np.abs(self._update).max():
+            raise PrivacyRefusal(f"the vector is not the noisy sum that it should be; {_REPORT}")
 
     def _clip_norm(self, adapted: float) -> float:
         return self._terms.clip_norm if self._terms.clipping == "fixed" else adapted

@@ -18,7 +18,7 @@ from fedcall.genomics.examples import Examples, open_examples
 from fedcall.genomics.fingerprints import content_fingerprints
 from fedcall.keys import read_secret, read_signing_key
 from fedcall.model.caller import model_from_weights
-from fedcall.privacy.accounting.epsilon import round_event, study_epsilon
+from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
@@ -99,8 +99,6 @@ def train_round(
         If the ledger refuses: this round was charged for other inputs, data of one person is given as another's, or
         the ledger was tampered with or is an old copy.
     """
-    if study.sends_sums or study.privacy.contribution == "delta":
-        raise FedcallError(f"study '{study.name}': masked sums and deltas are not trained by this version yet")
     signing_key = _check_site(study, site, round_number, keys)
     base = _check_model(study, round_number, model_path)
     patients = _check_patients(study, site, example_paths, ledger_path)
@@ -115,12 +113,13 @@ def train_round(
         study=study.digest,
         site=site,
         round=round_number,
-        event=round_event(study.privacy),
+        event=study.round_event,
         delta=study.privacy.delta,
         max_epsilon=study.privacy.max_epsilon,
         patients=tuple(_member(name, examples[name], (people or {}).get(name)) for name in patients),
         inputs=_inputs_digest(secret, study, base, patients, start),
         limit=limit,
+        max_epsilon_if_broken=study.privacy.max_epsilon_if_broken,
     )
     with Ledger.open(ledger_path, secret) as ledger:
         reservation = ledger.reserve(request, base.metadata.get(STAND_DOWN, ""))

@@ -134,7 +134,7 @@ def noise_of_claim(study: Study, claim: Claim) -> tuple[PrivacyTerms, float, flo
     """Return what the noise of an update with this claim follows from: the arguments of `update_noise_std`."""
     terms = study.training
     clip_norms = step_clip_norms(study.privacy, claim.clipping)
-    return study.privacy, terms.learning_rate, terms.iterate_averaging, study.units(claim.site), clip_norms
+    return study.privacy, study.step_size, terms.iterate_averaging, study.units(claim.site), clip_norms
 
 
 def noise_floor_share(study: Study, site: str, parameters: int) -> float:
@@ -144,7 +144,7 @@ def noise_floor_share(study: Study, site: str, parameters: int) -> float:
     small models, small noise and many steps make it small. 1 without noise agreed.
     """
     terms, units = study.training, study.units(site)
-    arguments = (study.privacy, terms.learning_rate, terms.iterate_averaging, units)
+    arguments = (study.privacy, study.step_size, terms.iterate_averaging, units)
     noise = update_noise_std(*arguments) * math.sqrt(parameters)
     return norm_bounds(*arguments, parameters).floor / noise if noise > 0 else 1.0
 
@@ -180,7 +180,7 @@ def _bounds_of(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) ->
     terms = study.training
     return _bounds(
         study.privacy,
-        terms.learning_rate,
+        study.step_size,
         terms.iterate_averaging,
         study.units(claim.site),
         sum(tensor.size for tensor in tensors.values()),

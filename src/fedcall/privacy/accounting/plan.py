@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pydantic import BaseModel
 
 from fedcall.privacy.accounting.epsilon import Epsilon, compose, group_epsilon, noise_multiplier_for
+from fedcall.privacy.accounting.pooling import log10_pooling_cost, pooled_epsilon
 from fedcall.privacy.accounting.solving import rounds_for, rounds_within_cap, sampling_rate_for
 from fedcall.privacy.events import round_event
+from fedcall.privacy.mechanism.pooling import Pool
 from fedcall.privacy.terms import COMMON_DELTA, PrivacyTerms
 
 FAMILIES = (2, 3)  # always told: relatives share what is protected
@@ -28,6 +30,16 @@ class GroupCost(BaseModel):
     units: int
     pld: float | None
     rdp: float | None
+
+
+class PooledCost(BaseModel):
+    """What the study costs by who looks, where sites share the noise; `Plan.total` is what opened sums cost."""
+
+    shares: int  # of the noise that are counted on in every sum
+    to_a_site: Cost  # to one of the sites, which knows its own share
+    if_broken: Cost  # to coordinator and all helpers together, who then see a share alone
+    max_epsilon_if_broken: float | None
+    log10_of_pooling: float | None  # of the epsilon that pooling itself adds; null for a single share
 
 
 class Plan(BaseModel):
@@ -56,6 +68,7 @@ class Plan(BaseModel):
     noise_multiplier_for_target: float | None  # sampling rate and rounds as they are
     sampling_rate_for_target: float | None  # noise and rounds as they are; null if none is small enough
     rounds_for_target: int | None  # noise and sampling rate as they are
+    pooled: PooledCost | None = None  # with privacy.noise 'pooled'
 
 
 def plan_study(
@@ -65,6 +78,7 @@ def plan_study(
     target_epsilon: float | None = None,
     family: int = 1,
     rows_of_patients: Sequence[int] = (),
+    pool: Pool | None = None,
 ) -> Plan:
     """Return the plan of `rounds` rounds under `terms`.
 
@@ -76,6 +90,8 @@ def plan_study(
         Also cost so many units together.
     rows_of_patients : sequence of int
         Public numbers of rows, to tell what a patient with so many gets when the unit is one example.
+    pool : Pool, optional
+        Who shares the noise.
     """
     event = round_event(terms)
     plan = [(event, rounds)]
@@ -102,6 +118,7 @@ def plan_study(
         noise_multiplier_for_target=noise_multiplier_for(terms, rounds, target_epsilon) if target_epsilon else None,
         sampling_rate_for_target=_sampling_rate(terms, rounds, target_epsilon) if target_epsilon else None,
         rounds_for_target=rounds_for(terms, target_epsilon) if target_epsilon else None,
+        pooled=None if pool is None else _pooled(terms, rounds, pool),
     )
 
 
@@ -138,6 +155,7 @@ def as_text(plan: Plan) -> str:
         )
     if plan.unit == "example":
         lines.append("These epsilons protect one example (one row), not a patient, who has one for every row.")
+    lines += _pooled_lines(plan)
     if plan.target_epsilon is not None:
         rate = plan.sampling_rate_for_target
         lines += [
@@ -147,6 +165,34 @@ def as_text(plan: Plan) -> str:
             f"  rounds {plan.rounds_for_target}",
         ]
     return "\n".join(lines)
+
+
+def _pooled(terms: PrivacyTerms, rounds: int, pool: Pool) -> PooledCost:
+    found = pooled_epsilon(round_event(terms, pool.shares), rounds, terms.delta, pool.tolerated_sites)
+    return PooledCost(
+        shares=pool.shares,
+        to_a_site=_cost(rounds, found.to_a_site),
+        if_broken=_cost(rounds, found.if_broken),
+        max_epsilon_if_broken=terms.max_epsilon_if_broken,
+        log10_of_pooling=log10_pooling_cost(terms.noise_multiplier, pool.shares, rounds),
+    )
+
+
+def _pooled_lines(plan: Plan) -> list[str]:
+    pooled = plan.pooled
+    if pooled is None:
+        return []
+    cap = pooled.max_epsilon_if_broken
+    lines = [
+        f"noise shared by {pooled.shares} sites; epsilon of the whole study, by who looks:",
+        f"  at opened sums only (the promise of protection.mode holds): {_number(plan.total.pld)}",
+        f"  one of the hospitals, which knows its own share: {_number(pooled.to_a_site.pld)}",
+        f"  coordinator and all helpers together (the promise is broken): {_number(pooled.if_broken.pld)}"
+        + ("" if cap is None else f", cap {cap:g}"),
+    ]
+    if pooled.log10_of_pooling is not None:
+        lines.append(f"  pooling itself adds less than 10^{math.ceil(pooled.log10_of_pooling)}")
+    return lines
 
 
 def _cost(rounds: int, epsilon: Epsilon) -> Cost:

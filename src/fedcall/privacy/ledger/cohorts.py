@@ -32,6 +32,7 @@ class Cohort:
     limit: Limit | None = None  # the hospital's own, at that time
     entries: int = 0  # of the registry
     registry: str = ""  # digest of so many entries
+    cap_if_broken: Limit | None = None  # the study's, on what pooled noise costs if single updates are seen
     pseudonyms: tuple[str, ...] | None = None  # an older fedcall's list; then the arrays are empty
 
     def to_json(self) -> str:
@@ -44,6 +45,8 @@ class Cohort:
             "entries": self.entries,
             "registry": self.registry,
         }
+        if self.cap_if_broken:
+            values["cap_if_broken"] = self.cap_if_broken.model_dump()
         return json.dumps(values, sort_keys=True)
 
     @classmethod
@@ -53,13 +56,14 @@ class Cohort:
         if isinstance(values, list):
             nobody = np.empty(0, np.int64)
             return cls(nobody, nobody, pseudonyms=tuple(values))
-        limit = values["limit"]
+        limit, cap = values["limit"], values.get("cap_if_broken")
         return cls(
             _unpacked(values["charged"]),
             _unpacked(values["exhausted"]),
             Limit.model_validate(limit) if limit else None,
             values["entries"],
             values["registry"],
+            Limit.model_validate(cap) if cap else None,
         )
 
     def size(self) -> int:
@@ -75,9 +79,15 @@ def read_documents(database: sqlite3.Connection) -> dict[str, str]:
     return documents
 
 
-def sealed(charged: np.ndarray, exhausted: np.ndarray, limit: Limit | None, registry: Registry) -> Cohort:
+def sealed(
+    charged: np.ndarray,
+    exhausted: np.ndarray,
+    limit: Limit | None,
+    registry: Registry,
+    cap_if_broken: Limit | None = None,
+) -> Cohort:
     """Return a cohort that vouches for the registry as it is now."""
-    return Cohort(np.sort(charged), np.sort(exhausted), limit, len(registry.entries), registry.digest)
+    return Cohort(np.sort(charged), np.sort(exhausted), limit, len(registry.entries), registry.digest, cap_if_broken)
 
 
 def _packed(people: np.ndarray) -> str:

@@ -14,7 +14,7 @@ from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
 from fedcall.privacy.ledger.chain import Row
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents
-from fedcall.privacy.ledger.limits import Limit
+from fedcall.privacy.ledger.limits import Limit, both_limits
 from fedcall.privacy.ledger.registry import Registry, read_registry
 from fedcall.privacy.terms import Unit
 
@@ -60,9 +60,20 @@ class Standing:
         judged = [(limit, True) for limit in self.agreed_first]
         judged += [(limit, False) for limit in self.agreed_later if limit not in implied]
         return not any(
-            cumulative_epsilon(self.charges, limit.delta, limit.unit, limit.epsilon, is_first).exceeds(limit.epsilon)
+            cumulative_epsilon(
+                self._charges(limit.if_broken), limit.delta, limit.unit, limit.epsilon, is_first
+            ).exceeds(limit.epsilon)
             for limit, is_first in judged
         )
+
+    def epsilon_if_broken(self, delta: float, unit: Unit) -> Epsilon:
+        """Return what the charges cost if coordinator and helpers saw updates with their share of the noise alone."""
+        return cumulative_epsilon(self._charges(True), delta, unit)
+
+    def _charges(self, if_broken: bool) -> tuple[Charge, ...]:
+        if not if_broken:
+            return self.charges
+        return tuple((study, event.alone(), count) for study, event, count in self.charges)
 
 
 @dataclass
@@ -188,10 +199,12 @@ class Histories:
         )
 
 
-def read_histories(database: sqlite3.Connection, registry: Registry | None = None) -> Histories:
+def read_histories(
+    database: sqlite3.Connection, registry: Registry | None = None, has_pooled: bool = False
+) -> Histories:
     """Return everybody's charges; charges under another name of a person are that person's, too.
 
-    `registry` may hold people who are not stored yet.
+    `registry` may hold people who are not stored yet. `has_pooled`: pooled noise is about to be charged.
     """
     registry = registry or read_registry(database)
     rows = [row for row in ledger_chain.read_rows(database) if row.kind == "reserve"]
@@ -202,14 +215,15 @@ def read_histories(database: sqlite3.Connection, registry: Registry | None = Non
         for pseudonym in cohorts[digest].pseudonyms or ():
             columns.setdefault(pseudonym, len(columns))
     plans = list(dict.fromkeys((row.study, row.event) for row in rows))
-    limits = dict.fromkeys(limit for row in rows for limit in _limits(row, cohorts[row.cohort]))
+    has_pooled = has_pooled or any(Event.from_json(text).shares is not None for text in {row.event for row in rows})
+    limits = dict.fromkeys(limit for row in rows for limit in _limits(row, cohorts[row.cohort], has_pooled))
     histories = Histories(registry, columns, plans, list(limits))
     names = _other_names(registry, columns)
     histories.merged = {other for other, people in names.items() if people}
     members = {digest: _members(cohort, columns, names) for digest, cohort in cohorts.items()}
     for row in rows:
         people, cohort = members[row.cohort], cohorts[row.cohort]
-        histories.agree(people, row.study, _limits(row, cohort))
+        histories.agree(people, row.study, _limits(row, cohort, has_pooled))
         histories.charge(people, row.study, row.event)
         histories.rounds[row.study, row.round] = people
         if cohort.pseudonyms is not None:
@@ -244,9 +258,10 @@ def _members(cohort: Cohort, columns: dict[str, int], names: dict[int, set[int]]
     return np.union1d(people, np.array(sorted(others), np.int64)).astype(np.int64) if others else people
 
 
-def _limits(row: Row, cohort: Cohort) -> list[Limit]:
-    own = [cohort.limit] if cohort.limit else []
-    return [*own, *_cap(row.max_epsilon, row.delta, row.event)]
+def _limits(row: Row, cohort: Cohort, has_pooled: bool) -> list[Limit]:
+    own = both_limits(cohort.limit, has_pooled) if cohort.limit else ()
+    broken = [cohort.cap_if_broken] if cohort.cap_if_broken else []
+    return [*own, *_cap(row.max_epsilon, row.delta, row.event), *broken]
 
 
 @lru_cache(maxsize=4096)

@@ -38,10 +38,11 @@ def may_be_charged(histories: Histories, people: np.ndarray, study: str, event: 
     added = histories.plan(study, event.to_json())
     events = [Event.from_json(text) for _, text in histories.plans]
     own = np.array([of == study for of, _ in histories.plans])
-    costs: dict[Unit, np.ndarray] = {}
+    costs: dict[tuple[Unit, bool], np.ndarray] = {}
     if histories.counts[~own][:, people].any():
-        for unit in {limit.unit for limit in histories.limits}:
-            costs[unit] = np.array([event_rdp(one, unit, ORDERS) for one in events])  # (plans, orders)
+        for unit, if_broken in {(limit.unit, limit.if_broken) for limit in histories.limits}:
+            seen = _seen(events, if_broken)
+            costs[unit, if_broken] = np.array([event_rdp(one, unit, ORDERS) for one in seen])  # (plans, orders)
     allowed = np.ones(len(people), bool)
     for start in range(0, len(people), PEOPLE_AT_ONCE):
         part = slice(start, start + PEOPLE_AT_ONCE)
@@ -59,22 +60,28 @@ def _within_limits(
     first: np.ndarray,
     own: np.ndarray,
     events: list[Event],
-    costs: dict[Unit, np.ndarray],
+    costs: dict[tuple[Unit, bool], np.ndarray],
 ) -> np.ndarray:
     in_other_studies = counts[~own].any(axis=0)
     holds, is_first = histories.holds[:, people], histories.is_first[:, people]
-    divergences = {unit: _divergences(counts, cost) for unit, cost in costs.items()}
+    divergences = {kind: _divergences(counts, cost) for kind, cost in costs.items()}
     allowed = np.ones(len(people), bool)
     for place, limit in enumerate(histories.limits):
         implying = [other for other, one in enumerate(histories.limits) if one.implies(limit)]
         judged = holds[place] & (is_first[place] | ~is_first[implying].any(axis=0))
         alone, several = judged & ~in_other_studies, judged & in_other_studies
+        seen = _seen(events, limit.if_broken)
         if alone.any():
-            allowed[alone] &= _within_by_pld(counts[:, alone], own, events, limit)
+            allowed[alone] &= _within_by_pld(counts[:, alone], own, seen, limit)
         if several.any():
-            spent = divergences[limit.unit][:, several]
-            allowed[several] &= _within_by_filter(spent, first[several], is_first[place, several], events, limit)
+            spent = divergences[limit.unit, limit.if_broken][:, several]
+            allowed[several] &= _within_by_filter(spent, first[several], is_first[place, several], seen, limit)
     return allowed
+
+
+def _seen(events: list[Event], if_broken: bool) -> list[Event]:
+    """Return what events cost, as promised or if single updates are seen."""
+    return [event.alone() for event in events] if if_broken else events
 
 
 def _within_by_pld(counts: np.ndarray, own: np.ndarray, events: list[Event], limit: Limit) -> np.ndarray:

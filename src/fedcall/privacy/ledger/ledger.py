@@ -122,8 +122,9 @@ class Ledger:
             charges = [row for row in previous if row.kind == "reserve"]
             if charges:
                 return self._charged(charges[0], previous[-1], request)
-            epsilon = self._of_study(request, 1)
+            epsilon, if_broken = self._of_study(request, 1), self._of_study(request, 1, if_broken=True)
             withheld = bool(stand_down) or epsilon.exceeds(request.max_epsilon)
+            withheld = withheld or if_broken.exceeds(request.max_epsilon_if_broken)
             last = previous[-1] if previous else None
             if not withheld:
                 cohort, charged = self._admit(request)
@@ -133,7 +134,9 @@ class Ledger:
             assert last is not None
         self._update_head()
         if withheld:
-            return Reservation("withheld", epsilon, stand_down or withheld_sentence(request, epsilon), last.digest)
+            return Reservation(
+                "withheld", epsilon, stand_down or withheld_sentence(request, epsilon, if_broken), last.digest
+            )
         sentence = f"round {request.round} is charged; train now"
         return Reservation("reserved", epsilon, sentence, last.digest, charged)
 
@@ -341,7 +344,7 @@ class Ledger:
         bounds = [standing.epsilon(delta, unit) for standing in standings]
         return max(bounds, key=lambda bound: bound.pld, default=Epsilon(0.0, 0.0))
 
-    def _of_study(self, request: ReleaseRequest, more: int) -> Epsilon:
+    def _of_study(self, request: ReleaseRequest, more: int, if_broken: bool = False) -> Epsilon:
         """Return the epsilon of this study's rounds of this kind at this site, and `more` of them: a public number."""
         event = request.event.to_json()
         rounds = {
@@ -349,14 +352,15 @@ class Ledger:
             for row in ledger_chain.read_rows(self._database)
             if (row.kind, row.study, row.site, row.event) == ("reserve", request.study, request.site, event)
         }
-        return compose([(request.event, len(rounds) + more)], request.delta)
+        seen = request.event.alone() if if_broken else request.event
+        return compose([(seen, len(rounds) + more)], request.delta)
 
     def _admit(self, request: ReleaseRequest) -> tuple[str, frozenset[str]]:
         """Decide who is charged; return the digest of the list, and the names of the patients to train on."""
         members = request.members
         registry = read_registry(self._database)
         people = np.array(self._enter(registry, members), np.int64)
-        histories = read_histories(self._database, registry)
+        histories = read_histories(self._database, registry, request.event.shares is not None)
         histories.agree(people, request.study, request.limits)
         allowed = may_be_charged(histories, people, request.study, request.event)
         allowed &= ~np.isin(people, list(registry.withdrawn))
@@ -364,7 +368,8 @@ class Ledger:
             if member.is_private and person not in registry.private:
                 registry.add("private", person, "")
         registry.store(self._database)
-        cohort = sealed(people[allowed], people[~allowed], request.limit, registry).to_json()
+        charged, exhausted = people[allowed], people[~allowed]
+        cohort = sealed(charged, exhausted, request.limit, registry, request.cap_if_broken).to_json()
         names = frozenset(member.patient for member, taken in zip(members, allowed, strict=True) if taken)
         return self._keep(cohort), names
 

@@ -9,7 +9,7 @@ from fedcall.privacy.bisection import most
 from fedcall.privacy.events import round_event
 from fedcall.privacy.ledger.histories import Standing
 from fedcall.privacy.ledger.ledger import Ledger
-from fedcall.privacy.ledger.limits import Limit, read_limit
+from fedcall.privacy.ledger.limits import Limit, both_limits, read_limit
 from fedcall.privacy.terms import PrivacyTerms
 
 STAYS_HERE = "Stays at the hospital: it tells how many people have spent their budget."
@@ -43,7 +43,9 @@ class LedgerPlan(BaseModel):
     groups: list[GroupPlan]  # the most exposed first
 
 
-def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTerms, rounds: int) -> LedgerPlan:
+def plan_ledger(
+    ledger: Ledger, study: str, digest: str | None, terms: PrivacyTerms, rounds: int, shares: int = 1
+) -> LedgerPlan:
     """Return what is left of `terms` for the patients of a ledger.
 
     Parameters
@@ -52,6 +54,8 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
         Name and digest of the study; no digest for terms that nobody signed yet.
     rounds : int
         Of the whole study.
+    shares : int
+        Sites whose noise is counted on in every opened sum; 1 where each update carries all of it.
     """
     planned = range(1, rounds + 1)  # beyond them is the judge, who charges other people
     mine = {row.round for row in ledger.rows() if row.kind == "reserve" and row.study == digest}
@@ -60,10 +64,10 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
     limit = read_limit(ledger.path)
     named = digest or ""
     standings = ledger.standings(digest, planned)
-    groups = [_group(one, people, named, terms, left, limit) for one, people in standings.items()]
+    groups = [_group(one, people, named, terms, shares, left, limit) for one, people in standings.items()]
     groups.sort(key=lambda group: (group.rounds_that_fit, -(group.spent_pld or math.inf)))
     if not charged:
-        groups.append(_group(Standing(), None, named, terms, left, limit))
+        groups.append(_group(Standing(), None, named, terms, shares, left, limit))
     return LedgerPlan(
         study=study,
         unit=terms.unit,
@@ -78,12 +82,14 @@ def plan_ledger(ledger: Ledger, study: str, digest: str | None, terms: PrivacyTe
     )
 
 
-def shareable_plan(ledger: Ledger, study: str, digest: str, terms: PrivacyTerms, rounds: int) -> LedgerPlan:
+def shareable_plan(
+    ledger: Ledger, study: str, digest: str, terms: PrivacyTerms, rounds: int, shares: int = 1
+) -> LedgerPlan:
     """Return what a study costs anybody at most, from public numbers alone: nothing of the hospital's own people."""
     mine = [row for row in ledger.rows() if row.kind == "reserve" and row.study == digest]
     charged = len({row.round for row in mine if row.round <= rounds})
-    standing = Standing().charged(digest, round_event(terms), charged) if charged else Standing()
-    anybody = _group(standing, None, digest, terms, rounds - charged, None)
+    standing = Standing().charged(digest, round_event(terms, shares), charged) if charged else Standing()
+    anybody = _group(standing, None, digest, terms, shares, rounds - charged, None)
     return LedgerPlan(
         note=SHAREABLE,
         study=study,
@@ -118,18 +124,31 @@ def as_text(plan: LedgerPlan) -> str:
     of_whom = "anybody" if plan.note == SHAREABLE else "all of them"
     lines.append(f"with {of_whom}, {plan.rounds_that_fit} of the {plan.rounds_left} rounds left fit")
     if plan.limit:
-        lines.append(f"the hospital's own limit: {plan.limit.epsilon:g} per {plan.limit.unit} at {plan.limit.delta:g}")
+        broken = plan.limit.epsilon_if_broken
+        lines.append(
+            f"the hospital's own limit: {plan.limit.epsilon:g} per {plan.limit.unit} at {plan.limit.delta:g}"
+            + ("" if broken is None else f" ({broken:g} if the promise of pooled noise is broken)")
+        )
     lines.append(plan.note)
     return "\n".join(lines)
 
 
 def _group(
-    standing: Standing, people: int | None, study: str, terms: PrivacyTerms, left: int, limit: Limit | None
+    standing: Standing,
+    people: int | None,
+    study: str,
+    terms: PrivacyTerms,
+    shares: int,
+    left: int,
+    limit: Limit | None,
 ) -> GroupPlan:
-    event = round_event(terms)
-    limits = [limit] if limit else []
+    event = round_event(terms, shares)
+    limits = list(both_limits(limit, event.shares is not None)) if limit else []
     if terms.max_epsilon is not None:
         limits.append(Limit(epsilon=terms.max_epsilon, delta=terms.delta, unit=terms.unit))
+    if terms.max_epsilon_if_broken is not None:
+        cap = terms.max_epsilon_if_broken
+        limits.append(Limit(epsilon=cap, delta=terms.delta, unit=terms.unit, if_broken=True))
     now = standing.epsilon(terms.delta, terms.unit, terms.max_epsilon)
     return GroupPlan(
         patients=people,

@@ -7,7 +7,7 @@ from typing import Literal
 from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.chain import Row
-from fedcall.privacy.ledger.limits import Limit
+from fedcall.privacy.ledger.limits import Limit, both_limits
 
 FACTS = ("event", "delta", "max_epsilon", "inputs")
 """What must be equal, besides the people, when a round is asked for again."""
@@ -36,6 +36,7 @@ class ReleaseRequest:
     patients: tuple[Member | str, ...]  # a name alone: a private person of that name, of whose data nothing is known
     inputs: str  # keyed digest of everything the release depends on (`noise.keyed_digest`)
     limit: Limit | None = None  # the hospital's own
+    max_epsilon_if_broken: float | None = None  # the study's cap on what pooled noise costs if single updates are seen
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -45,10 +46,19 @@ class ReleaseRequest:
     @property
     def limits(self) -> tuple[Limit, ...]:
         """The limits that are agreed with this round, for everybody in it."""
-        own = () if self.limit is None else (self.limit,)
-        if self.max_epsilon is None:
-            return own
-        return (*own, Limit(epsilon=self.max_epsilon, delta=self.delta, unit=self.event.unit))
+        own = () if self.limit is None else both_limits(self.limit, self.event.shares is not None)
+        caps = [] if self.max_epsilon is None else [self._cap(self.max_epsilon)]
+        return (*own, *caps, *(() if self.cap_if_broken is None else (self.cap_if_broken,)))
+
+    @property
+    def cap_if_broken(self) -> Limit | None:
+        """The study's cap on what pooled noise costs if single updates are seen."""
+        if self.max_epsilon_if_broken is None:
+            return None
+        return self._cap(self.max_epsilon_if_broken).model_copy(update={"if_broken": True})
+
+    def _cap(self, epsilon: float) -> Limit:
+        return Limit(epsilon=epsilon, delta=self.delta, unit=self.event.unit)
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,14 @@ def is_about(row: Row, request: ReleaseRequest) -> bool:
     return (row.study, row.site, row.round) == (request.study, request.site, request.round)
 
 
-def withheld_sentence(request: ReleaseRequest, epsilon: Epsilon) -> str:
+def withheld_sentence(request: ReleaseRequest, epsilon: Epsilon, if_broken: Epsilon) -> str:
     """Return why a round is not made, whoever is in it."""
+    if not epsilon.exceeds(request.max_epsilon):
+        cap = f"max_epsilon_if_broken {request.max_epsilon_if_broken:g} at delta {request.delta:g}"
+        return (
+            f"with this round the study's own rounds would reach epsilon {if_broken.pld:.3f} if single updates are"
+            f" seen, above {cap}"
+        )
     cap = f"max_epsilon {request.max_epsilon:g} at delta {request.delta:g}"
     if not epsilon.is_finite:
         return f"the rounds of this study have no finite epsilon, so {cap} cannot be kept"

@@ -68,8 +68,8 @@ def clip_units(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np
     return clipped
 
 
-def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
-    """Truncate clipped rows toward zero onto a grid of `clip_norm` / 2^24.
+def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2", grid: int = GRID) -> np.ndarray:
+    """Truncate clipped rows toward zero onto a grid of `clip_norm` / `grid`.
 
     Parameters
     ----------
@@ -79,11 +79,13 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
         The clip norm, in units of the gradient.
     norm : "l2" or "l1"
         The norm that was clipped.
+    grid : int
+        Grid points per clip norm, at most 2^24.
 
     Returns
     -------
     int64, shape (units, parameters)
-        In grid points. The norm of every row, computed exactly, is at most 2^24.
+        In grid points. The norm of every row, computed exactly, is at most `grid`.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
     Notes
     -----
     Rounding may leave a clipped row longer than the clip norm by a few parts in 10^16; such rows, found by exact
-    integer arithmetic, are shrunk until they fit, so the sensitivity of the sum is 2^24 and not "about" 2^24.
+    integer arithmetic, are shrunk until they fit, so the sensitivity of the sum is `grid` and not "about" that.
 
     Examples
     --------
@@ -101,23 +103,23 @@ def to_grid(clipped: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndar
     array([[ 10066329, -13421772]])
     """
     _check(clipped, clip_norm)
-    scaled = clipped.astype(np.float64) * (GRID / clip_norm)
-    if not (row_norms(scaled, norm) <= GRID * (1 + 1e-6)).all():
+    scaled = clipped.astype(np.float64) * (grid / clip_norm)
+    if not (row_norms(scaled, norm) <= grid * (1 + 1e-6)).all():
         raise ValueError("to_grid: a row is longer than the clip norm; clip first")
     points = np.trunc(scaled)
-    for row in np.flatnonzero(~_fits(points, norm)):
+    for row in np.flatnonzero(~_fits(points, norm, grid)):
         shrink = 1.0
-        while not _fits(points[row : row + 1], norm)[0]:
+        while not _fits(points[row : row + 1], norm, grid)[0]:
             shrink -= 1e-12
-            points[row] = np.trunc(scaled[row] * (shrink * GRID / max(GRID, row_norms(scaled[row : row + 1], norm)[0])))
+            points[row] = np.trunc(scaled[row] * (shrink * grid / max(grid, row_norms(scaled[row : row + 1], norm)[0])))
     return points.astype(np.int64)
 
 
-def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.ndarray:
-    """Clip units, put them on the grid and add them: int64, shape (parameters,), in grid points.
+def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2", grid: int = GRID) -> np.ndarray:
+    """Clip units, put them on the grid and add them: int64, shape (parameters,), in points of `clip_norm` / `grid`.
 
     The sum is exact, so sums of chunks of units may be added in any order with the same result. Adding or removing
-    one unit moves it by at most 2^24 (invariant 1).
+    one unit moves it by at most `grid` (invariant 1).
     """
     _check(gradients, clip_norm)
     total = np.zeros(gradients.shape[1], np.int64)
@@ -126,13 +128,13 @@ def grid_sum(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2") -> np.n
         # Whole numbers, at most 2^24 each and 2^53 together, which float64 adds exactly and faster than int64.
         part = np.zeros(gradients.shape[1])
         for chunk in range(start, min(len(gradients), start + units * EXACT_CHUNKS), units):
-            points = _points(gradients[chunk : chunk + units], clip_norm, norm)
+            points = _points(gradients[chunk : chunk + units], clip_norm, norm, grid)
             part += points.sum(axis=0) if len(points) > 1 else points[0]
         total += part.astype(np.int64)
     return total
 
 
-def _points(gradients: np.ndarray, clip_norm: float, norm: Norm) -> np.ndarray:
+def _points(gradients: np.ndarray, clip_norm: float, norm: Norm, grid: int) -> np.ndarray:
     """Return `to_grid(clip_units(gradients))` as float64, in one pass for units of an ordinary norm.
 
     The fit of each row is checked exactly; a row that is not finite, or does not fit, goes the careful way.
@@ -140,17 +142,17 @@ def _points(gradients: np.ndarray, clip_norm: float, norm: Norm) -> np.ndarray:
     points = gradients.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         norms = row_norms(points, norm)
-        points *= (GRID / np.maximum(norms, clip_norm))[:, None]
+        points *= (grid / np.maximum(norms, clip_norm))[:, None]
     np.trunc(points, out=points)
-    careful = np.flatnonzero(~(np.isfinite(norms) & _fits(points, norm)))
+    careful = np.flatnonzero(~(np.isfinite(norms) & _fits(points, norm, grid)))
     if len(careful):
-        points[careful] = to_grid(clip_units(gradients[careful], clip_norm, norm), clip_norm, norm)
+        points[careful] = to_grid(clip_units(gradients[careful], clip_norm, norm), clip_norm, norm, grid)
     return points
 
 
-def from_grid(total: np.ndarray, clip_norm: float) -> np.ndarray:
+def from_grid(total: np.ndarray, clip_norm: float, grid: int = GRID) -> np.ndarray:
     """Return a sum in grid points as float64 in units of the gradient."""
-    return total.astype(np.float64) * (clip_norm / GRID)
+    return total.astype(np.float64) * (clip_norm / grid)
 
 
 def row_norms(rows: np.ndarray, norm: Norm) -> np.ndarray:
@@ -159,16 +161,16 @@ def row_norms(rows: np.ndarray, norm: Norm) -> np.ndarray:
     return norms
 
 
-def _fits(points: np.ndarray, norm: Norm) -> np.ndarray:
-    """Say of each row of whole numbers (float64), exactly, whether its norm is at most 2^24.
+def _fits(points: np.ndarray, norm: Norm, grid: int) -> np.ndarray:
+    """Say of each row of whole numbers (float64), exactly, whether its norm is at most `grid`, itself at most 2^24.
 
     Exactly: all terms and partial sums are whole and, as norms are at most 2^24 (1 + 10^-6), below 2^49, where float64
     holds every whole number.
     """
     if norm == "l1":
-        short: np.ndarray = np.abs(points).sum(axis=1) <= GRID
+        short: np.ndarray = np.abs(points).sum(axis=1) <= grid
     else:
-        short = np.einsum("ij,ij->i", points, points) <= float(GRID) ** 2
+        short = np.einsum("ij,ij->i", points, points) <= float(grid) ** 2
     return short
 
 

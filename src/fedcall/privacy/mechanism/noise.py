@@ -40,6 +40,7 @@ def noisy_sum(
     mechanism: Mechanism,
     scale: float | np.ndarray,
     unit: float = 1.0,
+    grid: int = GRID,
 ) -> np.ndarray:
     """Add keyed noise to an exact sum of clipped units.
 
@@ -55,7 +56,9 @@ def noisy_sum(
     scale : float, or float64 of shape (parameters,)
         Noise multiplier: σ of the discrete Gaussian, or scale b of the rounded Laplace, in clip norms. 0 adds nothing.
     unit : float
-        What a sum of 2^24 grid points stands for, if that is no constant of the study: the noise is bound to it too.
+        What a sum of `grid` points stands for, if that is no constant of the study: the noise is bound to it too.
+    grid : int
+        Grid points per clip norm.
 
     Returns
     -------
@@ -84,7 +87,7 @@ def noisy_sum(
     starts = np.flatnonzero(np.diff(scales, prepend=np.nan) != 0)
     for start, end in zip(starts, [*starts[1:], len(total)], strict=True):
         if scales[start] > 0:
-            noisy[start:end] += draw(stream, float(scales[start]) * GRID, end - start)
+            noisy[start:end] += draw(stream, float(scales[start]) * grid, end - start)
     return noisy
 
 

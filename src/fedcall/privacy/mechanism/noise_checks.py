@@ -37,10 +37,14 @@ class NoiseChecks:
         Numbers of each tensor, in the order in which they come.
     steps : int
         Of the round.
+    points : float, optional
+        Grid points per noise scale, where the grid is so coarse that sound noise has equal numbers.
     """
 
-    def __init__(self, mechanism: Mechanism, tensors: Mapping[str, int], steps: int) -> None:
-        self._mechanism, self._tensors = mechanism, dict(tensors)
+    def __init__(
+        self, mechanism: Mechanism, tensors: Mapping[str, int], steps: int, points: float | None = None
+    ) -> None:
+        self._mechanism, self._tensors, self._points = mechanism, dict(tensors), points
         tests = (2 + 2 * len(SHARES)) * len(tensors) + 2 * min(steps, REMEMBERED + 1) + 2
         self._chance = FALSE_ALARM / (steps * tests)
         size = sum(tensors.values())
@@ -75,12 +79,18 @@ class NoiseChecks:
             expected = len(values)
             scale = math.sqrt(energy / expected) if self._mechanism == "gaussian" else energy / expected
             raise PrivacyRefusal(f"{where}: noise of {scale:.3g} times the agreed scale was seen; {_REPORT}")
+        # A whole number at a quantile may fall to either side of it.
+        slack = 0.0 if self._points is None else 1 + len(values) / self._points
         for quantile, fewest, most in _count_bounds(self._mechanism, len(values), self._chance):
-            if not fewest <= np.count_nonzero(values < quantile) <= most:
+            if not fewest - slack <= np.count_nonzero(values < quantile) <= most + slack:
                 raise PrivacyRefusal(f"{where}: the noise is not {self._mechanism}; {_REPORT}")
 
     def _check_repetition(self, where: str, noise: np.ndarray) -> None:
-        if len(noise) >= _FEWEST:
+        if self._points is not None:
+            different = len(np.unique(np.rint(noise * self._points)))
+            if different < _fewest_different(len(noise), self._points, self._chance):
+                raise PrivacyRefusal(f"{where}: numbers share the same noise; {_REPORT}")
+        elif len(noise) >= _FEWEST:
             ordered = np.sort(noise)
             gaps = ordered[1:] - ordered[:-1]
             # Of independent numbers, about n _EQUAL in a hundred thousand are so close; a quarter never are.
@@ -117,6 +127,19 @@ def check_agreement(where: str, same: int, compared: int, rate: float) -> None:
 
     if 0 < rate < 1 and compared and same > binom.isf(FALSE_ALARM, compared, rate**2 + (1 - rate) ** 2):
         raise PrivacyRefusal(f"{where}: steps drew the same units again and again; {_REPORT}")
+
+
+@lru_cache(maxsize=64)
+def _fewest_different(size: int, points: float, chance: float) -> float:
+    """Return a lower bound on the different numbers among `size` whole Gaussian ones of `points` points.
+
+    Their number has the expectation Σ 1 - (1 - p)^n over the whole numbers, and changes by at most one with each of n
+    independent draws (McDiarmid 1989).
+    """
+    places = np.arange(-math.ceil(8 * points), math.ceil(8 * points) + 1)
+    chances = np.exp(-((places / points) ** 2) / 2) / (points * math.sqrt(2 * math.pi))
+    expected = float(-np.expm1(size * np.log1p(-np.minimum(chances, 0.5))).sum())
+    return expected * (1 - 1e-6) - math.sqrt(size * math.log(1 / chance) / 2)
 
 
 @lru_cache(maxsize=4096)

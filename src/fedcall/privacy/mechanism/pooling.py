@@ -5,6 +5,9 @@ of `clip norm / 2^16`, and only the sum over sites is opened, modulo 2^32.
 """
 
 import math
+from dataclasses import dataclass
+
+from fedcall.privacy.mechanism.clipping import GRID
 
 SMOOTHING = 4
 """Grid points of a Gaussian that, added to a real one, makes it a discrete one but for a factor of 1 ± 10^-136."""
@@ -19,6 +22,28 @@ NOISE_TAIL = 14.0
 """Standard deviations of noise that a coordinate must have room for: more come with a chance of 2 exp(-98) < 10^-42."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """What a site adds to its own sum, and on which grid.
+
+    Attributes
+    ----------
+    noise_multiplier : noise scale over the clip norm
+    grid : points per clip norm
+    """
+
+    noise_multiplier: float
+    grid: int = GRID
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Who makes the noise of a sum: `shares` sites at least, besides the tolerated ones, which may make none."""
+
+    shares: int
+    tolerated_sites: int
+
+
 def share_multiplier(noise_multiplier: float, shares: int) -> float:
     """Return the noise scale, over the clip norm, of one of `shares` equal shares of the noise.
 
@@ -28,6 +53,11 @@ def share_multiplier(noise_multiplier: float, shares: int) -> float:
     if noise_multiplier == 0:
         return 0.0
     return math.sqrt((noise_multiplier**2 + (SMOOTHING / SUM_GRID) ** 2) / shares)
+
+
+LEAST_NOISE = 1 / 16
+"""Noise multiplier of a sum, at least: even a share of 1/65,536 of its variance then has 16 grid points, and the sum of
+shares is a discrete Gaussian but for 10^-1000 (`accounting.pooling`)."""
 
 
 def check_capacity(units: int, noise_multiplier: float, noises: float) -> None:
@@ -44,7 +74,13 @@ def check_capacity(units: int, noise_multiplier: float, noises: float) -> None:
     Raises
     ------
     ValueError
+        Also for noise so small that the grid would show through.
     """
+    if 0 < noise_multiplier < LEAST_NOISE:
+        raise ValueError(
+            f"noise_multiplier {noise_multiplier:g} is too small for the grid of sums over sites (2^16 points per clip"
+            f" norm); raise it to {LEAST_NOISE:g} or more, or set it to 0"
+        )
     needed = units + NOISE_TAIL * share_multiplier(noise_multiplier, 1) * math.sqrt(noises)
     if needed >= CAPACITY:
         raise ValueError(

@@ -8,9 +8,9 @@ from fedcall.privacy.accounting.epsilon import Epsilon as Bounds
 from fedcall.privacy.accounting.epsilon import compose, group_epsilon, largest_loss, study_epsilon
 from fedcall.privacy.accounting.membership import membership
 from fedcall.privacy.accounting.plan import FAMILIES
+from fedcall.privacy.accounting.pooling import pooled_epsilon
 from fedcall.privacy.accounting.solving import rounds_within_cap
-from fedcall.privacy.events import round_event
-from fedcall.privacy.ledger.limits import Limit
+from fedcall.privacy.ledger.limits import Limit, both_limits
 from fedcall.privacy.terms import COMMON_DELTA
 from fedcall.reporting.base.pages import power_of_ten, round_up
 from fedcall.reporting.privacy.documents import (
@@ -56,7 +56,7 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
     now, one, planned = (study_epsilon(terms, count) for count in (releases, 1, study.rounds))
     fits = rounds_that_fit(study, releases)
     left = study.rounds - len(rounds)
-    events = [(round_event(terms), releases)]
+    events = [(study.round_event, releases)]
     here = Told(finite(now.pld), terms.delta, finite(compose(events, COMMON_DELTA).pld))
     sentence = spend_sentence(terms.unit, here, terms.max_epsilon)
     if only and only.studies > 1 and here.epsilon is not None:
@@ -66,6 +66,7 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
             f"{total} (by {_accountant(only)} over all {only.studies} studies of the ledger for the most exposed"
             f" {terms.unit}; in this study, by PLD, {here})"
         )
+    sentence += if_broken_clause(study, releases)
     if here.epsilon is not None and fits is not None:
         sentence += f"; {_rounds_word(fits)} {'fits' if fits == 1 else 'fit'} under this study's cap"
     loss = worst_loss(study, ledger) if only else largest_loss(events, terms.delta)
@@ -90,7 +91,7 @@ def spent_in_study(study: Study, ledger: LedgerFacts, rounds: Sequence[RoundSpen
 
 
 def _group(study: Study, releases: int, size: int) -> GroupSpend:
-    bound = group_epsilon([(round_event(study.privacy), releases)], study.privacy.delta, size)
+    bound = group_epsilon([(study.round_event, releases)], study.privacy.delta, size)
     return GroupSpend(units=size, epsilon_pld=finite(bound.pld), epsilon_rdp=finite(bound.rdp))
 
 
@@ -140,6 +141,22 @@ def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
     return record.receipt.status, record.receipt.reason, sentence
 
 
+def if_broken_clause(study: Study, releases: int) -> str:
+    """Return what pooled noise protects from those who see more than opened sums; nothing where noise is a site's own.
+
+    It stands beside the epsilon of opened sums wherever that is said.
+    """
+    if study.pool is None or releases == 0:
+        return ""
+    cost = pooled_epsilon(study.round_event, releases, study.privacy.delta, study.protection.tolerated_sites)
+    cap = study.privacy.max_epsilon_if_broken
+    return (
+        f" (to whoever sees opened sums only; ε = {round_up(cost.to_a_site.pld)} to one of the hospitals, and"
+        f" ε = {round_up(cost.if_broken.pld)} in this study if coordinator and all helpers break the promise together"
+        f"{'' if cap is None else f', {cap:g} allowed'})"
+    )
+
+
 def planned_spends(study: Study) -> tuple[PlannedSpend, ...]:
     """Return the spend that was planned, at the first and the last round and evenly between them."""
     steps = min(study.rounds, PLANNED_POINTS) - 1
@@ -155,7 +172,7 @@ def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
     """Return the guarantee of the study's releases at other deltas."""
     points = []
     for delta in sorted({*CURVE_DELTAS, COMMON_DELTA, study.privacy.delta}, reverse=True):
-        bound = compose([(round_event(study.privacy), releases)], delta)
+        bound = compose([(study.round_event, releases)], delta)
         points.append(CurvePoint(delta=delta, epsilon_pld=finite(bound.pld), epsilon_rdp=finite(bound.rdp)))
     return tuple(points)
 
@@ -194,7 +211,7 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts, families: Sequence[int]
 def _family(study: Study, ledger: LedgerFacts, size: int) -> FamilySpend:
     """Return what the study's charged rounds took from relatives together, against what one person may lose."""
     terms, limit = study.privacy, ledger.limit
-    events = [(round_event(terms), len(ledger.charged))]
+    events = [(study.round_event, len(ledger.charged))]
     joint = group_epsilon(events, terms.delta, size)
     within_limit = None
     if limit is not None and limit.unit == terms.unit:
@@ -216,10 +233,11 @@ def worst_loss(study: Study, ledger: LedgerFacts) -> float:
 def _people_who_fit(study: Study, ledger: LedgerFacts) -> int:
     """Return how many of the people below can afford one more round, under every limit that holds for them."""
     terms = study.privacy
-    limits = [ledger.limit] if ledger.limit else []
-    if terms.max_epsilon is not None:
-        limits.append(Limit(epsilon=terms.max_epsilon, delta=terms.delta, unit=terms.unit))
-    event = round_event(terms)
+    event = study.round_event
+    limits = list(both_limits(ledger.limit, event.shares is not None)) if ledger.limit else []
+    for cap, if_broken in ((terms.max_epsilon, False), (terms.max_epsilon_if_broken, True)):
+        if cap is not None:
+            limits.append(Limit(epsilon=cap, delta=terms.delta, unit=terms.unit, if_broken=if_broken))
     return sum(
         people
         for one, people in ledger.training.items()

@@ -26,7 +26,7 @@ from fedcall.reporting.privacy.documents import (
     StudyPrivacyReport,
 )
 from fedcall.reporting.privacy.site_report import study_facts
-from fedcall.reporting.privacy.spending import Told, example_warning, rounds_that_fit, spend_sentence
+from fedcall.reporting.privacy.spending import Told, example_warning, if_broken_clause, rounds_that_fit, spend_sentence
 from fedcall.reporting.privacy.traffic_light import colour, spending_conditions, traffic_light
 from fedcall.study.terms import Study
 
@@ -74,7 +74,8 @@ def study_privacy_report(
     events = [(round_event(terms), releases)]
     common = None if largest is None else compose(events, COMMON_DELTA).pld
     sentence = spend_sentence(terms.unit, Told(largest, terms.delta, common), terms.max_epsilon)
-    sentence = sentence.replace("total privacy loss so far", "privacy loss in this study so far", 1) + where + "."
+    sentence = sentence.replace("total privacy loss so far", "privacy loss in this study so far", 1) + where
+    sentence += if_broken_clause(study, releases) + "."
     sentence = sentence.replace("is ε", "is at most ε", 1) + example_warning(terms.unit)
     conditions = [
         *spending_conditions(largest, terms.max_epsilon, fits, left, terms.unit),
