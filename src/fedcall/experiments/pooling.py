@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.experiments.cohort import refuse_private
 from fedcall.experiments.federation import federate, with_sites
@@ -28,6 +29,7 @@ SPREADS = (1, 3, 12, 30)
 
 _DELTA_TERMS = {"contribution": "delta", "local_steps": 4, "steps_per_round": 1, "clip_norm": 1.0}
 _DELTA_ROUNDS, _DELTA_SERVER_RATE = 5, 2.0
+_MOST_DELTA_TIMES_PATIENTS = 0.0999
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,13 @@ def pooled_points(
     """
     points = []
     for sites, noise, contribution, epsilon in cases:
-        study = _study(terms, noise, contribution, epsilon, sites)
         names = sorted(people.training)
         dealt = {f"site{index:02d}": names[index::sites] for index in range(sites)}
-        whole = with_sites(study, {site: len(own) for site, own in dealt.items()})
+        try:
+            study = _study(terms, noise, contribution, epsilon, sites, len(names))
+            whole = with_sites(study, {site: len(own) for site, own in dealt.items()})
+        except ValidationError as error:
+            raise FedcallError(f"study '{terms.name}' in {sites} hospitals: {describe(error)}") from None
         cohort = {site: {name: people.training[name] for name in own} for site, own in dealt.items()}
         for seed in seeds:
             secret = b"pooled noise against own noise" + seed.to_bytes(9, "big")
@@ -148,9 +153,11 @@ def as_text(points: Sequence[PooledPoint]) -> str:
     return "\n".join(lines)
 
 
-def _study(terms: Study, noise: Noise, contribution: Contribution, epsilon: float, sites: int) -> Study:
+def _study(terms: Study, noise: Noise, contribution: Contribution, epsilon: float, sites: int, patients: int) -> Study:
     sums = terms.rounds * terms.privacy.steps_per_round
-    privacy = {**terms.privacy.model_dump(), "max_epsilon": None, "noise": noise}
+    # One delta for all spreads: what one hospital with everybody may agree on.
+    delta = min(terms.privacy.delta, _MOST_DELTA_TIMES_PATIENTS / patients)
+    privacy = {**terms.privacy.model_dump(), "max_epsilon": None, "noise": noise, "delta": delta}
     changes: dict[str, object] = {}
     if contribution == "delta":
         privacy |= _DELTA_TERMS
