@@ -113,4 +113,4 @@ def test_report_schema__accepts_what_is_written_and_nothing_else(federation: Fed
         jsonschema.validate(content, report_schema(name))
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content | {"patients_without_data": 3}, report_schema(name))
-    assert set(REPORTS) == {"privacy", "privacy-study", "evaluation", "dashboard", "utility", "audit"}
+    assert set(REPORTS) == {"privacy", "privacy-study", "evaluation", "comparison", "dashboard", "utility", "audit"}
