@@ -18,13 +18,14 @@ from fedcall.experiments.documents import Interval, MembershipReport
 from fedcall.experiments.faults import FAULTS, unwatched
 from fedcall.experiments.measurement import measure
 from fedcall.experiments.one_run import SCENES, audit_scene, scene_terms, scenes_of
+from fedcall.model.unit_copies import UnitCopies
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import render, to_json
 from fedcall.reporting.privacy.audit_page import audit_figures
 from fedcall.reporting.schemas import report_schema
 from fedcall.study.terms import Study
-from fedcall.training import dp_sgd
+from fedcall.training import dp_sgd, units
 from reporting_page import shown_values
 
 STUDY = Study.model_validate(
@@ -188,7 +189,8 @@ def test_audit__page_and_table_say_what_the_json_says(monkeypatch):
 
 def test_faults__leave_nothing_behind():
     def names():
-        return dict(vars(dp_sgd)), dict(vars(dp_sgd.UnitDPOptimizer))
+        places = (dp_sgd, dp_sgd.UnitDPOptimizer, units, UnitCopies)
+        return [dict(vars(place)) for place in places]
 
     before = names()
     for plant in (unwatched, *(fault.plant for fault in FAULTS.values())):
