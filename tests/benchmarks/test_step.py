@@ -22,6 +22,7 @@ def test_benchmark_step__json_and_table_hold_what_is_promised():
     memory = found["peak_memory_mb"]
     assert memory["private"] <= 1.15 * memory["opacus"], "at most as much; the system's figure wobbles by some percent"
     milliseconds = found["milliseconds"]
-    assert milliseconds.keys() == {"sgd", "private", "opacus", "sgd_head", "private_head", "noise", "unwatched"}
+    names = {"sgd", "private", "opacus", "sgd_head", "private_head", "noise", "unwatched", "delta", "delta_head"}
+    assert milliseconds.keys() == names
     assert all(value > 0 for value in milliseconds.values())
     assert -0.5 < found["oracle_share"] < 0.5, "cheap; on a busy machine its turn may even be the faster one"

@@ -188,6 +188,12 @@ def _dashboard(report: StudyPrivacyReport) -> Dashboard:
         rounds=(*rounds, still_open),
         refusals=(refusal,),
         interventions=(done,),
+        spending="A patient of a site that took part in every round has lost epsilon 2.29 at delta 0.001.",
+        unit="patient",
+        delta=0.001,
+        rounds_counted=4,
+        epsilon_pld=2.29,
+        epsilon_common=3.41,
         commands=(Statement(topic="The log is unbroken", statement="fedcall aggregator log verify --state state"),),
     )
 

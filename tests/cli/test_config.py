@@ -204,7 +204,7 @@ def test_check__no_training_patient(folder):
         ("study.yaml", {"privacy": {"max_epsilon": float("inf")}}, ["study.yaml:4", "max_epsilon"]),
         ("study.yaml", {"privacy": {"delta": 1.5}}, ["study.yaml:3", "delta", "found 1.5"]),
         ("study.yaml", {"privacy": {"delta": 0.0}}, ["study.yaml:3", "delta", "found 0.0"]),
-        ("study.yaml", {"privacy": {"delta": 1 / 3}}, ["study.yaml:3", "1/3", "'north'"]),
+        ("study.yaml", {"privacy": {"delta": 1 / 3}}, ["study.yaml:3", "3 patients of site 'north'", "at most 0.1"]),
         ("study.yaml", {"privacy": {"noise_multiplier": 0.0}}, ["study.yaml", "max_epsilon: null"]),
         ("study.yaml", {"privacy": {"sampling_rate": 1.2}}, ["study.yaml:4", "sampling_rate", "found 1.2"]),
         ("study.yaml", {"aggregation": {"minimum_sites": 3}}, ["study.yaml:5", "minimum_sites 3", "2 sites"]),

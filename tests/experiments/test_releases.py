@@ -25,8 +25,8 @@ def test_find_fault__sees_each_fault_that_releases_show(fault):
         assert released_fault(GAUSSIAN, 1) is not None
 
 
-def test_faults__eleven_of_seventeen_show_from_outside():
-    assert len(FAULTS) == 17
+def test_faults__eleven_of_twenty_show_from_outside():
+    assert len(FAULTS) == 20
     assert sum(fault.scene is not None for fault in FAULTS.values()) == 11
     assert len(SHOWN) == 6
 

@@ -52,8 +52,6 @@ try:
             print(f"fedcall: warning: {warning}", file=sys.stderr)
         if not IS_MODULE:
             check_data(RUN)
-        for told in protect_folders(RUN):
-            print(f"fedcall: {told}", file=sys.stderr)
     SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.

@@ -7,7 +7,8 @@ from pathlib import Path
 from fedcall.files import make_private_folder
 from fedcall.workflow.run import Run
 
-_OF_JOBS = ("results", "logs", "benchmarks", ".snakemake")  # of the working directory
+_SNAKEMAKES = Path(".snakemake")  # made anew by every first run, so mending it tells nobody anything
+_OF_JOBS = (*map(Path, ("results", "logs", "benchmarks")), _SNAKEMAKES)  # of the working directory
 
 
 def protect_folders(run: Run) -> list[str]:
@@ -26,14 +27,14 @@ def protect_folders(run: Run) -> list[str]:
             continue
         before = stat.S_IMODE(folder.stat().st_mode) if folder.exists() else 0o700
         make_private_folder(folder)
-        if before & 0o077:
+        if before & 0o077 and folder != _SNAKEMAKES:
             mended.append(f"{folder}: is for its owner alone now (mode was {before:04o}, 0700 is)")
     return mended
 
 
 def _folders(run: Run) -> Iterator[Path]:
     if not run.is_rehearsal or run.charges_for_good:
-        yield from map(Path, _OF_JOBS)
+        yield from _OF_JOBS
     for site in run.sites:
         yield Path(run.config.ledger.format(site=site)).parent
         yield Path(run.config.sketches.format(site=site))

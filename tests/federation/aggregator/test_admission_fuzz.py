@@ -151,7 +151,7 @@ def test_desk__garbled_messages_are_answered_and_crash_nothing(consortium, uploa
         consortium.state, consortium.study, read_signing_key(consortium.keys("coordinator")), consortium.initial
     )
     grid = FakeGrid()
-    desk = _Desk(grid, state, {b"north": "north"})
+    desk = _Desk(grid, state, {b"north": "north"}, [])
     generator = random.Random(7)
     for number in range(ROUNDS // 4):
         kind = generator.choice(["upload", "upload", "fetch", "log"])
@@ -195,7 +195,7 @@ def test_desk__a_reply_that_flower_cannot_read_ends_only_that_visit(consortium, 
     )
     grid = FakeGrid()
     grid.reply = RecordDict()
-    desk = _Desk(grid, state, {b"north": "north"})
+    desk = _Desk(grid, state, {b"north": "north"}, [])
     desk.look()
     assert unpack_answer(grid.sent[-1].content).kind == "refused"
     grid.reply = None
@@ -215,7 +215,7 @@ def test_desk__a_node_whose_reply_was_lost_is_asked_again(consortium, task, monk
         metadata=SimpleNamespace(reply_to_message_id="message-1"),
     )
     grid = FakeGrid()
-    desk = _Desk(grid, state, {b"north": "north"})
+    desk = _Desk(grid, state, {b"north": "north"}, [])
     monkeypatch.setattr(grid, "pull_messages", lambda asked: [lost])
     desk.look()
     assert len(grid.sent) == 1

@@ -1,6 +1,5 @@
 """Another user of the coordinator's machine reaches Flower's port on loopback, and gets nothing there."""
 
-import asyncio
 import ssl
 import stat
 from pathlib import Path
@@ -11,6 +10,7 @@ from flwr.proto.control_pb2 import ListRunsRequest, RegisterNodeRequest, StopRun
 
 from consortium import make_consortium
 from fedcall.federation.flower.hop import HEADER, Guard
+from own_loop import run_apart
 from service import processes, served
 
 SECRET = "f" * 64
@@ -28,7 +28,7 @@ def status_of(headers: list[tuple[bytes, bytes]], kind: str = "http") -> list[in
     async def receive():
         raise AssertionError("the body of a stranger is not read")
 
-    asyncio.run(Guard(app, SECRET)({"type": kind, "headers": headers}, receive, send))
+    run_apart(Guard(app, SECRET)({"type": kind, "headers": headers}, receive, send))
     return sent
 
 

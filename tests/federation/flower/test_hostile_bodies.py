@@ -14,6 +14,7 @@ from fedcall.federation.certificates import ensure_certificates
 from fedcall.federation.flower import gate as gates
 from fedcall.federation.flower.gate import Gate, GateOptions
 from fedcall.federation.flower.replies import SiteReplies
+from own_loop import run_apart
 
 UPLOAD_BYTES = 200_000
 LIMIT = UPLOAD_BYTES + 64 * 1024
@@ -72,7 +73,7 @@ def post(
         "headers": headers,
         "client": ("1.2.3.4", 5),
     }
-    asyncio.run(gate(scope, receive, send))
+    run_apart(gate(scope, receive, send))
     return statuses[0], taken
 
 
