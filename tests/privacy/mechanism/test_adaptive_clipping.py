@@ -35,7 +35,7 @@ from fedcall.training.rounds import train_round
 from fedcall.weights import read_weights, weights_bytes, weights_digest
 
 TERMS = PrivacyTerms(
-    clipping="adaptive", noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=3, rows_per_unit=8, delta=1e-3
+    clipping="adaptive", noise_multiplier=2.0, sampling_rate=0.5, steps_per_round=3, rows_per_unit=8, delta=5e-4
 )
 UNITS = 200  # 100 expected in a step, counted with standard deviation 5
 
