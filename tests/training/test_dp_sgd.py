@@ -45,7 +45,7 @@ def patient(seed: int, rows: int = 60) -> Examples:
 
 
 def terms(**changes) -> PrivacyTerms:
-    values = {"clip_norm": 0.5, "rows_per_unit": 16, "sampling_rate": 0.5, "steps_per_round": 3, "delta": 1e-3}
+    values = {"clip_norm": 0.5, "rows_per_unit": 16, "sampling_rate": 0.5, "steps_per_round": 3, "delta": 1e-4}
     return PrivacyTerms(**values | changes)
 
 
