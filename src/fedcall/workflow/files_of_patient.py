@@ -19,8 +19,10 @@ FOLDERS = (
     "concordance",
     "unseen",
     "errors",
+    "agreement",
+    "callers",
 )
-_SCORED = ("calls", "concordance", "errors")  # whose files enter the evaluation
+_SCORED = ("calls", "concordance", "errors", "agreement")  # whose files enter the evaluation
 # Rules with jobs of one patient: at which place in the name of a log, parted by dots, the patient stands.
 JOBS = {
     "align_reads": 2,
@@ -41,6 +43,11 @@ JOBS = {
     "evaluate_calls": 3,
     "evaluate_unseen": 3,
     "list_errors": 2,
+    "call_freebayes": 2,
+    "call_gatk": 2,
+    "call_deepvariant": 2,
+    "collect_calls": 3,
+    "prepare_regions": 2,
 }
 _TEXT_BYTES = 64 * 1024 * 1024
 
