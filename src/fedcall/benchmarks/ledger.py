@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.cohorts import sealed
 from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from fedcall.privacy.ledger.people import enter
 from fedcall.privacy.ledger.registry import read_registry
 
 PEER_PEOPLE = 20  # composed by the peer; the rest is extrapolated
@@ -54,7 +55,7 @@ class _Grown(Ledger):
             registry, kept = read_registry(self._database), {}
             for request in requests:
                 if request.patients not in kept:
-                    everybody = np.array(self._enter(registry, request.members), np.int64)
+                    everybody = np.array(enter(registry, request.members, self._keys, self.path), np.int64)
                     registry.store(self._database)
                     nobody = np.empty(0, np.int64)
                     kept[request.patients] = self._keep(sealed(everybody, nobody, None, registry).to_json())

@@ -8,16 +8,13 @@ The ledger charges people. Who has spent the budget contributes nothing and is n
 of it (`individual_filter`); that is decided when a round is charged and kept with the row, and never decided anew.
 The ledger stores events, never epsilons, and pseudonyms, never names. SQLite in WAL mode shares memory between
 processes, so all that use one ledger must run on one machine at a time, on a file system with working POSIX locks.
-`file` opens the database, `chain` says how rows are protected, `registry` whom the ledger knows, `histories` what each
-person was charged, and `accounting` how charges add up.
+`view` says what can be asked, `file` opens the database, `chain` says how rows are protected, `people` and `registry`
+whom the ledger knows, `histories` what each person was charged, and `accounting` how charges add up.
 """
 
 import hashlib
-import hmac
-import sqlite3
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -25,16 +22,16 @@ from typing import Self
 import numpy as np
 
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.files import sha256_file, write_bytes
+from fedcall.files import write_bytes
 from fedcall.privacy.accounting.epsilon import Epsilon, compose
-from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
-from fedcall.privacy.ledger.chain import Fault, Kind, Row
+from fedcall.privacy.ledger.chain import Kind, Row
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents, sealed
-from fedcall.privacy.ledger.file import connect, connect_to_read, transaction
+from fedcall.privacy.ledger.file import connect
 from fedcall.privacy.ledger.histories import Standing, read_histories
 from fedcall.privacy.ledger.individual_filter import may_be_charged
-from fedcall.privacy.ledger.registry import Registry, read_registry
+from fedcall.privacy.ledger.people import enter
+from fedcall.privacy.ledger.registry import read_registry
 from fedcall.privacy.ledger.requests import (
     FACTS,
     Exposure,
@@ -46,23 +43,13 @@ from fedcall.privacy.ledger.requests import (
     is_about,
     withheld_sentence,
 )
-from fedcall.privacy.mechanism.noise import derive_key
-from fedcall.privacy.terms import Unit
+from fedcall.privacy.ledger.view import LedgerView, holds
 
 __all__ = ["Exposure", "Ledger", "Member", "ReleaseRequest", "Reservation", "Standing"]
 
 
-class Ledger:
-    """An open ledger. Use `Ledger.open(path, secret)`; it is also a context manager."""
-
-    def __init__(self, path: Path, database: sqlite3.Connection, secret: bytes | None) -> None:
-        self.path = path
-        self._database = database
-        self._head = path.with_name(path.name + ".head")
-        self._artefacts = path.with_name(path.name + ".artefacts")
-        self._seal_key = derive_key(secret, b"ledger", b"seal") if secret else None
-        self._name_key = derive_key(secret, b"ledger", b"patients") if secret else None
-        self._data_key = derive_key(secret, b"ledger", b"data") if secret else None
+class Ledger(LedgerView):
+    """An open ledger that charges. Use `Ledger.open(path, secret)`; it is also a context manager."""
 
     @classmethod
     def open(cls, path: Path, secret: bytes) -> Self:
@@ -75,22 +62,6 @@ class Ledger:
         """
         path = Path(path)
         return cls(path, connect(path), secret)
-
-    @classmethod
-    def open_to_read(cls, path: Path, secret: bytes | None = None) -> Self:
-        """Open an existing ledger to look at it; nothing can be written. The secret is needed only to check seals."""
-        path = Path(path)
-        return cls(path, connect_to_read(path), secret)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the database."""
-        self._database.close()
 
     def reserve(self, request: ReleaseRequest, stand_down: str = "") -> Reservation:
         """Charge a round before it is trained, or say why it must not be.
@@ -165,7 +136,7 @@ class Ledger:
                     f" {self._artefacts}"
                 )
             self._artefacts.mkdir(mode=0o700, exist_ok=True)
-            if not _holds(target, digest):
+            if not holds(target, digest):
                 write_bytes(target, artefact)
             if not released:
                 self._append("release", request, charges[0].cohort, digest)
@@ -193,7 +164,7 @@ class Ledger:
         with self._transaction():
             self._refuse_if_bad()
             registry = read_registry(self._database)
-            pseudonym = self._pseudonym(name)
+            pseudonym = self._keys.pseudonym(name)
             people = registry.named(pseudonym) or [registry.person(pseudonym)]
             if len(people) > 1:
                 raise FedcallError(
@@ -211,107 +182,6 @@ class Ledger:
             spent[study] += count
         return list(spent.items())
 
-    def knows(self, name: str) -> bool:
-        """Say whether somebody of this name was ever charged, or listed."""
-        return bool(read_histories(self._database).columns.get(self._pseudonym(name)) is not None) or bool(
-            read_registry(self._database).named(self._pseudonym(name))
-        )
-
-    def withdrawn(self, names: Iterable[str]) -> list[str]:
-        """Return those of the named people who took their consent back."""
-        registry = read_registry(self._database)
-        return [name for name in names if registry.people.get(self._pseudonym(name)) in registry.withdrawn]
-
-    def rows(self) -> Iterator[Row]:
-        """Yield every row, oldest first."""
-        yield from ledger_chain.read_rows(self._database)
-
-    def verify(self) -> Fault | None:
-        """Return the first row that is not as it was written, or None. Seals are checked if the secret is known."""
-        with self._transaction("DEFERRED"):  # one view of rows and cohorts
-            return ledger_chain.find_fault(self._database, self._head, self._seal_key)
-
-    @property
-    def head(self) -> str:
-        """Digest of the newest row; 64 zeros in an empty ledger."""
-        row = self._database.execute("SELECT digest FROM rows ORDER BY number DESC LIMIT 1").fetchone()
-        return row[0] if row else ledger_chain.GENESIS
-
-    def has_row(self, digest: str) -> bool:
-        """Say whether a row with this digest is in the chain; 64 zeros stand before the first row of any chain."""
-        found = self._database.execute("SELECT 1 FROM rows WHERE digest = ?", (digest,)).fetchone()
-        return digest == ledger_chain.GENESIS or found is not None
-
-    def last_release(self, study: str, site: str, before: int) -> Path | None:
-        """Return the artefact of the last round before `before` that a site released in a study; None if there is none.
-
-        Raises
-        ------
-        PrivacyRefusal
-            If the artefact is gone.
-        """
-        rows = [
-            row
-            for row in self.rows()
-            if row.kind == "release" and (row.study, row.site) == (study, site) and row.round < before
-        ]
-        if not rows:
-            return None
-        last = max(rows, key=lambda row: row.round)
-        artefact = self._artefact(last)
-        if artefact is None:
-            raise PrivacyRefusal(
-                f"{self._artefacts / last.artefact}: the release of round {last.round} is gone, and round {before}"
-                " starts from it; run that round again first, it is the same release"
-            )
-        return artefact
-
-    def cohort_sizes(self) -> dict[str, int]:
-        """Return the number of people charged in each cohort that rows name."""
-        return {digest: Cohort.from_json(text).size() for digest, text in read_documents(self._database).items()}
-
-    def exposures(self, delta: float) -> list[Exposure]:
-        """Return what each group of people with the same history has been charged, the most exposed first."""
-        groups: Counter[Standing] = Counter()
-        for standing, people in self.standings().items():
-            groups[Standing(standing.charges)] += people
-        found = [
-            Exposure(
-                people,
-                sum(count for _, _, count in one.charges),
-                one.epsilon(delta, "patient"),
-                one.epsilon(delta, "example"),
-            )
-            for one, people in groups.items()
-        ]
-        return sorted(found, key=lambda one: (one.patient.pld, one.example.pld), reverse=True)
-
-    def standings(self, study: str | None = None, rounds: Container[int] | None = None) -> Counter[Standing]:
-        """Return charges and limits, over all studies, of those whom `study` has charged, with the number of people.
-
-        `rounds` asks for those whom it has charged in these rounds. If the study has charged nobody there yet, those of
-        everybody: any of them may be its next.
-        """
-        return read_histories(self._database).standings(study, rounds)
-
-    def charges_by_study(self) -> dict[str, tuple[tuple[tuple[Event, int], ...], ...]]:
-        """Return for each study what its people were charged, those who were charged least left out."""
-        histories = read_histories(self._database)
-        return {study: histories.charges_in(study) for study in dict.fromkeys(study for study, _ in histories.plans)}
-
-    def charged_in(self, study: str, number: int) -> int:
-        """Return how many people a round of a study charged. Stays at the site."""
-        return len(read_histories(self._database).rounds.get((study, number), ()))
-
-    def exhausted(self, study: str) -> dict[int, int]:
-        """Return how many people had spent their budget in each round that a study charged. Stays at the site."""
-        documents = read_documents(self._database)
-        return {
-            row.round: len(Cohort.from_json(documents[row.cohort]).exhausted)
-            for row in self.rows()
-            if row.kind == "reserve" and row.study == study
-        }
-
     def refuse_same_data(self, members: Sequence[Member]) -> None:
         """Refuse data that the ledger knows as another person's, before anything is charged; nothing is written.
 
@@ -320,29 +190,7 @@ class Ledger:
         PrivacyRefusal
             Names the row of the sheet and what to do.
         """
-        self._enter(read_registry(self._database), members)
-
-    def charged_private(self, members: Iterable[Member]) -> list[Member]:
-        """Return those who were charged as private people before, by name or by data: they are never public."""
-        histories = read_histories(self._database)
-        registry, charged = histories.registry, np.asarray(histories.counts.any(axis=0))
-        private = set(np.flatnonzero(histories.of_unknown_privacy).tolist()) | registry.private
-        found = []
-        for member in members:
-            names = {self._pseudonym(member.person), self._pseudonym(member.patient)}
-            columns = {histories.columns[name] for name in names if name in histories.columns}
-            columns |= {registry.owners[one] for one in self._keyed(member) if one in registry.owners}
-            if any(charged[column] and column in private for column in columns):
-                found.append(member)
-        return found
-
-    def epsilon(self, patients: Iterable[str], delta: float, unit: Unit) -> Epsilon:
-        """Return the cumulative epsilon of the most exposed of the named people."""
-        histories = read_histories(self._database)
-        columns = [histories.columns.get(self._pseudonym(name)) for name in patients]
-        standings = {histories.standing(column) for column in columns if column is not None}
-        bounds = [standing.epsilon(delta, unit) for standing in standings]
-        return max(bounds, key=lambda bound: bound.pld, default=Epsilon(0.0, 0.0))
+        enter(read_registry(self._database), members, self._keys, self.path)
 
     def _of_study(self, request: ReleaseRequest, more: int, if_broken: bool = False) -> Epsilon:
         """Return the epsilon of this study's rounds of this kind at this site, and `more` of them: a public number."""
@@ -359,7 +207,7 @@ class Ledger:
         """Decide who is charged; return the digest of the list, and the names of the patients to train on."""
         members = request.members
         registry = read_registry(self._database)
-        people = np.array(self._enter(registry, members), np.int64)
+        people = np.array(enter(registry, members, self._keys, self.path), np.int64)
         histories = read_histories(self._database, registry, request.event.shares is not None)
         histories.agree(people, request.study, request.limits)
         allowed = may_be_charged(histories, people, request.study, request.event)
@@ -372,45 +220,6 @@ class Ledger:
         cohort = sealed(charged, exhausted, request.limit, registry, request.cap_if_broken).to_json()
         names = frozenset(member.patient for member, taken in zip(members, allowed, strict=True) if taken)
         return self._keep(cohort), names
-
-    def _enter(self, registry: Registry, members: Sequence[Member]) -> list[int]:
-        """Enter people with their names and data; return their numbers."""
-        if not members and not registry.withdrawn:  # noise alone, once everybody has withdrawn, is a release like any
-            raise FedcallError("a release needs at least one patient; check the sheet of samples")
-        numbers: dict[int, Member] = {}
-        given: dict[str, Member] = {}
-        for member in members:
-            person = registry.person(self._pseudonym(member.person))
-            if person in numbers:
-                raise FedcallError(
-                    f"patients '{numbers[person].patient}' and '{member.patient}' are one person ('{member.person}'),"
-                    " and a person is one unit; give one row, with the reads of both samples merged (samtools merge)"
-                )
-            numbers[person] = member
-            other = self._pseudonym(member.patient)
-            if not registry.is_known_as(person, other):
-                registry.add("alias", person, other)
-            for data in self._keyed(member):
-                owner = registry.owners.get(data)
-                if data in given and given[data] is not member:
-                    raise PrivacyRefusal(
-                        f"patients '{given[data].patient}' and '{member.patient}' have the same data; a person is given"
-                        " once, so take one of the two out of the sheet"
-                    )
-                given[data] = member
-                if owner is None:
-                    registry.add("data", person, data)
-                elif owner != person and not self._is_alias(registry, person, owner):
-                    raise PrivacyRefusal(
-                        f"patient '{member.patient}': {self.path} knows this data as another person's; the ledger"
-                        " charges people, whatever their rows are called: give this row the name that the person had"
-                        " before (column 'person')"
-                    )
-        return list(numbers)
-
-    def _is_alias(self, registry: Registry, person: int, owner: int) -> bool:
-        pseudonyms = list(registry.people)
-        return pseudonyms[owner] in registry.aliases.get(person, ())
 
     def _charged(self, charge: Row, last: Row, request: ReleaseRequest) -> Reservation:
         self._refuse_if_different(charge, request)
@@ -430,15 +239,20 @@ class Ledger:
             return frozenset(member.patient for member in request.members)
         charged = set(cohort.charged.tolist()) - registry.withdrawn
         return frozenset(
-            member.patient for member in request.members if registry.people[self._pseudonym(member.person)] in charged
+            member.patient
+            for member in request.members
+            if registry.people[self._keys.pseudonym(member.person)] in charged
         )
 
     def _missing_people(self, charge: Row, request: ReleaseRequest) -> set[str] | None:
         """Return who of the round as it was charged is not in the request; None if somebody else is."""
         cohort = self._cohort(charge)
-        people = {self._pseudonym(member.person) for member in request.members}
+        people = {self._keys.pseudonym(member.person) for member in request.members}
         if cohort.pseudonyms is not None:
-            names, everybody = {self._pseudonym(member.patient) for member in request.members}, set(cohort.pseudonyms)
+            names, everybody = (
+                {self._keys.pseudonym(member.patient) for member in request.members},
+                set(cohort.pseudonyms),
+            )
             given = people if people <= everybody else names
         else:
             pseudonyms = list(read_registry(self._database).people)
@@ -452,10 +266,6 @@ class Ledger:
 
     def _cohort(self, row: Row) -> Cohort:
         return Cohort.from_json(read_documents(self._database)[row.cohort])
-
-    def _artefact(self, release: Row) -> Path | None:
-        stored = self._artefacts / release.artefact
-        return stored if _holds(stored, release.artefact) else None
 
     def _nobody(self) -> str:
         nobody = np.empty(0, np.int64)
@@ -493,16 +303,6 @@ class Ledger:
         if row and row != ledger_chain.read_head(self._head):
             ledger_chain.write_head(self._head, *row)
 
-    def _pseudonym(self, name: str) -> str:
-        if self._name_key is None:
-            raise ValueError("a ledger opened without the secret knows no patients.")
-        return hmac.digest(self._name_key, name.encode(), "sha256").hex()[:32]
-
-    def _keyed(self, member: Member) -> list[str]:
-        if self._data_key is None:
-            raise ValueError("a ledger opened without the secret knows no data.")
-        return [hmac.digest(self._data_key, one.encode(), "sha256").hex()[:32] for one in member.fingerprints]
-
     def _refuse_if_bad(self) -> None:
         fault = ledger_chain.find_fault(self._database, self._head, self._seal_key)
         if fault:
@@ -528,10 +328,3 @@ class Ledger:
 
     def _where(self, request: ReleaseRequest) -> str:
         return f"{self.path}: round {request.round} of site '{request.site}' in study {request.study[:12]}…"
-
-    def _transaction(self, mode: str = "IMMEDIATE") -> AbstractContextManager[None]:
-        return transaction(self._database, self.path, mode)
-
-
-def _holds(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_file(path) == digest
