@@ -33,7 +33,9 @@ class Scene:
         key = read_signing_key(self.consortium.keys("coordinator"))
         self.state = StudyState(self.consortium.state, study, key, self.consortium.initial)
         box = SyftBox(self.box, "coordinator@example.org")
-        self.coordinator = Datasites(self.state, self.consortium.study_path.read_bytes(), box, {"north": EMAIL})
+        self.coordinator = Datasites(
+            self.state, self.consortium.study_path.read_bytes(), box, {"north": EMAIL}, 1_000_000
+        )
         config = Config.model_validate(
             {
                 "study": str(self.consortium.study_path),

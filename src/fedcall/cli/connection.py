@@ -12,7 +12,8 @@ import typer
 from fedcall.errors import FedcallError
 
 if TYPE_CHECKING:
-    from fedcall.federation.site.visits import Visitor
+    from fedcall.federation.site.visits import Place, Visitor, Way
+    from fedcall.study.terms import Study
 
 
 @dataclass(frozen=True)
@@ -89,85 +90,92 @@ def make_visitor(connection: Connection, site: str, keys: Path) -> "Visitor":
     import signal
     import sys
 
+    from fedcall.federation.site.visits import Visitor
     from fedcall.study.terms import read_study
 
     # A Python exit, so that the node is deactivated; else the aggregator would take it for online for a minute.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     study = read_study(connection.study)
     study.site(site)
-    way = connection.rehearsal or connection.syft
-    ways = (connection.aggregator, way, connection.handover, connection.drop)
+    ways = (connection.aggregator, connection.rehearsal or connection.syft, connection.handover, connection.drop)
     if sum(way is not None for way in ways) != 1:
         raise FedcallError(
             "give one of --aggregator HOST:PORT with --ca, --drop DIR, --handover DIR, --syft DIR with --datasite"
             " EMAIL, or --rehearsal STATE_DIR"
         )
-    datasite = None
+    folder = _folder(connection, study, site, keys)
+    if connection.rehearsal is not None:
+        locate = _rehearsed(connection, study, folder)
+    else:
+        way = folder or _address(connection)
+
+        def locate() -> "Way":
+            return way
+
+    return Visitor(study, site, keys, locate, 60 * connection.deadline_minutes)
+
+
+def _folder(connection: Connection, study: "Study", site: str, keys: Path) -> "Way | None":
+    """Return the folder through which the site takes part; None if it connects."""
     if connection.syft is not None:
         from fedcall.federation.site.datasite import Datasite
         from fedcall.federation.syft_jobs import SyftBox
 
         if connection.datasite is None:
             raise FedcallError("--syft needs --datasite EMAIL, whose jobs to answer")
-        box = SyftBox(connection.syft, connection.datasite.replace("{site}", site))
-        datasite = Datasite(box, study, keys, approves_all=connection.rehearsal is not None)
+        box = SyftBox(connection.syft, _email(connection.datasite, site))
+        return Datasite(box, study, keys, approves_all=connection.rehearsal is not None)
+    if connection.drop is not None:
+        from fedcall.federation.site.drop import Drop
+        from fedcall.keys import read_signing_key
 
-    from fedcall.federation.site.drop import Drop
-    from fedcall.federation.site.handover import Handover
-    from fedcall.federation.site.visits import Place, Visitor, Way
+        assert study.coordinator is not None  # read_study refuses an incomplete study
+        return Drop(connection.drop, study.digest, site, read_signing_key(keys), study.coordinator)
+    if connection.handover is not None:
+        from fedcall.federation.site.handover import Handover
 
-    if connection.rehearsal is not None:
-        if connection.coordinator_keys is None or connection.initial is None:
-            raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
+        return Handover(connection.handover)
+    return None
 
-        from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 
-        more: list[str] = []
-        if connection.syft is not None and connection.datasite is not None:
-            emails = [(one.name, connection.datasite.replace("{site}", one.name)) for one in study.sites]
-            more = ["--syft", str(connection.syft.resolve())]
-            more += [text for name, email in emails for text in ("--datasite", f"{name}={email}")]
-        plan = Rehearsal(
-            connection.study,
-            connection.rehearsal,
-            connection.coordinator_keys,
-            connection.initial,
-            connection.helper_keys,
-            tuple(more),
-        )
+def _rehearsed(connection: Connection, study: "Study", folder: "Way | None") -> "Callable[[], Way]":
+    """Return what starts a rehearsal's aggregator, if none is alive, and says where it is."""
+    from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
+    from fedcall.federation.site.visits import Place
 
-        def locate() -> Way:
-            endpoint = ensure_aggregator(plan)
-            return datasite or Place(endpoint.address, plan.state / endpoint.ca)
+    if connection.rehearsal is None or connection.coordinator_keys is None or connection.initial is None:
+        raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
+    more: list[str] = []
+    if connection.syft is not None and connection.datasite is not None:
+        more = ["--syft", str(connection.syft.resolve())]
+        for one in study.sites:
+            more += ["--datasite", f"{one.name}={_email(connection.datasite, one.name)}"]
+    plan = Rehearsal(
+        connection.study,
+        connection.rehearsal,
+        connection.coordinator_keys,
+        connection.initial,
+        connection.helper_keys,
+        tuple(more),
+    )
 
-    elif datasite is not None:
+    def locate() -> "Way":
+        endpoint = ensure_aggregator(plan)
+        return folder or Place(endpoint.address, plan.state / endpoint.ca)
 
-        def locate() -> Way:
-            return datasite
+    return locate
 
-    elif connection.handover is not None or connection.drop is not None:
-        folder: Way
-        if connection.drop is None:
-            assert connection.handover is not None
-            folder = Handover(connection.handover)
-        else:
-            from fedcall.keys import read_signing_key
 
-            assert study.coordinator is not None  # read_study refuses an incomplete study
-            folder = Drop(connection.drop, study.digest, site, read_signing_key(keys), study.coordinator)
+def _address(connection: Connection) -> "Place":
+    from fedcall.federation.site.visits import Place
 
-        def locate() -> Way:
-            return folder
+    aggregator, ca = connection.aggregator, connection.ca
+    if ca is None or not ca.is_file():
+        raise FedcallError(f"--ca {ca}: no such file; --aggregator needs the certificate of its authority")
+    if not aggregator or not aggregator.rpartition(":")[2].isdecimal():
+        raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
+    return Place(aggregator, ca)
 
-    else:
-        aggregator, ca = connection.aggregator, connection.ca
-        if ca is None or not ca.is_file():
-            raise FedcallError(f"--ca {ca}: no such file; --aggregator needs the certificate of its authority")
-        if not aggregator or not aggregator.rpartition(":")[2].isdecimal():
-            raise FedcallError(f"--aggregator {aggregator!r}: HOST:PORT expected")
-        place = Place(aggregator, ca)
 
-        def locate() -> Way:
-            return place
-
-    return Visitor(study, site, keys, locate, 60 * connection.deadline_minutes)
+def _email(pattern: str, site: str) -> str:
+    return pattern.replace("{site}", site)

@@ -1,6 +1,6 @@
 """Seal a message to the holder of an Ed25519 key, so that who carries it learns no more than its size.
 
-HPKE (RFC 9180: X25519, HKDF-SHA256, ChaCha20-Poly1305) to the X25519 form of the key that a study names already, so
+HPKE (RFC 9180, the suite of `fedcall.protection.sealing`) to the X25519 form of the key that a study names already, so
 that no hospital has one more key to keep and to mix up. One key pair for Ed25519 and this KEM is proven secure by
 Thormarker 2021 (eprint 2021/509). The form follows from RFC 7748, section 4.1, and RFC 8032, section 5.1.5.
 """
@@ -8,14 +8,12 @@ Thormarker 2021 (eprint 2021/509). The form follows from RFC 7748, section 4.1, 
 import base64
 import hashlib
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from fedcall.errors import FedcallError
+from fedcall.protection import sealing
 
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _PRIME = 2**255 - 19
 OVERHEAD_BYTES = 48  # the encapsulated key and the tag
 
@@ -29,7 +27,7 @@ def seal(content: bytes, public_key: str, info: bytes) -> bytes:
         If nothing can be sealed to that key.
     """
     try:
-        return _SUITE.encrypt(content, _exchange_public(public_key), info=info)
+        return bytes(sealing.SUITE.encrypt(content, _exchange_public(public_key), info=info))
     except ValueError:
         raise FedcallError(f"nothing can be sealed to the key {public_key}; it is no Ed25519 key") from None
 
@@ -42,10 +40,10 @@ def unseal(sealed: bytes, key: Ed25519PrivateKey, info: bytes) -> bytes:
     FedcallError
         If it was sealed to another key, with another `info`, or was changed.
     """
-    try:
-        return _SUITE.decrypt(sealed, _exchange_private(key), info=info)
-    except (InvalidTag, ValueError):
-        raise FedcallError("not sealed to this key and purpose, or changed on the way") from None
+    content = sealing.unseal(sealed, _exchange_private(key), info)
+    if content is None:
+        raise FedcallError("not sealed to this key and purpose, or changed on the way")
+    return content
 
 
 def _exchange_private(key: Ed25519PrivateKey) -> X25519PrivateKey:

@@ -120,17 +120,27 @@ class SyftBox:
     folder: Path
     email: str
 
+    def own_job(self, owner: str, name: JobName) -> Job | None:
+        """Return a job that this side left at a datasite; None while its owner has not received it."""
+        require_syft()
+        from syft_job.job import JobInfo
+
+        with _quiet():
+            client = self._client(is_owner=False)
+            manager, ref = client.manager, client.manager.new_submission_ref(owner, str(name))
+            try:
+                info = JobInfo(manager.read_submission(ref), manager.read_state(ref), self.email, client, ref)
+            except Exception:  # PySyft's readers raise many kinds for a file that is missing or cut
+                return None
+        return _job(info)
+
     def jobs_at(self, owner: str) -> list[Job]:
         """Return the jobs in a datasite's inbox, whoever left them there."""
         if not (self.folder / owner).is_dir():
             return []
         with _quiet():
             client = self._client(is_owner=owner == self.email)
-            return [
-                Job(info.name, _status(info), info.job_submission_path, info.job_review_path, info.submitted_by, info)
-                for info in client._get_all_jobs()
-                if info.datasite_owner_email == owner
-            ]
+            return [_job(info) for info in client._get_all_jobs() if info.datasite_owner_email == owner]
 
     def submit(self, owner: str, name: JobName, files: Mapping[str, bytes]) -> bool:
         """Leave a job of data at a datasite, unless it is there; say whether it was left now."""
@@ -198,6 +208,10 @@ def require_syft() -> None:
         import syft_job  # noqa: F401
     except ImportError:
         raise FedcallError("PySyft is not installed; pip install 'fedcall[syft]'") from None
+
+
+def _job(info: Any) -> Job:
+    return Job(info.name, _status(info), info.job_submission_path, info.job_review_path, info.submitted_by, info)
 
 
 def _status(info: Any) -> str:

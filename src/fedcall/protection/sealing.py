@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 SEALED_SEED_BYTES = 32 + 32 + 16
 """The one-time public key, a seed, and the tag."""
 
-_SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 # RFC 9180, section 7: the numbers of KEM, KDF and AEAD.
 _KEM_ID = b"KEM" + bytes.fromhex("0020")
 _HPKE_ID = b"HPKE" + bytes.fromhex("002000010002")
@@ -51,7 +51,7 @@ def seal(text: bytes, recipient: X25519PublicKey, info: bytes, drawn: bytes) -> 
 def unseal(sealed: bytes, recipient: X25519PrivateKey, info: bytes) -> bytes | None:
     """Return the text, or None if it was not sealed to this key under this `info`."""
     try:
-        return bytes(_SUITE.decrypt(sealed, recipient, info=info))
+        return bytes(SUITE.decrypt(sealed, recipient, info=info))
     except (InvalidTag, ValueError):
         return None
 

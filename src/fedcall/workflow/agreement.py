@@ -4,7 +4,6 @@ from collections import Counter
 from pathlib import Path
 
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.federation.syft_jobs import require_syft
 from fedcall.keys import require_private_keys
 from fedcall.privacy.terms import delta_fault
 from fedcall.study.quorum import with_least_sites
@@ -30,8 +29,6 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
     PrivacyRefusal
         If people are private and the configuration does not say that they are charged for good.
     """
-    if config.syft is not None:
-        require_syft()
     if not declared:
         raise FedcallError(f"{config.samples}: no patient has split 'train', so there is nothing to learn from")
     private = [patient.patient for patient in patients if patient.private == "yes"]
@@ -108,9 +105,7 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
             raise FedcallError(
                 f"{place(path, ['drop'])}: drop: no such folder: {config.drop} ({RELATIVE_TO}); make it, or mount it"
             )
-    elif config.syft is not None:
-        require_syft()
-    elif config.handover is None:
+    elif config.handover is None and config.syft is None:
         _check_way(path, config)
     keys = Path(config.site_key.format(site=config.site))
     if not (keys / "site.json").is_file():

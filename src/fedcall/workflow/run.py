@@ -170,6 +170,10 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: boo
     """
     path = Path(path)
     config = read_config(path, content)
+    if config.syft is not None:
+        from fedcall.federation.syft_jobs import require_syft
+
+        require_syft()
     study = _read_study(path, config)
     _check_panel(path, config)
     patients = _read_patients(path, config, upstream)

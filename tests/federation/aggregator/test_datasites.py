@@ -37,7 +37,7 @@ class Coordinator:
         key = read_signing_key(consortium.keys("coordinator"))
         self.state = StudyState(consortium.state, consortium.study, key, consortium.initial)
         box = SyftBox(self.box, COORDINATOR)
-        self.datasites = Datasites(self.state, consortium.study_path.read_bytes(), box, self.emails)
+        self.datasites = Datasites(self.state, consortium.study_path.read_bytes(), box, self.emails, 1_000_000)
 
     def look(self) -> None:
         self.datasites._next_look = 0.0

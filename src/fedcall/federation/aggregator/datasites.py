@@ -5,7 +5,6 @@ it counts as not there; PySyft's folders are synchronised file by file.
 """
 
 import base64
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,16 +14,14 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES
 from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
+from fedcall.federation.aggregator.told_once import ToldOnce
 from fedcall.federation.drop_folder import NotThere
 from fedcall.federation.flower.messages import Request
 from fedcall.federation.syft_jobs import MODEL_FILE, Job, JobName, SyftBox
-from fedcall.shown import shown
 from fedcall.study.claims import Claim
 from fedcall.study.judgement import Judgement
 from fedcall.study.terms import Study
 from fedcall.weights import content_digest
-
-log = logging.getLogger("fedcall.aggregator")
 
 _LOOK_SECONDS = 2.0
 
@@ -35,9 +32,9 @@ class _Datasite:
 
     site: str
     email: str
+    told: ToldOnce
     left: set[str] = field(default_factory=set)
     received: set[int] = field(default_factory=set)
-    told: set[str] = field(default_factory=set)
 
 
 class Datasites:
@@ -51,12 +48,21 @@ class Datasites:
         The coordinator's PySyft folder; None if no site takes part in this way.
     emails : Mapping[str, str]
         Email of each site's datasite.
+    update_bytes : int
+        The most bytes that an update has.
     """
 
-    def __init__(self, state: StudyState, signed_study: bytes, box: SyftBox | None, emails: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        state: StudyState,
+        signed_study: bytes,
+        box: SyftBox | None,
+        emails: Mapping[str, str],
+        update_bytes: int,
+    ) -> None:
         self._state, self._signed_study, self._box = state, signed_study, box
-        self._datasites = [_Datasite(site, email) for site, email in emails.items()]
-        self._update_bytes = state.model_path(1).stat().st_size + MAX_CLAIM_BYTES
+        self._datasites = [_Datasite(site, email, ToldOnce(site)) for site, email in emails.items()]
+        self._update_bytes = update_bytes
         self._next_look = 0.0
 
     def look(self) -> list[str]:
@@ -69,7 +75,7 @@ class Datasites:
                 if self._serve(self._box, datasite):
                     busy.append(datasite.site)
             except OSError as error:  # a full disk: nothing is lost, and the next look tries again
-                self._tell(datasite, f"{error.filename}: {error.strerror}")
+                datasite.told.tell(f"{error.filename}: {error.strerror}")
         self._next_look = time.monotonic() + _LOOK_SECONDS
         return busy
 
@@ -80,13 +86,11 @@ class Datasites:
             datasite.left.add(str(name))
             if name.kind == "round" and name.number >= self._state.final_round:
                 self._state.mark_fetched(datasite.site)
-        waiting = self._rounds() - datasite.received
-        if not waiting:
-            return stirred
-        names = {str(JobName(self._state.study.digest, "round", number)): number for number in waiting}
-        for job in box.jobs_at(datasite.email):
-            if job.submitter == box.email and job.name in names and job.status == "done":
-                stirred |= self._receive(box, datasite, job, names[job.name])
+        for number in self._rounds() - datasite.received:
+            name = JobName(self._state.study.digest, "round", number)
+            job = box.own_job(datasite.email, name) if str(name) in datasite.left else None
+            if job is not None and job.status == "done":
+                stirred |= self._receive(box, datasite, job, number)
         return stirred
 
     def _rounds(self) -> set[int]:
@@ -120,7 +124,7 @@ class Datasites:
         try:
             claim, update = self._answer(job, study, datasite.site, number)
         except NotThere as missing:
-            self._tell(datasite, str(missing))
+            datasite.told.tell(str(missing))
             return False
         if claim is None:  # done without an answer: the final model, fetched
             return False
@@ -129,7 +133,7 @@ class Datasites:
                 self._state, datasite.site, Request("upload", study.digest, number, claim, update)
             ).document
         except FedcallError as error:
-            self._tell(datasite, str(error))
+            datasite.told.tell(str(error))
             return False
         name = JobName(study.digest, "receipt", number)
         files = {"receipt.json": receipt, "admission.jsonl": self._state.extract(datasite.site)}
@@ -157,9 +161,3 @@ class Datasites:
         if digest != document.update:
             raise NotThere(f"{job.review}: the update is not the one that the claim names, or not whole yet")
         return claim, update
-
-    def _tell(self, datasite: _Datasite, sentence: str) -> None:
-        """Log a sentence once."""
-        if sentence not in datasite.told and len(datasite.told) < 100:
-            datasite.told.add(sentence)
-            log.warning("site %s: %s", datasite.site, shown(sentence, 500))

@@ -18,6 +18,7 @@ from fedcall.documents import public_text
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
+from fedcall.federation.aggregator.told_once import ToldOnce
 from fedcall.federation.drop_folder import (
     MESSAGE_NAME,
     NotThere,
@@ -29,14 +30,13 @@ from fedcall.federation.drop_folder import (
     take,
     traces,
 )
-from fedcall.federation.flower.messages import Answer, Request
+from fedcall.federation.flower.messages import Answer, Request, read_request
 from fedcall.shown import shown
 
 log = logging.getLogger("fedcall.aggregator")
 
 _LOOK_SECONDS = 1.0
 _MOST_MESSAGES = 10_000  # of a site in a folder; a study has some per round
-_KINDS = ("fetch", "upload", "log", "verdict")
 
 
 @dataclass
@@ -55,8 +55,8 @@ class _Box:
     site: str
     requests: Route
     answers: Route
+    told: ToldOnce
     seen: dict[str, _Seen] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
 
 
 class Drops:
@@ -82,6 +82,7 @@ class Drops:
                 site.name,
                 Route(requests_folder(folder, site.name), digest, site.name, "coordinator", key, site.public_key),
                 Route(answers_folder(folder, site.name), digest, "coordinator", site.name, key, site.public_key),
+                ToldOnce(site.name),
             )
             for folder in folders
             for site in state.study.sites
@@ -102,10 +103,10 @@ class Drops:
         except FileNotFoundError:
             return
         except OSError as error:
-            self._tell(box, f"{box.requests.folder}: {error.strerror}")
+            box.told.tell(f"{box.requests.folder}: {error.strerror}")
             return
         if len(names) > _MOST_MESSAGES:
-            self._tell(box, f"{box.requests.folder}: more than {_MOST_MESSAGES} messages; the others are not looked at")
+            box.told.tell(f"{box.requests.folder}: more than {_MOST_MESSAGES} messages; the others are not looked at")
         yield from (name for name in sorted(names) if MESSAGE_NAME.fullmatch(name))
 
     def _serve(self, box: _Box, name: str) -> bool:
@@ -126,7 +127,7 @@ class Drops:
             leave(box.answers, name, {"kind": answer.kind, "sentence": answer.sentence}, answer.document, answer.model)
         except (OSError, FedcallError) as error:  # a full disk, or a link in our way: the next look tries again
             reason = error.strerror if isinstance(error, OSError) else error
-            self._tell(box, f"{box.answers.folder / name}: not written: {reason}")
+            box.told.tell(f"{box.answers.folder / name}: not written: {reason}")
             seen.files = ()
             return False
         seen.answer_files, seen.wanted, seen.files = traces(box.answers, name), None, ()
@@ -141,15 +142,13 @@ class Drops:
         seen.files = files
         try:
             header, (claim, update) = take(box.requests, name, self._request_bytes, 2)
+            return read_request(header, claim, update)
         except NotThere as missing:
             if len(files) == 2:
-                self._tell(box, str(missing))
-            return None
-        kind, study, number = (header.get(key) for key in ("kind", "study", "round"))
-        if kind not in _KINDS or not isinstance(study, str) or type(number) is not int or number < 1:
-            self._tell(box, f"{box.requests.folder / name}: not a request of fedcall")
-            return None
-        return Request(kind, study, number, claim, update)
+                box.told.tell(str(missing))
+        except FedcallError as error:
+            box.told.tell(f"{box.requests.folder / name}: {error}")
+        return None
 
     def _answer(self, site: str, request: Request) -> Answer:
         try:
@@ -158,9 +157,3 @@ class Drops:
             sentence = shown(str(error), 500)
             log.warning("site %s: %s", site, sentence)
             return Answer("refused", sentence=sentence)
-
-    def _tell(self, box: _Box, sentence: str) -> None:
-        """Log a sentence once; a folder that anybody may fill must not fill the log."""
-        if sentence not in box.told and len(box.told) < 100:
-            box.told.add(sentence)
-            log.warning("site %s: %s", box.site, shown(sentence, 500))

@@ -232,7 +232,7 @@ def _serve_once(
     upload_bytes = state.model_path(1).stat().st_size + MAX_CLAIM_BYTES
     folders = (
         Drops(state, options.drops, key, upload_bytes),
-        Datasites(state, options.study.read_bytes(), options.syft, options.datasites),
+        Datasites(state, options.study.read_bytes(), options.syft, options.datasites, upload_bytes),
     )
     gate_options = GateOptions(
         upstream=address,

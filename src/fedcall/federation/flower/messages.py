@@ -77,10 +77,16 @@ def unpack_request(content: RecordDict) -> Request:
         If the records are not a request.
     """
     fields, update = _unpack(content)
-    kind, study, number, claim = (fields.get(name) for name in ("kind", "study", "round", "claim"))
-    if kind not in get_args(RequestKind):
+    claim = fields.get("claim")
+    if not isinstance(claim, bytes):
         raise FedcallError("not a request of fedcall")
-    if not isinstance(study, str) or not isinstance(claim, bytes):
+    return read_request(fields, claim, update)
+
+
+def read_request(fields: Mapping[str, object], claim: bytes, update: bytes) -> Request:
+    """Return a request from its fields kind, study and round, which come from anywhere; FedcallError if it is none."""
+    kind, study, number = (fields.get(name) for name in ("kind", "study", "round"))
+    if kind not in get_args(RequestKind) or not isinstance(study, str):
         raise FedcallError("not a request of fedcall")
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 1_000_000:
         raise FedcallError(f"a round between 1 and 1000000 expected, found {number!r}")

@@ -6,7 +6,6 @@ synchronised.
 """
 
 import base64
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from fedcall.documents import verify
 from fedcall.errors import FedcallError
 from fedcall.federation.drop_folder import NotThere
 from fedcall.federation.flower.messages import Answer, Request
+from fedcall.federation.site.waiting import wait_for
 from fedcall.federation.syft_jobs import MODEL_FILE, Job, JobName, SyftBox, parse_name
 from fedcall.files import write_bytes
 from fedcall.shown import shown
@@ -24,8 +24,6 @@ from fedcall.study.judgement import Verdict
 from fedcall.study.opening import RoundOpening
 from fedcall.study.terms import Study
 from fedcall.weights import content_digest
-
-_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,7 @@ def exchange_through_jobs(datasite: Datasite, request: Request, deadline: float)
         A final answer, or "wait" when `deadline` (of `time.monotonic`) passed. Everything in it is for the caller to
         verify: whoever writes into the folder could have put it there.
     """
-    while True:
-        try:
-            return _answer(datasite, request)
-        except NotThere as missing:
-            if time.monotonic() >= deadline:
-                return Answer("wait", sentence=str(missing))
-            time.sleep(_LOOK_SECONDS)
+    return wait_for(lambda: _answer(datasite, request), deadline)
 
 
 def _answer(datasite: Datasite, request: Request) -> Answer:

@@ -3,7 +3,6 @@
 import hmac
 import itertools
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from fedcall.documents import public_text
 from fedcall.errors import FedcallError
 from fedcall.federation.drop_folder import NotThere, Route, answers_folder, is_whole, leave, requests_folder, take
 from fedcall.federation.flower.messages import Answer, Request
+from fedcall.federation.site.waiting import wait_for
 from fedcall.shown import shown
 
-_LOOK_SECONDS = 1.0
 _ANSWER_BYTES = 1024 * 1024 * 1024
 _KINDS = ("model", "receipt", "log", "verdict", "refused")
 _ONCE = ("log", "refused")  # answers that may be others when asked for again
@@ -76,17 +75,10 @@ def exchange_through_drop(drop: Drop, request: Request, deadline: float) -> Answ
     try:
         if not is_whole(drop.requests, name, public_text(drop.key.public_key())):
             leave(drop.requests, name, header, request.claim, request.update)
-        while True:
-            try:
-                answer = _take(drop, name)
-            except NotThere as missing:
-                if time.monotonic() >= deadline:
-                    return Answer("wait", sentence=f"no answer yet: {missing}")
-                time.sleep(_LOOK_SECONDS)
-                continue
-            if answer.kind in _ONCE:
-                (drop.requests.folder / name / _TAKEN).touch()
-            return answer
+        answer = wait_for(lambda: _take(drop, name), deadline)
+        if answer.kind in _ONCE:
+            (drop.requests.folder / name / _TAKEN).touch()
+        return answer
     except OSError as error:
         raise FedcallError(f"--drop {drop.folder}: {error.strerror}: {error.filename}") from None
 
