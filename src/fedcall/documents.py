@@ -7,6 +7,8 @@ canonical form of the body, prefixed by the document's kind so that no document 
 import base64
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +47,13 @@ Kind = TypeVar("Kind", bound=Document)
 
 
 def sign(document: Document, key: Ed25519PrivateKey) -> bytes:
-    """Return the signed form of `document`, as canonical JSON bytes."""
+    """Return the signed form of `document`, as canonical JSON bytes.
+
+    Raises
+    ------
+    FedcallError
+        If a number in it is infinite or NaN: JSON has neither, and null would be signed in its place.
+    """
     return rfc8785.dumps(
         {
             "body": document.model_dump(mode="json"),
@@ -148,4 +156,23 @@ def describe(error: ValidationError) -> str:
 
 
 def _message(document: Document) -> bytes:
+    odd = _not_finite(document.model_dump(), "")
+    if odd:
+        raise FedcallError(f"{type(document).__name__.lower()}: {odd} is not a finite number, and nobody can sign it")
     return type(document).__name__.encode() + b"\0" + document.canonical()
+
+
+def _not_finite(value: object, where: str) -> str:
+    """Return where a number is infinite or NaN; empty if none is.
+
+    JSON writes both as null, so a signature over null would pass for them, too: two values with one signature.
+    """
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else where
+    parts: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    found = (_not_finite(part, f"{where}.{key}" if where else str(key)) for key, part in parts)
+    return next((odd for odd in found if odd), "")

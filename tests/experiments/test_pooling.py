@@ -33,7 +33,7 @@ def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
     seen = []
     points = pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases, [1, 2], seen.append)
     assert seen == points
-    assert [point.sums for point in points] == [2, 2, 2, 2, 5, 5]
+    assert [point.sums for point in points] == [2, 2, 2, 2, 10, 10]
     assert points[0].noise_multiplier == points[2].noise_multiplier
     assert all(0 <= point.f1 <= 1 for point in points)
     assert pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases[:1], [2]) == points[1:2]

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 
 from fedcall.documents import Document, public_text, read_signed, sign, verify, write_signed
 from fedcall.errors import FedcallError
+from fedcall.study.terms import AdmissionTerms, AggregationTerms
 
 
 class Note(Document):
     text: str
     number: float
+
+
+class Perhaps(Document):
+    number: float | None
 
 
 class Memo(Document):
@@ -84,3 +89,26 @@ def test_read_signed__names_the_file(tmp_path):
     path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
     with pytest.raises(FedcallError, match=r"note\.json: note: the signature"):
         read_signed(path, Note, PUBLIC)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan")])
+def test_sign__a_number_that_json_writes_as_null_is_never_signed(number):
+    with pytest.raises(FedcallError, match="note: number is not a finite number"):
+        sign(Note(text="", number=number), KEY)
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "NaN", '"inf"', "1e999"])
+def test_verify__the_signature_of_null_passes_for_no_other_value(number):
+    """Null means 'no number'; with one signature for both, whoever carries a document could make it mean infinity."""
+    signed = sign(Perhaps(number=None), KEY)
+    assert verify(signed, Perhaps, PUBLIC).number is None
+    with pytest.raises(FedcallError, match="not a finite number"):
+        verify(signed.replace(b"null", number.encode()), Perhaps, PUBLIC)
+
+
+def test_study_terms__numbers_that_no_signature_holds_are_refused():
+    for admission in ({"max_update_norm": float("inf")}, {"outlier_ratio": float("nan")}):
+        with pytest.raises(ValueError, match="finite"):
+            AdmissionTerms.model_validate(admission)
+    with pytest.raises(ValueError, match="finite"):
+        AggregationTerms(deadline_minutes=float("inf"))

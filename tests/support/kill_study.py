@@ -193,24 +193,29 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 12.0), help="seconds between two kills")
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     options.folder.mkdir(parents=True)
     sites = ("lakeside", "hillside")
     make(options.folder / "made", sites)
     outcomes = []
-    for name, kills in (("undisturbed", 0), ("killed", options.kills)):
-        root = shutil.copytree(options.folder / "made", options.folder / name)
+    left, number = options.kills, 0
+    while number == 0 or left > 0:  # a study is over before many kills: study after study, until there were so many
+        name, kills = (f"killed {number}", left) if number else ("undisturbed", 0)
+        root = shutil.copytree(options.folder / "made", options.folder / name.replace(" ", "_"))
         hospitals = {site: Workspace(root / site) for site in sites}
         runner = Runner(Workspace(root / "coordinator"), hospitals, root / "coordinator/state")
         start = time.monotonic()
-        run_study(runner, kills, options.seed, minutes=options.minutes)
+        run_study(runner, kills, options.seed + number, tuple(options.pause), options.minutes)
         outcomes.append(outcome(runner))
         seconds = time.monotonic() - start
+        left, number = left - runner.killed.total(), number + 1
         print(
             f"{name}: {seconds:.0f} s, killed {dict(runner.killed)}, runs that failed {dict(runner.failed)}", flush=True
         )
-    same = outcomes[0] == outcomes[1]
+        shutil.rmtree(root)
+    same = all(one == outcomes[0] for one in outcomes)
     print("the same models, one charge a round" if same else "NOT THE SAME")
     sys.exit(not same)
 

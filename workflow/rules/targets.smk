@@ -31,6 +31,14 @@ def releases_of_this_run():
     return sorted({*deleted, *files_of_round(ROUNDS[-1], *names)})
 
 
+def final_of_this_run():
+    """Return what the study was for, and what was decided; nothing else needs the model where nobody is held out."""
+    return [
+        f"{RESULTS}/final.safetensors",
+        *(f"{RESULTS}/{site}/admission.jsonl" for site in SITES),
+    ]
+
+
 def evaluations_of_this_run():
     """Return the evaluation report, or nothing if no held-out patient has a truth."""
     if not any(RUN.scored.values()):

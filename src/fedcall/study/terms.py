@@ -111,7 +111,7 @@ class AggregationTerms(Document):
     minimum_sites: Annotated[int, Field(ge=1)] = Field(
         1, description="Updates that make an average; with fewer a round changes nothing."
     )
-    deadline_minutes: Annotated[float, Field(gt=0)] = Field(
+    deadline_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         10080.0, description="A round closes this long after it opened if minimum_sites have answered."
     )
 
@@ -143,7 +143,7 @@ class AggregationTerms(Document):
 class AdmissionTerms(Document):
     """What the aggregator refuses, beyond what follows from the other terms."""
 
-    max_update_norm: Annotated[float, Field(gt=0)] | None = Field(
+    max_update_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None,
         description="Ceiling on the L2 norm of an update; left out, it follows from clip norm, noise and steps.",
     )

@@ -5,7 +5,8 @@ is accounted for is still out of proportion, so that small sites, whose noise is
 
 - long: the signal is more than `ratio` times as long as the others';
 - short: it has less than half the energy that its noise alone should have, while the others' have theirs;
-- spiked: its largest coordinate is more than `ratio` times theirs, beyond what its noise explains;
+- spiked: its largest coordinate is more than `ratio` times theirs, beyond what its noise explains, or any of its values
+  is further from theirs than noise gets (`single_values`);
 - opposed: it points away from a majority of sites that agree among themselves (a flipped sign, flipped labels).
 
 What this cannot see: signals below the noise, a direction that is neither long nor opposed, two sites (each is the
@@ -20,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcall.federation.aggregator.flat_updates import flat_updates
+from fedcall.federation.aggregator.single_values import find_single_values
 from fedcall.privacy.terms import Mechanism
 
 LEAST_SITES = 3  # of two, each is the other's outlier
@@ -86,7 +88,7 @@ def find_outliers(updates: Sequence[Screened], z: float, ratio: float, mechanism
     ordered = sorted(updates, key=lambda update: update.site)
     if len(ordered) < LEAST_SITES:
         return []
-    return screen(
+    found = screen(
         measure([update.update for update in ordered]),
         [update.site for update in ordered],
         np.array([update.noise_std for update in ordered]),
@@ -94,6 +96,21 @@ def find_outliers(updates: Sequence[Screened], z: float, ratio: float, mechanism
         ratio,
         mechanism,
     )
+    put_out = {one.site for one in found}
+    kept = [update for update in ordered if update.site not in put_out]
+    limit = (len(ordered) - 1) // 2
+    while len(kept) >= LEAST_SITES and len(found) < limit:
+        far = find_single_values(
+            _chunks([update.update for update in kept]),
+            np.array([update.noise_std for update in kept]),
+            largest_noise(z, flat_updates([kept[0].update])[0].size, mechanism),
+            ratio,
+        )
+        if far is None:
+            break
+        outlier = kept.pop(far[0]).site
+        found.append(Outlier(outlier, "single values of it are further from the round's other sites' than noise gets"))
+    return found
 
 
 def measure(updates: Sequence[Path]) -> Geometry:
@@ -189,7 +206,7 @@ def _short(geometry: Geometry, noise_std: np.ndarray, z: float, mechanism: Mecha
 
 def _spiked(geometry: Geometry, noise_std: np.ndarray, z: float, ratio: float, mechanism: Mechanism) -> np.ndarray:
     """Return by how much each update's largest coordinate is too large: float64, shape (sites,)."""
-    noise = noise_std * _largest_noise(z, geometry.parameters, mechanism)
+    noise = noise_std * largest_noise(z, geometry.parameters, mechanism)
     others = [np.median(np.delete(geometry.largest, index)) for index in range(len(noise_std))]
     excess = geometry.largest - noise - ratio * np.array(others)
     return np.asarray(np.where(noise_std > 0, excess, -1.0))
@@ -217,7 +234,7 @@ def _opposed(geometry: Geometry, z: float) -> np.ndarray:
     return result
 
 
-def _largest_noise(z: float, parameters: int, mechanism: Mechanism) -> float:
+def largest_noise(z: float, parameters: int, mechanism: Mechanism) -> float:
     """Return the standard deviations that no coordinate's noise passes, but for a chance as small as passing z."""
     from scipy.stats import norm
 
