@@ -90,6 +90,25 @@ class Service:
         return verdict
 
 
+class HelperProcess:
+    """A running `fedcall helper serve`."""
+
+    def __init__(self, service: Service, name: str = "notary") -> None:
+        consortium = service.consortium
+        self.log = consortium.folder / f"{name}.log"
+        command = [
+            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", consortium.study_path),
+            *("--keys", consortium.keys(name), "--state", consortium.folder / "helpers" / name),
+            *("--aggregator", service.endpoint.address, "--ca", service.ca),
+        ]
+        with open(self.log, "ab") as output:
+            self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
 def drop_visitor(consortium: Consortium, site: str, folder: Path, seconds: float) -> Visitor:
     """Return a site that takes part through a folder, and looks there for an answer for so many seconds."""
     study = consortium.study

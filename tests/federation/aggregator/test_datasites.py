@@ -9,6 +9,7 @@ import pytest
 
 from consortium import Consortium, make_consortium
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator.datasites import Datasites
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.drop_folder import NotThere
@@ -16,7 +17,9 @@ from fedcall.federation.site.datasite import Datasite, approve, approved_round, 
 from fedcall.federation.site.visits import Visitor, fetch_global, fetch_log, upload_update
 from fedcall.federation.syft_jobs import MODEL_FILE, JobName, SyftBox, parse_name
 from fedcall.keys import read_signing_key
-from fedcall.weights import read_weights
+from fedcall.study.sums import SumLayout, mean_update
+from fedcall.weights import read_weights, weights_digest
+from masked_consortium import make_masked_consortium
 
 pytest.importorskip("syft_job", reason="PySyft is not installed (fedcall[syft])")
 
@@ -267,3 +270,21 @@ def test_datasites__carried_by_pysyft_itself(tmp_path, monkeypatch):
         if hospital.final:
             break
     assert hospital.final == read_weights(coordinator.state.model_path(3)).digest
+
+
+def test_datasites__masked_updates_travel_as_others_do(tmp_path):
+    """PySyft's folder in place of a network: the opened sum is that of addition in the clear."""
+    consortium = make_masked_consortium(tmp_path, rounds=1, patients=dict.fromkeys(EMAILS, 40), minimum_sites=2)
+    coordinator = Coordinator(consortium, consortium.folder / "box")
+    hospitals = [Hospital(consortium, name, consortium.folder / "box") for name in EMAILS]
+    base = read_weights(coordinator.state.model_path(1))
+    for _ in range(12):
+        coordinator.look()
+        for hospital in hospitals:
+            hospital.go_on()
+        consortium.ask_helpers(coordinator.state)
+    total = consortium.total(1, base)
+    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+    clear = mean_update(consortium.study, layout, layout.flatten(total), sorted(EMAILS))
+    expected = apply_update(base.tensors, clear, consortium.study.aggregation)
+    assert {hospital.final for hospital in hospitals} == {weights_digest({**base.tensors, **expected.tensors})}

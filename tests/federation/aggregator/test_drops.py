@@ -12,13 +12,16 @@ import pytest
 from consortium import Consortium, make_consortium
 from fedcall.documents import sign
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator.drops import Drops
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.drop_folder import DropManifest, NotThere, Route, requests_folder, take
 from fedcall.federation.site.visits import fetch_global, fetch_log, upload_update
 from fedcall.keys import read_signing_key
 from fedcall.study.log_reading import read_log
-from fedcall.weights import read_weights
+from fedcall.study.sums import SumLayout, mean_update
+from fedcall.weights import read_weights, weights_digest
+from masked_consortium import make_masked_consortium
 from service import drop_visitor
 
 SCHEDULES = int(os.environ.get("FEDCALL_DROP_SCHEDULES", "12"))
@@ -309,3 +312,22 @@ def _body(path: Path) -> bytes:
     import json
 
     return json.dumps(json.loads(path.read_bytes())["body"]).encode()
+
+
+def test_drop__masked_updates_travel_as_others_do(tmp_path):
+    """Folders in place of a network, and two helpers: the opened sum is that of addition in the clear."""
+    consortium = make_masked_consortium(tmp_path, rounds=1, helpers=("notary", "ethics"))
+    aggregator = Aggregator(consortium, tmp_path / "drop")
+    hospitals = [Hospital(consortium, site.name, tmp_path / "drop") for site in consortium.study.sites]
+    base = read_weights(aggregator.state.model_path(1))
+    for _ in range(8):
+        for hospital in hospitals:
+            hospital.go_on()
+        aggregator.look()
+        consortium.ask_helpers(aggregator.state)
+    total = consortium.total(1, base)
+    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+    sites = [hospital.name for hospital in hospitals]
+    clear = mean_update(consortium.study, layout, layout.flatten(total), sites)
+    expected = apply_update(base.tensors, clear, consortium.study.aggregation)
+    assert {hospital.final for hospital in hospitals} == {weights_digest({**base.tensors, **expected.tensors})}

@@ -17,9 +17,13 @@ from flwr.cli.install import install_from_fab
 
 from consortium import make_consortium
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.flower.app_bundle import app_bundle, app_hash, pin_app, read_pins
 from fedcall.federation.flower.superlink import free_port
-from service import Service, served
+from fedcall.study.sums import SumLayout, mean_update
+from fedcall.weights import read_weights, weights_digest
+from masked_consortium import make_masked_consortium
+from service import HelperProcess, Service, served
 
 
 @contextmanager
@@ -79,6 +83,38 @@ def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in
     assert finals[0] == finals[1] == finals[2]
     assert judged[0] == judged[1] == judged[2], "one verdict, whichever way it came"
     assert {site.site: site.people for site in judged[0].sites} == held_out
+
+
+@pytest.mark.slow
+def test_supernode__sends_a_masked_update_beside_our_client_and_a_site_with_a_folder(tmp_path):
+    """Three ways to take part, and a helper: one sum, and its model."""
+    consortium = make_masked_consortium(tmp_path, rounds=1)
+    pin = pin_app(app_hash(), tmp_path / "pin")
+    handover, drop = tmp_path / "handover", tmp_path / "drop"
+    drop.mkdir()
+    base = read_weights(consortium.initial)
+    with (
+        served(consortium, "--pin", pin, "--drop", drop) as service,
+        supernode(service, "south", handover, pin.with_name("trusted.yaml")),
+        ThreadPoolExecutor(3) as together,
+    ):
+        helper = HelperProcess(service)
+        visitors = [
+            service.visitor("north"),
+            service.visitor("south", through=handover),
+            service.dropper("east", drop),
+        ]
+        try:
+            finals = list(together.map(service.take_part, visitors))
+        finally:
+            helper.kill()
+    assert finals[0] == finals[1] == finals[2]
+    total = consortium.total(1, base)
+    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+    clear = mean_update(consortium.study, layout, layout.flatten(total), ["east", "north", "south"])
+    expected = apply_update(base.tensors, clear, consortium.study.aggregation).tensors
+    final = read_weights(tmp_path / "north.2.global.safetensors")
+    assert final.digest == weights_digest({**base.tensors, **expected})
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
-"""A masked study over Flower: sites, an aggregator and a helper in processes of their own; each is killed once."""
+"""A masked study over Flower: sites, an aggregator and two helpers in processes of their own; they are killed."""
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,26 +20,7 @@ from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.weights import read_weights
 from masked_consortium import SITES, make_masked_consortium
-from service import served
-
-
-class HelperProcess:
-    """A running `fedcall helper serve`."""
-
-    def __init__(self, service) -> None:
-        consortium = service.consortium
-        self.log = consortium.folder / "helper.log"
-        command = [
-            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", consortium.study_path),
-            *("--keys", consortium.keys("notary"), "--state", consortium.folder / "helpers" / "notary"),
-            *("--aggregator", service.endpoint.address, "--ca", service.ca),
-        ]
-        with open(self.log, "ab") as output:
-            self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+from service import HelperProcess, served
 
 
 def wait_for(what, seconds: float = 120) -> None:
@@ -52,7 +31,7 @@ def wait_for(what, seconds: float = 120) -> None:
 
 
 def test_serve__a_masked_study_gives_the_model_of_addition_in_the_clear_whoever_is_killed(tmp_path):
-    consortium = make_masked_consortium(tmp_path, rounds=2)
+    consortium = make_masked_consortium(tmp_path, rounds=2, helpers=("notary", "ethics"))
     study = consortium.study
     sites = [site.name for site in study.sites]
     expected = read_weights(consortium.initial).tensors
@@ -69,14 +48,15 @@ def test_serve__a_masked_study_gives_the_model_of_addition_in_the_clear_whoever_
         helper.kill()
         answers = (consortium.folder / "helpers" / "notary" / "answers.jsonl").read_bytes()
         assert len(answers.splitlines()) == 1
-    with served(consortium) as service:  # the aggregator starts again, then the helper
-        again = HelperProcess(service)
+        assert not (state / "2" / "global.safetensors").exists(), "one helper of two opens nothing"
+    with served(consortium) as service:  # the aggregator starts again, then the helpers
+        helpers = [HelperProcess(service, name) for name in consortium.helpers]
         with ThreadPoolExecutor(3) as pool:
             models = list(pool.map(lambda site: service.fetch(service.visitor(site), 2), sites))
             list(pool.map(lambda site, model: service.upload(service.visitor(site), 2, model), sites, models))
         final = read_weights(service.fetch(service.visitor("north"), 3))
-        assert again.process.wait(120) == 0  # the study is done
-        assert "the study is done" in again.log.read_text()
+        assert [helper.process.wait(120) for helper in helpers] == [0, 0]  # the study is done
+        assert all("the study is done" in helper.log.read_text() for helper in helpers)
     for number in (1, 2):
         base = read_weights(state / str(number) / "global.safetensors")
         assert all(np.array_equal(base.tensors[name], expected[name]) for name in expected)

@@ -21,6 +21,7 @@ from fedcall.reporting.privacy.dashboard import dashboard, dashboard_figures
 from fedcall.reporting.schemas import report_schema
 from fedcall.study.claims import Receipt
 from fedcall.weights import read_weights
+from masked_consortium import make_masked_consortium
 from reporting_page import shown_values
 
 
@@ -111,3 +112,9 @@ def test_aggregator_status__writes_the_dashboard(consortium, state, tmp_path) ->
 def test_dashboard__folder_without_a_state_is_refused(tmp_path) -> None:
     with pytest.raises(FedcallError, match="no aggregator has kept its state here"):
         dashboard(tmp_path)
+
+
+def test_dashboard__with_pooled_noise_says_what_a_broken_promise_leaves(tmp_path) -> None:
+    masked = make_masked_consortium(tmp_path, rounds=2)
+    masked.open_state()
+    assert "if coordinator and all helpers break the promise together" in dashboard(masked.state).spending

@@ -16,7 +16,7 @@ from fedcall.privacy.terms import COMMON_DELTA, Unit
 from fedcall.reporting.base import figures
 from fedcall.reporting.privacy.documents import Epsilon, Statement, StudyFacts, Text
 from fedcall.reporting.privacy.site_report import study_facts
-from fedcall.reporting.privacy.spending import Told, example_warning, finite
+from fedcall.reporting.privacy.spending import Told, example_warning, finite, if_broken_clause
 from fedcall.study.terms import Name
 
 Count = Annotated[int, Field(ge=0)]
@@ -112,7 +112,7 @@ def dashboard(state: Path) -> Dashboard:
     return Dashboard(
         study=study_facts(study),
         sentence=_sentence(study.rounds, log, sites),
-        spending=_spent(terms.unit, told, counted),
+        spending=_spent(terms.unit, told, counted, if_broken_clause(study, counted)),
         unit=terms.unit,
         delta=terms.delta,
         rounds_counted=counted,
@@ -157,11 +157,11 @@ def _sentence(rounds: int, log: StudyLog, sites: Sequence[SiteRow]) -> str:
     return f"{text}{', waiting for ' + ', '.join(waiting) if waiting else ''}. {told}."
 
 
-def _spent(unit: str, told: Told, rounds: int) -> str:
+def _spent(unit: str, told: Told, rounds: int, if_broken: str) -> str:
     whose = f"a {unit} of a site that took part in all {rounds} rounds so far" if rounds > 1 else f"a {unit} so far"
     if told.epsilon is None:
         return f"Nothing bounds the privacy loss of {whose}."
-    return f"The privacy loss of {whose} is at most {told}, by this study alone.{example_warning(unit)}"
+    return f"The privacy loss of {whose} is at most {told}{if_broken}, by this study alone.{example_warning(unit)}"
 
 
 def _rounds(state: Path, planned: int, log: StudyLog, sites: Sequence[str]) -> tuple[RoundRow, ...]:
