@@ -93,13 +93,13 @@ class Service:
 class HelperProcess:
     """A running `fedcall helper serve`."""
 
-    def __init__(self, service: Service, name: str = "notary") -> None:
+    def __init__(self, service: Service, name: str = "notary", address: str | None = None) -> None:
         consortium = service.consortium
         self.log = consortium.folder / f"{name}.log"
         command = [
             *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", consortium.study_path),
             *("--keys", consortium.keys(name), "--state", consortium.folder / "helpers" / name),
-            *("--aggregator", service.endpoint.address, "--ca", service.ca),
+            *("--aggregator", address or service.endpoint.address, "--ca", service.ca),
         ]
         with open(self.log, "ab") as output:
             self.process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output)

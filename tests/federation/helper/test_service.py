@@ -18,8 +18,9 @@ from fedcall.federation.aggregator.service import is_held
 from fedcall.federation.helper.service import holding, is_serving
 from fedcall.federation.site.visits import Place, Visitor, fetch_global, upload_update
 from fedcall.study.sums import SumLayout, mean_update
-from fedcall.weights import read_weights
+from fedcall.weights import read_weights, weights_digest
 from masked_consortium import SITES, make_masked_consortium
+from misbehaving_proxy import Mischief, misbehaving_proxy
 from service import HelperProcess, served
 
 
@@ -65,6 +66,31 @@ def test_serve__a_masked_study_gives_the_model_of_addition_in_the_clear_whoever_
         clear = mean_update(study, layout, layout.flatten(total), sites)
         expected = apply_update(base.tensors, clear, study.aggregation).tensors
     assert all(np.array_equal(final.tensors[name], expected[name]) for name in expected)
+
+
+def test_serve__messages_lost_on_the_way_lose_no_round_and_open_it_once(tmp_path):
+    """The helper is cut off in the middle of what it sends; its order comes again, and its answer is the same."""
+    consortium = make_masked_consortium(tmp_path, rounds=1)
+    base = read_weights(consortium.initial)
+    mischief = Mischief(cut_after_bytes=[2500, 4000, 6000, 8000, 12000], stall_after_bytes=[0, 0, 0, 0, 0, 1000])
+    with (
+        served(consortium) as service,
+        misbehaving_proxy(service.endpoint.address, mischief) as address,
+        ThreadPoolExecutor(3) as pool,
+    ):
+        helper = HelperProcess(service, address=address)
+        visitors = [service.visitor(site.name) for site in consortium.study.sites]
+        models = list(pool.map(lambda visitor: service.fetch(visitor, 1), visitors))
+        list(pool.map(lambda visitor, model: service.upload(visitor, 1, model), visitors, models))
+        final = read_weights(service.fetch(visitors[0], 2))
+        helper.kill()
+    assert mischief.cuts > 0
+    assert len((consortium.folder / "helpers" / "notary" / "answers.jsonl").read_bytes().splitlines()) == 1
+    total = consortium.total(1, base)
+    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+    clear = mean_update(consortium.study, layout, layout.flatten(total), [visitor.site for visitor in visitors])
+    expected = apply_update(base.tensors, clear, consortium.study.aggregation).tensors
+    assert final.digest == weights_digest({**base.tensors, **expected})
 
 
 def test_helper_commands__keygen_status_verify(tmp_path):
