@@ -101,6 +101,19 @@ def test_rehearsal__second_run_does_nothing(rehearsal):
     assert "Nothing to be done" in result.stdout
 
 
+def test_rehearsal__final_model_that_is_gone_is_fetched_again(rehearsal):
+    """Nothing that is there already needs it; a fetch that was killed must not end in a run that says "done"."""
+    for name in ("final.safetensors", "south/admission.jsonl"):
+        path = rehearsal.path / "results/tiny" / name
+        content = path.read_bytes()
+        path.unlink()
+        try:
+            planned = rehearsal.snakemake("--dry-run", "--quiet", "rules", "reason").stdout
+        finally:
+            path.write_bytes(content)
+        assert "fetch_final" in planned, name
+
+
 def test_rehearsal__deleted_update_comes_back_and_costs_nothing(rehearsal):
     before, spent = releases(rehearsal), {site: ledger_rows(rehearsal, site) for site in SITES}
     (rehearsal.path / "results/tiny/south/rounds/2/update.safetensors").unlink()

@@ -1,5 +1,6 @@
 """One round at one site: check, charge the ledger, train, sign, release. Nothing else leaves than update and claim."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -263,7 +264,7 @@ def _claim(
     ledger_head: str,
     clipping: ClipTrace | None = None,
 ) -> Claim:
-    noisy = study.privacy.noise_multiplier > 0
+    spent = study_epsilon(study.privacy, charged).pld if study.privacy.noise_multiplier > 0 else math.inf
     return Claim(
         study=study.digest,
         site=site,
@@ -272,7 +273,7 @@ def _claim(
         base=base.digest,
         update=update,
         privacy=study.privacy,
-        epsilon=study_epsilon(study.privacy, charged).pld if noisy else None,
+        epsilon=spent if math.isfinite(spent) else None,
         clipping=clipping,
         ledger_head=ledger_head,
         software=f"fedcall {__version__}",
