@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcall.genomics.identity.common_sites import CommonSites, choose_common, likelihoods_of
+from fedcall.genomics.identity.common_sites import CommonSites, Shown, choose_common
 from fedcall.genomics.identity.comparison import score, verdict_of
 from fedcall.simulation.people import People
 
@@ -55,15 +55,15 @@ def measure(people: People, regions: int, kilobases: int, depth: float, families
     genotypes = np.concatenate(parts, 1)
     reads = rng.poisson(depth, genotypes.shape)
     second = rng.binomial(reads, np.choose(genotypes, [_ERROR, 0.5, 1 - _ERROR]))
-    likelihoods = likelihoods_of(reads - second, second, _STATED * (reads - second), _STATED * second)
-    frequency, common = choose_common(likelihoods)
+    shown = Shown(reads - second, second, _STATED * (reads - second), _STATED * second)
+    frequency, common = choose_common(shown)
     position = np.concatenate([places + _APART * number for number in range(regions)])[common]
     sites = CommonSites(
         np.zeros(len(position), np.int64),
         position,
         frequency[common],
         np.zeros(len(position), bool),
-        likelihoods[:, common],
+        shown.likelihoods[:, common],
     )
     pairs = np.array([(one, other) for one in range(members) for other in range(one + 1, members)])
     said = verdict_of(*score(sites, pairs))

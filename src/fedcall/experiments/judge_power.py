@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.comparison import read_concordance
+from fedcall.privacy.bisection import least, most
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.gain import estimate_gain
@@ -101,18 +102,12 @@ def _row(question: Question, terms: EvaluationTerms) -> PowerRow:
         return chance_to_see(question, terms, people) >= question.power
 
     assert terms.epsilon is not None
-    most = MOST_PEOPLE // question.sites
-    low, high = 0, 1
-    while high <= most and not sees(high):
-        low, high = high, 2 * high
-    if high > most:
+    each = 1 + most(lambda people: not sees(people), MOST_PEOPLE // question.sites)
+    if each > MOST_PEOPLE // question.sites:
         return PowerRow(epsilon=terms.epsilon, clip=terms.clip, people=None, half_width=None)
-    while high - low > max(1, high // 50):
-        middle = (low + high) // 2
-        low, high = (low, middle) if sees(middle) else (middle, high)
-    gain = estimate_gain(terms, _judged(terms, question.gain, high, question.sites))
+    gain = estimate_gain(terms, _judged(terms, question.gain, each, question.sites))
     width = None if gain is None else gain.half_width
-    return PowerRow(epsilon=terms.epsilon, clip=terms.clip, people=high * question.sites, half_width=width)
+    return PowerRow(epsilon=terms.epsilon, clip=terms.clip, people=each * question.sites, half_width=width)
 
 
 def _threshold(terms: EvaluationTerms, people: int, sites: int) -> float | None:
@@ -122,13 +117,8 @@ def _threshold(terms: EvaluationTerms, people: int, sites: int) -> float | None:
         gain = estimate_gain(terms, _judged(terms, mean, people, sites))
         return gain is not None and gain.low > 0
 
-    low, high = 0.0, 4 * terms.clip
-    if not is_seen(high):
-        return None
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_seen(middle) else (middle, high)
-    return high
+    highest = 4 * terms.clip
+    return least(is_seen, 0.0, highest, highest / 2**14) if is_seen(highest) else None
 
 
 def _judged(terms: EvaluationTerms, mean: float, people: int, sites: int) -> list[JudgedSite]:

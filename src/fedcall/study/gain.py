@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedcall.privacy.bisection import least
 from fedcall.privacy.mechanism.clipping import GRID
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.judgement import JudgedSite, judge_event
@@ -94,8 +95,4 @@ def _quantile(function: Callable[[np.ndarray], np.ndarray], std: float) -> float
     def inside(x: float) -> float:
         return float(2 / math.pi * step * np.sum(np.sin(at * x) * weights))
 
-    low, high = 0.0, 10 * std
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < LEVEL else (low, middle)
-    return high
+    return least(lambda x: inside(x) >= LEVEL, 0.0, 10 * std, 1e-15 * std)

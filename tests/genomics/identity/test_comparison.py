@@ -72,13 +72,13 @@ def test_point_2__the_same_person_under_two_names_is_found_among_all_pairs(
 
 
 @pytest.mark.slow
-def test_point_2__one_person_sequenced_twice_is_shown_and_nobody_else(
+def test_point_2__one_person_sequenced_twice_is_found_and_nobody_else(
     people: People, tmp_path: Path, shared_data: Path
 ) -> None:
     """Reads of the project's simulator, 500 kb at 10x: two sequencings of one child, both parents, twelve others.
 
-    The two share no read. The simulator's recurrent false places, which pass for common sites, speak against one person
-    (docs/sharp-edges.md), so the two are shown as relatives at least; without such places they are found, see below.
+    The two share no read, and the second library errs at other places. Each has 700 places at which everybody's reads
+    err again and again; they are no genotypes, and say nothing.
     """
     population = people.population
     child = np.stack([population.founders[0], population.founders[2]])
@@ -93,17 +93,16 @@ def test_point_2__one_person_sequenced_twice_is_shown_and_nobody_else(
     for library, person in [(0, 200), (1, 200), *((0, number) for number in range(14))]:
         folder = tmp_path / f"{library}.{person}"
         folder.mkdir()
-        alignments, _ = write_person(family, person, 10.0, 1, folder, library=library)
+        alignments, _ = write_person(family, person, 10.0, 1 + library, folder, library=library)
         sketches.append(make_sketch(alignments, _renamed(reference, alignments, tmp_path)))
         alignments.unlink()
     comparison = compare_people(sketches)
-    assert found(comparison) <= {(0, 1)}
+    assert found(comparison) == {(0, 1)}
     verdicts = {(pair.one, pair.other): pair.verdict for pair in comparison.pairs}
-    assert verdicts[0, 1] in ("same person", "relatives")
-    assert max(comparison.pairs, key=lambda pair: pair.same) == comparison.pairs[0]
+    assert comparison.pairs[0].apart > -8 > max(pair.apart for pair in comparison.pairs[1:])
     # The child's parents are the first two of the others; one region is too little to tell a relative.
     related = {pair for pair, verdict in verdicts.items() if verdict == "relatives"}
-    assert related <= {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)}
+    assert related <= {(0, 2), (0, 3), (1, 2), (1, 3)}
 
 
 def _renamed(reference: Path, alignments: Path, folder: Path) -> Path:

@@ -6,9 +6,11 @@ by their quality (Li 2011, section 2.2), with a small chance that a site's reads
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.special import logsumexp
 
 from fedcall.genomics.alleles import Allele
 from fedcall.genomics.calling.panel import look_up_alleles, open_panel
@@ -21,8 +23,42 @@ _EVIDENCE = 8.0  # log-likelihood for a variant against none, over all people
 _TOO_MANY_HETEROZYGOUS = -0.4  # inbreeding coefficient below which reads of two places lie on one
 _MISLED = 2e-3  # chance that reads at a site say nothing about the genotype
 _PHRED = np.log(10) / 10
+_WORSE = 5.0
+"""Phred. Reads that show a real second base show it with the qualities that the first has; an artefact's are lower."""
+_ERROR = 0.005  # of a base read, where genotypes are held against one share of wrong bases in everybody
 _ROUNDS = 40
 _BITS, _MASK = 40, (1 << 40) - 1  # of a position, in one number with its contig
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What everybody's reads show at sites with two bases: float64, shape (people, s) each.
+
+    Attributes
+    ----------
+    first, second : reads that show the one base and the other
+    first_qualities, second_qualities : sums of their qualities, Phred
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    first_qualities: np.ndarray
+    second_qualities: np.ndarray
+
+    @cached_property
+    def likelihoods(self) -> np.ndarray:
+        """Of the reads for 0, 1 and 2 copies of the second base: float64, shape (people, s, 3); sums to 1."""
+        logs = np.stack(
+            [
+                -self.second_qualities * _PHRED - self.second * np.log(3),
+                -(self.first + self.second) * np.log(2),
+                -self.first_qualities * _PHRED - self.first * np.log(3),
+            ],
+            -1,
+        )
+        likelihoods = np.exp(logs - logs.max(-1, keepdims=True))
+        likelihoods /= likelihoods.sum(-1, keepdims=True)
+        return np.asarray((1 - _MISLED) * likelihoods + _MISLED / 3)
 
 
 @dataclass(frozen=True)
@@ -84,13 +120,8 @@ def find_common_sites(
     rows = np.arange(len(everywhere))
     kept = rows[shown[rows, order[:, 1]] >= _SEEN]
     first, second = order[kept, 0], order[kept, 1]
-    likelihoods = np.stack(
-        [
-            _likelihoods(sketch, place, everywhere[kept], first, second)
-            for sketch, place in zip(sketches, places, strict=True)
-        ]
-    )
-    frequency, common = choose_common(likelihoods)
+    reads = _shown(sketches, places, everywhere[kept], first, second)
+    likelihoods, (frequency, common) = reads.likelihoods, choose_common(reads)
     codes = everywhere[kept][common]
     estimated = np.zeros(int(common.sum()), bool)
     sites = CommonSites(codes >> _BITS, codes & _MASK, frequency[common], estimated, likelihoods[:, common])
@@ -99,12 +130,19 @@ def find_common_sites(
     return _with_panel(sites, contigs, first[common], second[common], panel, reference)
 
 
-def choose_common(likelihoods: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return each site's frequency of the second base (float64), and whether the site is common and sound (bool)."""
+def choose_common(reads: Shown) -> tuple[np.ndarray, np.ndarray]:
+    """Return each site's frequency of the second base (float64), and whether the site is common and sound (bool).
+
+    Errors that recur at one place in everybody pass for a second base that is common. They are told from genotypes by
+    their qualities, and because everybody has about the same share of them.
+    """
+    likelihoods = reads.likelihoods
     frequency = _estimate(likelihoods)
     common = (frequency > LEAST_FREQUENCY) & (frequency < 1 - LEAST_FREQUENCY)
     common &= _variant_evidence(likelihoods, frequency) > _EVIDENCE
     common &= _inbreeding(likelihoods, frequency) > _TOO_MANY_HETEROZYGOUS
+    common &= _lost_quality(reads) < _WORSE
+    common &= _genotypes_against_one_share(reads, frequency) > 0
     return frequency, common
 
 
@@ -118,37 +156,20 @@ def _places(sketch: Sketch, contigs: list[str]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def _likelihoods(
-    sketch: Sketch, places: np.ndarray, wanted: np.ndarray, first: np.ndarray, second: np.ndarray
-) -> np.ndarray:
-    """Return the likelihoods of 0, 1 and 2 copies of the second base at the wanted places: float64, shape (s, 3)."""
-    order = np.argsort(places, kind="stable")
-    found = np.minimum(np.searchsorted(places[order], wanted), max(0, len(places) - 1))
-    rows = order[found] if len(places) else np.zeros(len(wanted), np.int64)
-    there = places[rows] == wanted if len(places) else np.zeros(len(wanted), bool)
-    reads = [np.where(there, sketch.counts[rows, base], 0).astype(float) for base in (first, second)]
-    qualities = [np.where(there, sketch.qualities[rows, base], 0).astype(float) for base in (first, second)]
-    return likelihoods_of(*reads, *qualities)
-
-
-def likelihoods_of(
-    first: np.ndarray, second: np.ndarray, first_qualities: np.ndarray, second_qualities: np.ndarray
-) -> np.ndarray:
-    """Return the likelihoods of 0, 1 and 2 copies of the second base from reads and sums of their qualities, Phred.
-
-    All of one shape; the result has a further axis of 3 that sums to 1.
-    """
-    logs = np.stack(
-        [
-            -second_qualities * _PHRED - second * np.log(3),
-            -(first + second) * np.log(2),
-            -first_qualities * _PHRED - first * np.log(3),
-        ],
-        -1,
-    )
-    likelihoods = np.exp(logs - logs.max(-1, keepdims=True))
-    likelihoods /= likelihoods.sum(-1, keepdims=True)
-    return np.asarray((1 - _MISLED) * likelihoods + _MISLED / 3)
+def _shown(
+    sketches: Sequence[Sketch], places: Sequence[np.ndarray], wanted: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> Shown:
+    """Return what the sketches' reads show at the wanted places, by each place's two bases."""
+    found = np.zeros((4, len(sketches), len(wanted)))
+    for row, (sketch, place) in enumerate(zip(sketches, places, strict=True)):
+        if not len(place):
+            continue
+        order = np.argsort(place, kind="stable")
+        rows = order[np.minimum(np.searchsorted(place[order], wanted), len(place) - 1)]
+        there = place[rows] == wanted
+        columns = [table[rows, base] for table in (sketch.counts, sketch.qualities) for base in (first, second)]
+        found[:, row] = np.where(there, columns, 0)
+    return Shown(*found)
 
 
 def _estimate(likelihoods: np.ndarray) -> np.ndarray:
@@ -173,6 +194,24 @@ def _inbreeding(likelihoods: np.ndarray, frequency: np.ndarray) -> np.ndarray:
     joint = likelihoods * priors(frequency)
     joint /= joint.sum(-1, keepdims=True)
     return np.asarray(1 - joint[..., 1].mean(0) / (2 * frequency * (1 - frequency)))
+
+
+def _lost_quality(reads: Shown) -> np.ndarray:
+    """Return how much lower the second base's mean quality is than the first's, over all people: float64, shape (s,)."""
+    first = reads.first_qualities.sum(0) / np.maximum(1, reads.first.sum(0))
+    return np.asarray(first - reads.second_qualities.sum(0) / np.maximum(1, reads.second.sum(0)))
+
+
+def _genotypes_against_one_share(reads: Shown, frequency: np.ndarray) -> np.ndarray:
+    """Return the log-likelihood of genotypes against one share of second bases in everybody's reads: shape (s,)."""
+    first, second = reads.first, reads.second
+    total = second.sum(0)
+    share = np.clip(total / np.maximum(1, total + first.sum(0)), 1e-6, 1 - 1e-6)
+    recurrent = (second * np.log(share) + first * np.log(1 - share)).sum(0)
+    right, wrong = np.log(1 - _ERROR), np.log(_ERROR)
+    logs = np.stack([second * wrong + first * right, -(first + second) * np.log(2), first * wrong + second * right], -1)
+    genotypes = logsumexp(logs, axis=-1, b=priors(frequency)).sum(0)
+    return np.asarray(genotypes - recurrent)
 
 
 def _with_panel(
