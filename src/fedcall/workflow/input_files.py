@@ -10,6 +10,7 @@ from pathlib import Path
 from fedcall.callers.presence import refuse_reads
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
+from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads, refuse_platform
 from fedcall.genomics.reads.opening import check_alignments, open_alignments, samples_of
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.regions import read_regions
@@ -83,6 +84,7 @@ class _LookedAt:
         self._regions: dict[tuple[Path, Path], list[tuple[str, int, int]]] = {}
 
     def patient(self, patient: Patient, reference: Path, upstream: bool) -> None:
+        refuse_platform(patient.platform)
         lengths = self._reference(reference)
         spans = None
         if patient.regions is not None and not patient.has_gvcf_regions:
@@ -98,9 +100,11 @@ class _LookedAt:
             check_patient_file(patient.truth, reference, name, spans, "truth VCF")
         if patient.alignments is not None and not (upstream and not patient.alignments.exists()):
             check_alignments(patient.alignments, reference, None if spans is None else used)
+            refuse_long_reads(patient.alignments, reference)
         for reads in (patient.reads1, patient.reads2):
             if reads is not None and not (upstream and not reads.exists()):
                 _check_fastq(reads)
+                refuse_long_fastq(reads)
 
     def _reference(self, path: Path) -> dict[str, int]:
         if path not in self._lengths:

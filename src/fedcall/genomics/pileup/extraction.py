@@ -29,6 +29,7 @@ from fedcall.genomics.pileup.likelihood import log_likelihoods
 from fedcall.genomics.pileup.realignment import fit_indels
 from fedcall.genomics.pileup.reassembly import REACH, reassemble
 from fedcall.genomics.reads.alignment_records import fetch_records
+from fedcall.genomics.reads.long_reads import refuse_long_reads
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reads.plain_records import spell_plainly
 from fedcall.genomics.reads.workspace import Workspace
@@ -163,9 +164,13 @@ def extract_examples(
 
 
 def spans_of(alignments: Path, reference: Path, regions: Path | None) -> list[Span]:
-    """Return the regions of a BED file, or the contigs that alignments and reference share, after checking both."""
+    """Return the regions of a BED file, or the contigs that alignments and reference share, after checking both.
+
+    Long reads are refused (`long_reads`).
+    """
     spans = read_regions(regions, reference) if regions is not None else None
     check_alignments(alignments, reference, {contig for contig, _, _ in spans} if spans is not None else None)
+    refuse_long_reads(alignments, reference)
     if spans is not None:
         return spans
     lengths = reference_contigs(reference)

@@ -12,6 +12,7 @@ from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.htslib import FORK, run_samtools
 from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.reads.long_reads import refuse_long_fastq
 from fedcall.genomics.reference import reference_contigs
 
 PIPE = "aligned.sam"
@@ -38,9 +39,13 @@ def align_reads(
     Raises
     ------
     FedcallError
-        If a file is missing, damaged, empty or no FASTQ, or if mates do not pair up; nothing is written then.
+        If a file is missing, damaged, empty or no FASTQ, if mates do not pair up, or if reads are long; nothing is
+        written then.
     """
     reference_contigs(Path(reference))
+    for reads in (reads1, reads2):
+        if reads is not None:
+            refuse_long_fastq(Path(reads))
     expected = _count_reads(Path(reads1), Path(reads2) if reads2 else None)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
