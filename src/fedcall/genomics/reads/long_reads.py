@@ -1,7 +1,7 @@
 """Refuse long reads: windows, likelihood and realignment were made for short ones, and would be quietly worse on them.
 
-On 25 kb of HG002 sequenced by Oxford Nanopore (R10), SNP F1 was .971 against .986 of bcftools with its preset, and 21 of
-23 indel calls were false.
+On 25 kb of HG002 sequenced by Oxford Nanopore (R10), SNP F1 was .971 against .986 of bcftools with its preset, and 21
+of 23 indel calls were false.
 """
 
 import gzip
@@ -73,8 +73,8 @@ def _refuse(path: Path, lengths: Iterable[int]) -> None:
     long = [length for length in lengths if length > LONGEST_SHORT_READ]
     if sum(long) > LONG_SHARE * sum(lengths):
         raise FedcallError(
-            f"{path}: long reads ({len(long)} of the first {len(lengths)} have more than {LONGEST_SHORT_READ} bases, the"
-            f" longest {max(long)}); {_WAY_OUT}"
+            f"{path}: long reads ({len(long)} of the first {len(lengths)} have more than {LONGEST_SHORT_READ} bases,"
+            f" the longest {max(long)}); {_WAY_OUT}"
         )
 
 
