@@ -8,7 +8,7 @@ import gzip
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pysam
@@ -21,6 +21,7 @@ LONGEST_SHORT_READ = 1_000
 """Bases. Merged pairs of 2 x 300 have at most 600; reads of 454 and Sanger sequencing end about here."""
 LONG_SHARE = 0.1
 """Reads count as long if more than this share of their bases lies in longer ones than that."""
+_FEWEST_READS = 20  # alignments with fewer do not show by their lengths what sequenced them
 _LOOKED_AT_READS, _LOOKED_AT_BASES = 2_000, 5_000_000
 _PLATFORM = re.compile(r"^@RG\t(?:.*\t)?PL:([^\t\n]*)", re.MULTILINE)
 _LONG_PLATFORMS = ("ONT", "PACBIO")
@@ -48,7 +49,9 @@ def refuse_long_reads(alignments: Path, reference: Path) -> None:
         named = next((p for p in _PLATFORM.findall(str(handle.header)) if p.upper() in _LONG_PLATFORMS), None)
         if named is not None:
             raise FedcallError(f"{alignments}: long reads (a read group has PL:{shown(named)}); {_WAY_OUT}")
-        _refuse(alignments, _lengths(handle))
+        lengths = list(_lengths(handle))
+        if len(lengths) >= _FEWEST_READS:
+            _refuse(alignments, lengths)
 
 
 def refuse_long_fastq(reads: Path) -> None:
@@ -68,8 +71,7 @@ def refuse_platform(platform: str) -> None:
         raise FedcallError(f"column 'platform' says {platform}: long reads; {_WAY_OUT}")
 
 
-def _refuse(path: Path, lengths: Iterable[int]) -> None:
-    lengths = list(lengths)
+def _refuse(path: Path, lengths: Sequence[int]) -> None:
     long = [length for length in lengths if length > LONGEST_SHORT_READ]
     if sum(long) > LONG_SHARE * sum(lengths):
         raise FedcallError(
