@@ -10,7 +10,15 @@ import pytest
 import yaml
 
 from fedcall.privacy.accounting.epsilon import group_epsilon, round_event
-from fedcall.workflow.identity import compare_run, family_sizes, read_registry, remember_people
+from fedcall.workflow.identity import (
+    REGISTRY,
+    KnownFamily,
+    compare_run,
+    family_sizes,
+    forget_person,
+    read_registry,
+    remember_people,
+)
 from fedcall.workflow.run import load_run
 from rehearsal_workspace import BIN, STUDY
 
@@ -121,7 +129,16 @@ def test_point_2__a_family_costs_what_accounting_says_of_a_group(hospital: Path,
     assert any("epsilon" in line and "together" in line for line in found.lines())
     remember_people(run, found, "north")  # for the site's own privacy report
     assert family_sizes(Path("private/north/sketches"), run.study.name) == (2,)
-    assert family_sizes(Path("private/north/sketches"), "another") == ()
+    sketches = Path("private/north/sketches")
+    assert family_sizes(sketches, "another") == ()
+    registry = read_registry(sketches)
+    others = KnownFamily(people=("p7", "p8", "p9"), study="another")
+    known = registry.model_copy(update={"families": (*registry.families, others)})
+    (sketches / REGISTRY).write_text(known.model_dump_json())
+    forget_person(sketches, "p3")
+    assert read_registry(sketches).families == (others,), "others' families stay known"
+    forget_person(sketches, "p9")
+    assert family_sizes(sketches, "another") == (2,)
 
 
 def test_point_2__the_workflow_compares_people_before_it_trains(workspace) -> None:

@@ -208,12 +208,15 @@ def forget_person(folder: Path, person: str) -> None:
     registry = read_registry(folder)
     others = tuple(one for one in registry.people if one.person != person)
     statements = tuple(one for one in registry.statements if person not in one.people)
-    if (others, statements) == (registry.people, registry.statements):
+    left = [
+        KnownFamily(people=tuple(x for x in one.people if x != person), study=one.study) for one in registry.families
+    ]
+    changed = Registry(people=others, statements=statements, families=tuple(one for one in left if len(one.people) > 1))
+    if changed == registry:
         return
     gone = {one.sketch for one in registry.people if one.person == person} - {one.sketch for one in others}
     for sketch in gone:
         (folder / f"{sketch}.npz").unlink(missing_ok=True)
-    changed = Registry(people=others, statements=statements)
     write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
 
 

@@ -100,9 +100,7 @@ def test_calls__a_deletion_over_an_ambiguous_base(tmp_path: Path, code: str, pla
     assert set(ref + alt) <= set("ACGTN"), "no code for several bases stands in a VCF"
 
 
-def test_calls__a_cigar_in_the_cg_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Such reads are long, and refused (test_long_reads); the kernels read them all the same, whoever asks.
-    monkeypatch.setattr("fedcall.genomics.pileup.extraction.refuse_long_reads", lambda *_: None)
+def test_calls__a_cigar_in_the_cg_tag(tmp_path: Path) -> None:
     sequence = "".join(random.Random(3).choices("ACGT", k=72_000))
     at = 33_000
     patient = sequence[:at] + other(sequence[at]) + sequence[at + 1 :]

@@ -197,7 +197,7 @@ def _inbreeding(likelihoods: np.ndarray, frequency: np.ndarray) -> np.ndarray:
 
 
 def _lost_quality(reads: Shown) -> np.ndarray:
-    """Return how much lower the second base's mean quality is than the first's, over all people: float64, shape (s,)."""
+    """Return how much lower the second base's mean quality is than the first's, over all people: float64 (s,)."""
     first = reads.first_qualities.sum(0) / np.maximum(1, reads.first.sum(0))
     return np.asarray(first - reads.second_qualities.sum(0) / np.maximum(1, reads.second.sum(0)))
 
