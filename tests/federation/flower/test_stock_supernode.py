@@ -20,6 +20,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.flower.app_bundle import app_bundle, app_hash, pin_app, read_pins
 from fedcall.federation.flower.superlink import free_port
+from fedcall.federation.site.visits import Visitor
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.weights import read_weights, weights_digest
 from masked_consortium import make_masked_consortium
@@ -56,6 +57,11 @@ def supernode(service: Service, site: str, handover: Path, trusted: Path) -> Ite
             node.kill()
 
 
+def visitors_of(service: Service, handover: Path, drop: Path) -> list[Visitor]:
+    """Return three hospitals: with a connection of its own, through a SuperNode, and with files in a folder."""
+    return [service.visitor("north"), service.visitor("south", through=handover), service.dropper("east", drop)]
+
+
 @pytest.mark.slow
 def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in_a_folder(tmp_path):
     held_out = {"east": 3, "north": 4, "south": 2}
@@ -69,11 +75,7 @@ def test_supernode__takes_part_beside_our_client_and_a_site_that_leaves_files_in
         supernode(service, "south", handover, pin.with_name("trusted.yaml")) as log,
         ThreadPoolExecutor(3) as together,
     ):
-        visitors = [
-            service.visitor("north"),
-            service.visitor("south", through=handover),
-            service.dropper("east", drop),
-        ]
+        visitors = visitors_of(service, handover, drop)
         try:
             finals = list(together.map(service.take_part, visitors))
             judged = list(together.map(service.judge, visitors))
@@ -99,11 +101,7 @@ def test_supernode__sends_a_masked_update_beside_our_client_and_a_site_with_a_fo
         ThreadPoolExecutor(3) as together,
     ):
         helper = HelperProcess(service)
-        visitors = [
-            service.visitor("north"),
-            service.visitor("south", through=handover),
-            service.dropper("east", drop),
-        ]
+        visitors = visitors_of(service, handover, drop)
         try:
             finals = list(together.map(service.take_part, visitors))
         finally:

@@ -14,7 +14,7 @@ other's outlier), and half of the sites or more acting together. docs/threat-mod
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,21 +96,18 @@ def find_outliers(updates: Sequence[Screened], z: float, ratio: float, mechanism
         ratio,
         mechanism,
     )
-    put_out = {one.site for one in found}
-    kept = [update for update in ordered if update.site not in put_out]
-    limit = (len(ordered) - 1) // 2
-    while len(kept) >= LEAST_SITES and len(found) < limit:
+
+    def furthest(keep: Sequence[int]) -> tuple[int, str] | None:
+        kept = [ordered[index] for index in keep]
         far = find_single_values(
             _chunks([update.update for update in kept]),
             np.array([update.noise_std for update in kept]),
             largest_noise(z, flat_updates([kept[0].update])[0].size, mechanism),
             ratio,
         )
-        if far is None:
-            break
-        outlier = kept.pop(far[0]).site
-        found.append(Outlier(outlier, "single values of it are further from the round's other sites' than noise gets"))
-    return found
+        return far and (far[0], "single values of it are further from the round's other sites' than noise gets")
+
+    return _one_by_one([update.site for update in ordered], found, furthest)
 
 
 def measure(updates: Sequence[Path]) -> Geometry:
@@ -129,17 +126,30 @@ def screen(
     geometry: Geometry, sites: Sequence[str], noise_std: np.ndarray, z: float, ratio: float, mechanism: Mechanism
 ) -> list[Outlier]:
     """Return the outliers of a geometry; `find_outliers` says what the parameters mean."""
-    keep = list(range(len(sites)))
-    found: list[Outlier] = []
+
+    def worst(keep: Sequence[int]) -> tuple[int, str] | None:
+        part = Geometry(geometry.products[np.ix_(keep, keep)], geometry.largest[keep], geometry.parameters)
+        return _worst(part, noise_std[keep], z, ratio, mechanism)
+
+    return _one_by_one(sites, [], worst)
+
+
+def _one_by_one(
+    sites: Sequence[str], found: Sequence[Outlier], worst: Callable[[Sequence[int]], tuple[int, str] | None]
+) -> list[Outlier]:
+    """Return `found` and what `worst` finds among the sites that are left, as long as most sites and three stay.
+
+    `worst` gets the indices of the sites that are left, and returns which of them to put out, and why; or None.
+    """
+    found = list(found)
+    gone = {one.site for one in found}
+    keep = [index for index, site in enumerate(sites) if site not in gone]
     limit = (len(sites) - 1) // 2
     while len(keep) >= LEAST_SITES and len(found) < limit:
-        part = Geometry(geometry.products[np.ix_(keep, keep)], geometry.largest[keep], geometry.parameters)
-        worst = _worst(part, noise_std[keep], z, ratio, mechanism)
-        if worst is None:
+        outlier = worst(keep)
+        if outlier is None:
             break
-        index, sentence = worst
-        found.append(Outlier(sites[keep[index]], sentence))
-        del keep[index]
+        found.append(Outlier(sites[keep.pop(outlier[0])], outlier[1]))
     return found
 
 

@@ -4,16 +4,15 @@ On 25 kb of HG002 sequenced by Oxford Nanopore (R10), SNP F1 was .971 against .9
 of 23 indel calls were false.
 """
 
-import gzip
 import itertools
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.opening import open_alignments
 from fedcall.shown import shown
 
@@ -57,12 +56,11 @@ def refuse_long_reads(alignments: Path, reference: Path) -> None:
 def refuse_long_fastq(reads: Path) -> None:
     """Refuse a FASTQ file, plain or gzipped, whose first reads are long; one that cannot be read is left to others."""
     try:
-        with open(reads, "rb") as handle:
-            compressed = handle.read(2) == b"\x1f\x8b"
-        with gzip.open(reads, "rb") if compressed else open(reads, "rb") as handle:
-            _refuse(reads, [len(line.rstrip()) for line in itertools.islice(handle, 1, 4 * _LOOKED_AT_READS, 4)])
-    except (OSError, EOFError, zlib.error):
+        with pysam.FastxFile(htslib_name(reads), persist=False) as records:
+            lengths = [len(record.sequence or "") for record in itertools.islice(records, _LOOKED_AT_READS)]
+    except (OSError, ValueError):
         return
+    _refuse(reads, lengths)
 
 
 def refuse_platform(platform: str) -> None:
