@@ -95,3 +95,16 @@ def test_refuse_platform__of_the_sheet() -> None:
     for platform in ("ONT", "PACBIO"):
         with pytest.raises(FedcallError, match=f"'platform' says {platform}: long reads"):
             refuse_platform(platform)
+
+
+def test_refuse_long_reads__damaged_ones_are_left_to_who_reads_all(tmp_path: Path) -> None:
+    alignments, reference = made(tmp_path, *(300,) * 4_000)
+    content = bytearray(alignments.read_bytes())
+    content[len(content) // 8] ^= 0xFF
+    alignments.write_bytes(content)
+    refuse_long_reads(alignments, reference)
+
+
+def test_refuse_long_fastq__what_is_no_file_is_left_to_others(tmp_path: Path) -> None:
+    refuse_long_fastq(tmp_path)
+    refuse_long_fastq(tmp_path / "missing")
