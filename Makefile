@@ -3,6 +3,7 @@
 # make quick   a test of every package, in less than two minutes
 # make docs    the documentation as a site, in results/docs
 # make install the software alone, into .venv
+# make encryption  OpenFHE for encrypted sums, into .venv-encryption; needs a python3.10
 # make clean   remove what runs produced; private/ (keys, ledgers: a budget spent stays spent) is kept
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # A file of tests stays with one worker, so that what its tests share is made once; tests/conftest.py puts the longest first.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick docs install clean
+.PHONY: demo test quick docs install encryption clean
 
 demo: $(INSTALLED)
 	$(BIN)/snakemake --cores all
@@ -49,6 +50,19 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,slurm,cluster]'
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[syft]' \
 	    || echo "PySyft does not resolve here (fedcall[syft]); its rehearsal and tests will be skipped"
+	@touch $@
+
+# OpenFHE's wheel imports on CPython 3.10 only, so it has an environment of its own, behind files.
+PYTHON310 ?= $(shell for one in python3.10 $$HOME/.pyenv/versions/3.10.*/bin/python; do \
+    "$$one" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2> /dev/null && echo "$$one" && break; done)
+
+encryption: .venv-encryption/.installed-by-make
+
+.venv-encryption/.installed-by-make: workflow/envs/encryption.txt
+	@test -n "$(PYTHON310)" \
+	    || { echo "CPython 3.10 is needed; name one: make encryption PYTHON310=/path/to/python3.10" >&2; exit 1; }
+	@test -x .venv-encryption/bin/pip || $(PYTHON310) -m venv .venv-encryption
+	.venv-encryption/bin/pip install --quiet --disable-pip-version-check -r workflow/envs/encryption.txt
 	@touch $@
 
 clean:

@@ -37,7 +37,7 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
         "quarantine": ("quarantine",),
         "attestation": ("attestation",),
     },
-    "A helper": {"helper": ("helper",)},
+    "A helper": {"helper": ("helper",), "encryption": ("encryption",)},
     "Reports and measurements": {
         "report": ("report",),
         "benchmark": ("benchmark",),

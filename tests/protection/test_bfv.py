@@ -1,0 +1,120 @@
+"""Encrypted sums are exact; what is damaged, missing or another's is an error."""
+
+import numpy as np
+import pytest
+
+from fedcall.errors import FedcallError
+from fedcall.protection import bfv
+
+needs_openfhe = pytest.mark.skipif(bfv.find_interpreter() is None, reason=bfv.HOW_TO_INSTALL)
+
+
+@pytest.fixture(scope="module")
+def holders():
+    """Return the secrets of two holders and their joint key."""
+    made = [bfv.make_share("test") for _ in range(2)]
+    return [secret for secret, _ in made], bfv.joint_key("test", [share for _, share in made])
+
+
+def opened(holders, ciphertexts, values, sites):
+    secrets, _ = holders
+    total = bfv.add(ciphertexts, 2 * bfv.parameters().blocks(values))
+    return bfv.fuse([bfv.partial(total, one, place == 0) for place, one in enumerate(secrets)], values, sites)
+
+
+@needs_openfhe
+@pytest.mark.parametrize(("sites", "values"), [(3, 24_273), (10, 500), (50, 500)])
+def test_fuse__bit_for_bit_the_sum_in_the_clear(holders, sites, values):
+    generator, limit = np.random.default_rng(sites), 2**31 // sites
+    vectors = [generator.integers(-limit, limit, values) for _ in range(3)]
+    vectors[0][:2] = limit - 1, -limit
+    ciphertexts = [bfv.encrypt(holders[1], vector) for vector in vectors]
+    chosen = [number % 3 for number in range(sites)]
+    found = opened(holders, (ciphertexts[one] for one in chosen), values, sites)
+    assert np.array_equal(found, sum(vectors[one] for one in chosen))
+
+
+@needs_openfhe
+def test_fuse__a_partial_that_is_missing_wrong_or_of_another_sum_is_an_error(holders):
+    secrets, key = holders
+    first, second = (bfv.encrypt(key, np.arange(20) + number) for number in range(2))
+    total = bfv.add([first, second], 2)
+    lead, main = bfv.partial(total, secrets[0], True), bfv.partial(total, secrets[1], False)
+    assert np.array_equal(bfv.fuse([lead, main], 20, 2), 2 * np.arange(20) + 1)
+    other = bfv.partial(bfv.add([first, first], 2), secrets[1], False)
+    flipped = bytearray(main)
+    flipped[80] ^= 1
+    for partials, sites in [
+        ([lead], 2),
+        ([main], 2),
+        ([lead, other], 2),
+        ([lead, bytes(flipped)], 2),
+        ([lead, main], 3),
+    ]:
+        with pytest.raises(FedcallError, match=f"do not open a sum over {sites} sites"):
+            bfv.fuse(partials, 20, sites)
+    with pytest.raises(FedcallError, match="bytes"):
+        bfv.fuse([lead, main[:-8]], 20, 2)
+
+
+@needs_openfhe
+def test_encrypt__two_ciphertexts_of_one_vector_have_nothing_in_common_and_hide_it(holders):
+    one, two = (np.frombuffer(bfv.encrypt(holders[1], np.full(9, 5)), "<u8") for _ in range(2))
+    assert (one != two).mean() > 0.999
+    with pytest.raises(FedcallError, match="none beyond"):
+        bfv.encrypt(holders[1], np.array([2**33]))
+
+
+@needs_openfhe
+def test_add__two_thousand_damaged_ciphertexts_are_refused_or_harmless(holders):
+    """Only numbers below their modulus ever reach native code; the shape is known, so there is nothing to parse."""
+    whole, generator = bfv.encrypt(holders[1], np.arange(7)), np.random.default_rng(1)
+    moduli = np.array(bfv.parameters().moduli, np.uint64)[:, None]
+    refused = 0
+    for number in range(2000):
+        content = bytearray(whole)
+        if number % 4 == 0:
+            content = content[: generator.integers(len(content))]
+        elif number % 4 == 1:
+            content += generator.bytes(int(generator.integers(1, 64)))
+        else:
+            for place in generator.integers(len(content), size=3):
+                content[place] = generator.integers(256)
+        try:
+            numbers = bfv.check_polynomials(bytes(content), 2, "ciphertext 1")
+        except FedcallError:
+            refused += 1
+            continue
+        assert (numbers < moduli).all()
+    assert refused > 1000
+    damaged = bytearray(whole)
+    damaged[100] ^= 1
+    with pytest.raises(FedcallError, match="do not open"):
+        opened(holders, [bytes(damaged), whole], 7, 2)
+
+
+@needs_openfhe
+def test_parameters__are_those_of_128_bits():
+    found = bfv.parameters()
+    assert found.security == "HEStd_128_classic"
+    # Homomorphic Encryption Standard (2018), table 1, ternary secrets: 438 bits at most for a ring of 16,384.
+    assert {16384: 438, 8192: 218}[found.ring_dimension] >= found.modulus_bits
+    assert found.plaintext_modulus > 2**32
+
+
+def test_parameters__without_openfhe_say_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDCALL_ENCRYPTION_PYTHON", str(tmp_path / "none"))
+    bfv.parameters.cache_clear()
+    with pytest.raises(FedcallError, match="make encryption"):
+        bfv.parameters()
+
+
+@needs_openfhe
+def test_parameters__a_child_that_dies_is_an_error_and_nothing_more(monkeypatch, tmp_path):
+    dying = tmp_path / "python"
+    dying.write_text("#!/bin/sh\nkill -SEGV $$\n")
+    dying.chmod(0o755)
+    monkeypatch.setenv("FEDCALL_ENCRYPTION_PYTHON", str(dying))
+    bfv.parameters.cache_clear()
+    with pytest.raises(FedcallError, match="OpenFHE failed"):
+        bfv.parameters()
