@@ -291,7 +291,13 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
     if inner[:3] == b"BCF":
         if crashes(lambda: list(pysam.VariantFile(htslib_name(path)).index or ())):
             raise FedcallError(f"{path}: the file or its index is damaged, so that htslib crashes; make them again")
-        variants = pysam.VariantFile(htslib_name(path))
+        try:
+            variants = pysam.VariantFile(htslib_name(path))
+        except NotImplementedError:  # pysam looks for its place in the file, which plain gzip has none of
+            raise FedcallError(
+                f"{path}: BCF compressed with gzip in place of bgzip; make it again with: gunzip -c {path} |"
+                " bcftools view -Ob -o NEW.bcf -"
+            ) from None
         if stack is not None:
             stack.callback(_close, variants)
         meta = [line for line in str(variants.header).splitlines() if line.startswith("##")]
