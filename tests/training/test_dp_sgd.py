@@ -232,7 +232,7 @@ def test_train_privately__repeats_itself_and_uses_every_input(changes):
 
 
 @pytest.mark.parametrize("mechanism", ["gaussian", "laplace"])
-def test_noise_and_sampling_are_bound_to_the_inputs(mechanism):
+def test_promise_9__noise_and_sampling_are_bound_to_the_inputs(mechanism):
     """Promise, point 9: a release with another input tells nothing about the first, not even that a sum is equal."""
     agreed = study(terms(mechanism=mechanism, sampling_rate=1.0, steps_per_round=1))
     patients = {"a": patient(1), "b": empty_examples()}

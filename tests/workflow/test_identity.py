@@ -14,8 +14,8 @@ from fedcall.workflow.identity import (
     REGISTRY,
     KnownFamily,
     compare_run,
-    family_sizes,
     forget_person,
+    known_families,
     read_registry,
     remember_people,
 )
@@ -128,9 +128,9 @@ def test_point_2__a_family_costs_what_accounting_says_of_a_group(hospital: Path,
     assert family.joint.pld > 1.5 * family.alone.pld
     assert any("epsilon" in line and "together" in line for line in found.lines())
     remember_people(run, found, "north")  # for the site's own privacy report
-    assert family_sizes(Path("private/north/sketches"), run.study.name) == (2,)
+    assert known_families(Path("private/north/sketches"), run.study.name) == (("p1", "p3"),)
     sketches = Path("private/north/sketches")
-    assert family_sizes(sketches, "another") == ()
+    assert known_families(sketches, "another") == ()
     registry = read_registry(sketches)
     others = KnownFamily(people=("p7", "p8", "p9"), study="another")
     known = registry.model_copy(update={"families": (*registry.families, others)})
@@ -138,7 +138,7 @@ def test_point_2__a_family_costs_what_accounting_says_of_a_group(hospital: Path,
     forget_person(sketches, "p3")
     assert read_registry(sketches).families == (others,), "others' families stay known"
     forget_person(sketches, "p9")
-    assert family_sizes(sketches, "another") == (2,)
+    assert known_families(sketches, "another") == (("p7", "p8"),)
 
 
 def test_point_2__the_workflow_compares_people_before_it_trains(workspace) -> None:

@@ -66,12 +66,12 @@ def privacy(
     from fedcall.reporting.privacy.audit import read_audit
     from fedcall.reporting.privacy.ledger_facts import read_ledger
     from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
-    from fedcall.workflow.identity import family_sizes
+    from fedcall.workflow.identity import known_families
 
     audited = read_audit(audit, agreed) if audit else None
-    families = family_sizes(sketches, agreed.name) if sketches else ()
-    facts = read_ledger(ledger, secret, agreed, site)
-    document = privacy_report(agreed, site, records, facts, shareable, audited, families)
+    families = known_families(sketches, agreed.name) if sketches else ()
+    facts = read_ledger(ledger, secret, agreed, site, families)
+    document = privacy_report(agreed, site, records, facts, shareable, audited)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     typer.echo(document.spent.sentence)
 

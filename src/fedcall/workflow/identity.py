@@ -231,9 +231,9 @@ def read_registry(folder: Path) -> Registry:
         raise FedcallError(f"{path}: not a registry of people; restore it from your backup") from None
 
 
-def family_sizes(folder: Path, study: str) -> tuple[int, ...]:
-    """Return the sizes of the families known among a study's training patients, by a site's folder of sketches."""
-    return tuple(sorted(len(one.people) for one in read_registry(folder).families if one.study == study))
+def known_families(folder: Path, study: str) -> tuple[tuple[str, ...], ...]:
+    """Return the names of each family known among a study's training patients, by a site's folder of sketches."""
+    return tuple(sorted(one.people for one in read_registry(folder).families if one.study == study))
 
 
 def _refusal(people: Sequence[Someone], pair: Pair, stated: set[frozenset[str]], run: Run) -> str | None:

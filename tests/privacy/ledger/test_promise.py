@@ -153,6 +153,15 @@ def test_promise_10__a_later_cap_pays_for_its_order():
     assert compose([(EVENT, 2)], 1e-3).pld < first < later
 
 
+def test_promise_2__a_family_is_charged_for_every_round_that_one_of_them_took_part_in(ledger):
+    ledger.reserve(replace(REQUEST, patients=("Ann", "Cyd"), max_epsilon=None))
+    ledger.reserve(replace(REQUEST, round=2, patients=("Bob",), max_epsilon=None))
+    ledger.reserve(replace(REQUEST, study="b" * 64, patients=("Ann", "Bob"), max_epsilon=None))
+    ledger.reserve(replace(REQUEST, study="b" * 64, round=2, patients=("Cyd",), max_epsilon=None))
+    assert ledger.charges_of_group(("Ann", "Bob")) == (("a" * 64, EVENT, 2), ("b" * 64, EVENT, 1))
+    assert ledger.charges_of_group(("Dan",)) == ()
+
+
 def test_promise__an_old_ledger_is_carried_over_without_losing_a_charge(old):
     assert old.verify() is None
     assert sorted((people, len(one.charges)) for one, people in old.standings().items()) == [(1, 2), (2, 2)]

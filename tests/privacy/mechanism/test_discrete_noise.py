@@ -64,7 +64,7 @@ def test_noise__has_the_exact_probabilities(mechanism, scale):
 
 
 @pytest.mark.parametrize("mechanism", SAMPLERS)
-def test_noise_is_exact_in_its_tails(mechanism):
+def test_promise_6__noise_is_exact_in_its_tails(mechanism):
     """Promise, point 6. Every trial begins with a uniform within 2^-64 of one: nine scales and more from zero.
 
     A uniform of 52 bits has one single value there, and the sum under it would be known for certain.

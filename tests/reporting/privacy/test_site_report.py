@@ -6,6 +6,7 @@ import sqlite3
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import pytest
 
@@ -14,7 +15,7 @@ from fedcall.errors import FedcallError
 from fedcall.keys import read_secret, read_signing_key
 from fedcall.privacy.accounting.epsilon import compose, group_epsilon, largest_loss, study_epsilon
 from fedcall.privacy.accounting.filter import cumulative_epsilon
-from fedcall.privacy.events import round_event
+from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.privacy.ledger.limits import Limit
 from fedcall.privacy.ledger.plan import plan_ledger
@@ -23,10 +24,10 @@ from fedcall.privacy.mechanism.bounded_sum import sum_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import render, round_up, to_json
 from fedcall.reporting.privacy.documents import PrivacyReport
-from fedcall.reporting.privacy.ledger_facts import read_ledger
+from fedcall.reporting.privacy.ledger_facts import FamilyCharges, read_ledger
 from fedcall.reporting.privacy.rounds import read_rounds
 from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
-from fedcall.reporting.privacy.spending import planned_spends
+from fedcall.reporting.privacy.spending import family_epsilon, planned_spends
 from fedcall.reporting.privacy.study_report import study_privacy_report
 from fedcall.study.claims import Claim
 from reporting_page import shown_values
@@ -130,8 +131,9 @@ def test_families__known_ones_are_held_against_what_one_person_may_lose(federati
     facts = read_ledger(hospital.ledger, read_secret(hospital.keys), study, "north")
     event, delta = round_event(study.privacy), study.privacy.delta
     joint = group_epsilon([(event, 3)], delta, 2).pld
-    facts = replace(facts, limit=Limit(epsilon=joint - 0.01, delta=delta))
-    report = privacy_report(study, "north", records, facts, families=(2,))
+    here = FamilyCharges(2, ((study.digest, event, 3),))
+    facts = replace(facts, limit=Limit(epsilon=joint - 0.01, delta=delta), families=(here,))
+    report = privacy_report(study, "north", records, facts)
     assert report.site_only is not None
     [family] = report.site_only.families
     assert (family.people, family.epsilon_pld, family.within_cap, family.within_limit) == (2, joint, True, False)
@@ -141,9 +143,43 @@ def test_families__known_ones_are_held_against_what_one_person_may_lose(federati
     assert report.light.colour == "amber"
     page = render(report, "privacy.html", privacy_figures(report))
     assert "more than one person may lose" in page
-    shared = privacy_report(study, "north", records, facts, shareable=True, families=(2,))
+    shared = privacy_report(study, "north", records, facts, shareable=True)
     assert shared.site_only is None
     assert not any("Relatives found" in condition.statement for condition in shared.light.conditions)
+
+
+def test_families__earlier_studies_count_and_several_are_bounded_by_rdp(federation: Federation) -> None:
+    """Against the exact loss of a Gaussian whose sum two relatives move by two clip norms (Balle and Wang 2018)."""
+    hospital, study, delta = federation.sites["north"], federation.study, 1e-3
+    full = Event(unit="patient", mechanism="gaussian", noise_multiplier=8.0, sampling_rate=1.0, steps=4)
+
+    def exact(steps: int) -> float:
+        distance = 2 * math.sqrt(steps) / 8.0
+        at = [x / 1000 for x in range(20_000)]
+        return next(x for x in at if _gaussian_delta(distance, x) <= delta)
+
+    one_study = family_epsilon(FamilyCharges(2, (("a", full, 5),)), delta)
+    assert exact(20) - 1e-3 <= one_study < 1.05 * exact(20)
+    several = family_epsilon(FamilyCharges(2, (("a", full, 3), ("b", full, 2))), delta)
+    assert several > one_study, "the second study's terms may depend on what the first one released"
+    assert family_epsilon(FamilyCharges(2, (("a", replace(full, unit="example"), 1),)), delta) == math.inf
+    records = read_rounds(study, "north", hospital.rounds)
+    facts = read_ledger(hospital.ledger, read_secret(hospital.keys), study, "north")
+    own = round_event(study.privacy)
+    facts = replace(facts, families=(FamilyCharges(2, ((study.digest, own, 3), ("b" * 64, full, 2))),))
+    report = privacy_report(study, "north", records, facts)
+    assert report.site_only is not None
+    [family] = report.site_only.families
+    assert family.studies == 2
+    assert family.epsilon_over_ledger > family.epsilon_pld
+    assert "by 2 studies" in " ".join(render(report, "privacy.html", privacy_figures(report)).split())
+
+
+def _gaussian_delta(distance: float, epsilon: float) -> float:
+    normal = NormalDist()
+    return normal.cdf(distance / 2 - epsilon / distance) - math.exp(epsilon) * normal.cdf(
+        -distance / 2 - epsilon / distance
+    )
 
 
 def test_privacy_report__states_all_fourteen_points(federation: Federation) -> None:

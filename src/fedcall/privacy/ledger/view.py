@@ -12,6 +12,7 @@ import numpy as np
 from fedcall.errors import PrivacyRefusal
 from fedcall.files import sha256_file
 from fedcall.privacy.accounting.epsilon import Epsilon
+from fedcall.privacy.accounting.filter import Charge
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
 from fedcall.privacy.ledger.chain import Fault, Row
@@ -134,6 +135,19 @@ class LedgerView:
         everybody: any of them may be its next.
         """
         return read_histories(self._database).standings(study, rounds)
+
+    def charges_of_group(self, names: Iterable[str]) -> tuple[Charge, ...]:
+        """Return what at least one of the named people was charged: each event with the number of its rounds.
+
+        A round counts once, whoever of them took part in it: this bounds what they lost together.
+        """
+        histories = read_histories(self._database)
+        columns = [histories.columns[one] for one in map(self._keys.pseudonym, names) if one in histories.columns]
+        rounds: Counter[tuple[str, str]] = Counter()
+        for row in self.rows():
+            if row.kind == "reserve" and np.isin(columns, histories.rounds[row.study, row.round]).any():
+                rounds[row.study, row.event] += 1
+        return tuple((study, Event.from_json(event), count) for (study, event), count in rounds.items())
 
     def charges_by_study(self) -> dict[str, tuple[tuple[tuple[Event, int], ...], ...]]:
         """Return for each study what its people were charged, those who were charged least left out."""

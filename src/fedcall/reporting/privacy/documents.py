@@ -137,10 +137,15 @@ class ExhaustedInRound(Document):
 
 
 class FamilySpend(Document):
-    """Close relatives among the training patients, by their genotypes, and what this study took from them together."""
+    """Close relatives among the training patients, by their genotypes, and what was taken from them together."""
 
     people: int
     epsilon_pld: Epsilon = Field(description="Of the family as one, by this study's charged rounds, at its delta.")
+    studies: int = Field(1, description="Studies of the ledger that charged one of them.")
+    epsilon_over_ledger: Epsilon = Field(
+        None,
+        description="Of the family as one over all these studies, at the same delta; by RDP if there are several.",
+    )
     within_cap: bool | None = Field(description="Whether that is within the study's cap for one; null without a cap.")
     within_limit: bool | None = Field(
         description="Whether the family's epsilon at the delta of the hospital's own limit is within it; null without."

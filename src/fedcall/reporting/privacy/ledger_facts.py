@@ -1,9 +1,10 @@
 """Read from a site's ledger what its privacy report needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedcall.privacy.accounting.filter import Charge
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.chain import Row
 from fedcall.privacy.ledger.ledger import Ledger, Standing
@@ -40,6 +41,25 @@ class JudgeCharge:
 
 
 @dataclass(frozen=True)
+class FamilyCharges:
+    """What close relatives were charged together.
+
+    Attributes
+    ----------
+    people : of the family
+    charges : study, event and number of its rounds in which at least one of them took part, over all of the ledger
+    """
+
+    people: int
+    charges: tuple[Charge, ...]
+
+    @property
+    def studies(self) -> int:
+        """Number of studies that charged one of them."""
+        return len({study for study, _, _ in self.charges})
+
+
+@dataclass(frozen=True)
 class LedgerFacts:
     """What the report needs from a site's ledger.
 
@@ -52,6 +72,7 @@ class LedgerFacts:
     exhausted : for each charged round of this study, how many people had spent their budget and contributed nothing
     judge : None before this study's judge has charged anybody
     limit : the hospital's own, or None
+    families : close relatives among the training patients, as far as they are known
     studies : what is charged, study by study, in the order of their first rows
     head : hash of the last row
     problem : why the chain of rows does not verify, or None
@@ -66,10 +87,15 @@ class LedgerFacts:
     exhausted: Mapping[int, int] = field(default_factory=dict)
     limit: Limit | None = None
     judge: JudgeCharge | None = None
+    families: tuple[FamilyCharges, ...] = ()
 
 
-def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFacts:
+def read_ledger(
+    path: Path, secret: bytes, study: Study, site: str, families: Iterable[Sequence[str]] = ()
+) -> LedgerFacts:
     """Return the charges of a study and the histories of its patients; a broken chain is reported, not raised.
+
+    `families` are the names of close relatives. They tell genotypes, so what follows from them stays at the site.
 
     Raises
     ------
@@ -98,6 +124,7 @@ def read_ledger(path: Path, secret: bytes, study: Study, site: str) -> LedgerFac
             exhausted=exhausted,
             limit=read_limit(path),
             judge=judge,
+            families=tuple(FamilyCharges(len(names), ledger.charges_of_group(names)) for names in families),
         )
 
 

@@ -41,7 +41,6 @@ def privacy_report(
     ledger: LedgerFacts,
     shareable: bool = False,
     audit: Audit | None = None,
-    families: Sequence[int] = (),
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
 
@@ -59,11 +58,9 @@ def privacy_report(
         Leave out what depends on which patients took part in other studies, so that the report may leave the site.
     audit : Audit, optional
         What an audit of this kind of study proved.
-    families : sequence of int
-        How many people each known family among the training patients has. It tells genotypes, so it stays at the site.
     """
     terms = study.privacy
-    over_ledger = None if shareable else spend_over_ledger(study, ledger, families)
+    over_ledger = None if shareable else spend_over_ledger(study, ledger)
     rounds = round_spends(study, records, ledger.charged)
     spent = spent_in_study(study, ledger, rounds, over_ledger)
     total = over_ledger.epsilon_pld if over_ledger else spent.epsilon_pld

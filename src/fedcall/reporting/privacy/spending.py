@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedcall.privacy.accounting.epsilon import Epsilon as Bounds
-from fedcall.privacy.accounting.epsilon import compose, group_epsilon, largest_loss, study_epsilon
+from fedcall.privacy.accounting.epsilon import compose, exceeds, group_epsilon, largest_loss, study_epsilon
+from fedcall.privacy.accounting.losses import ORDERS
 from fedcall.privacy.accounting.membership import membership
 from fedcall.privacy.accounting.plan import FAMILIES
 from fedcall.privacy.accounting.pooling import pooled_epsilon
@@ -24,7 +25,7 @@ from fedcall.reporting.privacy.documents import (
     Spent,
     StudySpend,
 )
-from fedcall.reporting.privacy.ledger_facts import LedgerFacts, StudyCharges
+from fedcall.reporting.privacy.ledger_facts import FamilyCharges, LedgerFacts, StudyCharges
 from fedcall.reporting.privacy.rounds import RoundRecord
 from fedcall.study.terms import Study
 
@@ -177,7 +178,7 @@ def guarantee_curve(study: Study, releases: int) -> tuple[CurvePoint, ...]:
     return tuple(points)
 
 
-def spend_over_ledger(study: Study, ledger: LedgerFacts, families: Sequence[int] = ()) -> LedgerSpend:
+def spend_over_ledger(study: Study, ledger: LedgerFacts) -> LedgerSpend:
     """Return what the most exposed unit has lost over every study of the ledger."""
     terms = study.privacy
     cap = terms.max_epsilon
@@ -203,25 +204,43 @@ def spend_over_ledger(study: Study, ledger: LedgerFacts, families: Sequence[int]
         people=sum(ledger.training.values()),
         judging_people=ledger.judge.people if ledger.judge else None,
         judging_exhausted=ledger.judge.exhausted if ledger.judge else None,
-        families=tuple(_family(study, ledger, size) for size in families),
+        families=tuple(_family(study, ledger, one) for one in ledger.families),
         by_study=tuple(_study_spend(study, one) for one in ledger.studies),
     )
 
 
-def _family(study: Study, ledger: LedgerFacts, size: int) -> FamilySpend:
-    """Return what the study's charged rounds took from relatives together, against what one person may lose."""
+def _family(study: Study, ledger: LedgerFacts, family: FamilyCharges) -> FamilySpend:
+    """Return what relatives lost together, in the study and over all, against what one person may lose."""
     terms, limit = study.privacy, ledger.limit
-    events = [(study.round_event, len(ledger.charged))]
-    joint = group_epsilon(events, terms.delta, size)
+    here = group_epsilon([(study.round_event, len(ledger.charged))], terms.delta, family.people)
+    over_all = family_epsilon(family, terms.delta)
     within_limit = None
     if limit is not None and limit.unit == terms.unit:
-        within_limit = not group_epsilon(events, limit.delta, size).exceeds(limit.epsilon)
+        within_limit = not exceeds(family_epsilon(family, limit.delta), limit.epsilon)
     return FamilySpend(
-        people=size,
-        epsilon_pld=finite(joint.pld),
-        within_cap=None if terms.max_epsilon is None else not joint.exceeds(terms.max_epsilon),
+        people=family.people,
+        epsilon_pld=finite(here.pld),
+        studies=family.studies,
+        epsilon_over_ledger=finite(over_all),
+        within_cap=None if terms.max_epsilon is None else not exceeds(over_all, terms.max_epsilon),
         within_limit=within_limit,
     )
+
+
+def family_epsilon(family: FamilyCharges, delta: float) -> float:
+    """Return the epsilon of relatives as one over all studies: by PLD in one study, by RDP over several.
+
+    A round that one of them took part in counts as if all had. PLD is proven for plans that are fixed ahead, and a
+    second study's terms may depend on what the first one released. RDP at one order composes whatever was chosen
+    (`privacy.accounting.filter`); the best order is chosen afterwards, and paid for with delta / len(ORDERS).
+    Infinite where one of the studies bounds nothing for a person.
+    """
+    events = [(event, count) for _, event, count in family.charges]
+    if any(event.unit == "example" for event, _ in events):
+        return math.inf
+    if family.studies <= 1:
+        return group_epsilon(events, delta, family.people).pld
+    return group_epsilon(events, delta / len(ORDERS), family.people).rdp
 
 
 def worst_loss(study: Study, ledger: LedgerFacts) -> float:
