@@ -7,7 +7,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from fedcall.attestation.binding import Binding
+from fedcall.attestation.binding import Binding, report_data
+from fedcall.attestation.enclave import read_simulated
 from fedcall.attestation.evidence import write_evidence
 from fedcall.cli import app, commands
 from fedcall.errors import FedcallError
@@ -78,3 +79,18 @@ def test_verify__a_quote(tmp_path: Path) -> None:
     data = intel_report_data(evidence).hex()
     done = verify(tmp_path, "--report-data", data, "--time", "2025-06-20T00:00:00Z")
     assert "tdx, firmware UpToDate" in done.output, done.exception
+
+
+def test_simulate__a_machine_and_the_policy_that_accepts_it(tmp_path: Path) -> None:
+    command = ["attestation", "simulate", str(tmp_path / "machine")]
+    made = [
+        CliRunner().invoke(app, [*command, "--policy", str(tmp_path / name)]) for name in ("policy.yaml", "again.yaml")
+    ]
+    assert "protects nothing" in made[0].output
+    assert (tmp_path / "policy.yaml").read_text() == (tmp_path / "again.yaml").read_text(), "the machine was made anew"
+    machine = read_simulated(tmp_path / "machine")
+    bound = Binding(nonce="01" * 32, tls_key="02" * 32, hpke_key="03" * 32, study="04" * 32)
+    write_evidence(tmp_path / "evidence", machine.evidence(report_data(bound)), bound)
+    done = verify(tmp_path)
+    assert done.exit_code == 0, done.exception
+    assert f"runs image {machine.measurement.hex()}" in done.output

@@ -7,8 +7,20 @@ from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study import protection
 from fedcall.study.terms import Study, read_study
 from pooled_study import DELTA, HELPER, MASKED, POOLED, make_study
+
+EVIDENCE = {"simulated": {"root": "0" * 64, "measurements": ["0" * 96]}}
+TDX = {"tdx": {"measurements": [{"mr_td": "0" * 96, "rtmr1": "0" * 96, "rtmr2": "0" * 96}]}}
+TRIMMED = {"strategy": "fedtrimmedavg", "minimum_sites": 5}  # averages 3 of 5
+SEALED = {"mode": "sealed", "minimum_sites": 3, "evidence": EVIDENCE}
+
+
+@pytest.fixture(autouse=True)
+def available(monkeypatch):
+    """Terms of mode sealed, which no command takes yet."""
+    monkeypatch.setattr(protection, "AVAILABLE", ("plain", "masked", "sealed"))
 
 
 def test_study__pooled_noise_is_shared_by_the_sites_that_are_counted_on():
@@ -61,10 +73,29 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
         ({"protection": {"mode": "masked"}}, "needs minimum_sites, 2 or more"),
         ({"protection": {"mode": "masked", "minimum_sites": 1}}, "greater than or equal to 2"),
         ({"protection": {**MASKED, "tolerated_sites": 3}}, "tolerated_sites 3 leaves no share of the noise"),
-        ({"protection": {**MASKED, "mode": "sealed"}}, "'sealed' is not available in this version"),
+        ({"protection": SEALED}, "the enclave sees each update with its own share of the noise alone"),
+        ({"protection": {**SEALED, "tolerated_sites": 1}, "privacy": {}}, "in mode 'sealed' nobody helps"),
+        ({"protection": {**SEALED, "helpers": [HELPER]}, "privacy": {}}, "in mode 'sealed' nobody helps"),
+        ({"protection": {**SEALED, "minimum_sites": 5}, "privacy": {}}, "no average would ever be opened"),
+        ({"protection": {"mode": "sealed"}, "privacy": {}}, "'sealed' needs minimum_sites, 2 or more"),
+        ({"protection": {**MASKED, "evidence": EVIDENCE}}, "evidence belongs to protection mode 'sealed'"),
+        (
+            {"protection": SEALED, "privacy": {}, "aggregation": {"strategy": "krum", "minimum_sites": 5}, "sites": 5},
+            "'krum' would publish values of 1 of 5 updates",
+        ),
+        (
+            {
+                "protection": {**SEALED, "minimum_sites": 4},
+                "privacy": {},
+                "aggregation": TRIMMED,
+                "sites": 5,
+            },
+            "'fedtrimmedavg' would publish values of 3 of 5 updates",
+        ),
+        ({"protection": {**SEALED, "evidence": TDX}, "privacy": {}}, "gives an aggregator no key that comes back"),
         ({"protection": {**MASKED, "mode": "encrypted"}}, "'encrypted' is not available in this version"),
-        ({"protection": {"minimum_sites": 3}, "privacy": {}}, "belong to protection mode 'masked'"),
-        ({"protection": {"tolerated_sites": 1}, "privacy": {}}, "belong to protection mode 'masked'"),
+        ({"protection": {"minimum_sites": 3}, "privacy": {}}, "belong to the other protection modes"),
+        ({"protection": {"tolerated_sites": 1}, "privacy": {}}, "belong to the other protection modes"),
         ({"patients": 900, "sites": 40, "privacy": {**POOLED, "delta": 1e-4}}, "a number of 32 bits holds 32768"),
         ({"privacy": {**POOLED, "noise_multiplier": 3000}}, "a number of 32 bits holds 32768"),
         (
@@ -91,3 +122,12 @@ def test_read_study__masked_without_a_helper_is_not_complete(tmp_path):
     whole = make_study(coordinator=identity.public_key, protection={**MASKED, "helpers": [HELPER]})
     write_signed(tmp_path / "study.json", whole, read_signing_key(tmp_path / "keys"))
     assert read_study(tmp_path / "study.json") == whole
+
+
+def test_study__sealed_terms_keep_every_check_of_single_updates():
+    study = make_study(protection=SEALED, privacy={}, sites=7, aggregation=TRIMMED)
+    assert (study.sends_sums, study.noise_shares, study.least_sites, study.lacks) == (False, 1, 5, "")
+    assert Study.model_validate_json(study.canonical()) == study
+    assert study.digest != make_study(protection={}, privacy={}, sites=7, aggregation=TRIMMED).digest
+    lacking = make_study(protection={"mode": "sealed", "minimum_sites": 3}, privacy={})
+    assert lacking.lacks.startswith("protection.evidence")

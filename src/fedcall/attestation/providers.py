@@ -1,6 +1,7 @@
 """Get evidence from the machine a program runs on. Every provider is a folder of files that the kernel answers.
 
 configfs-tsm (SEV-SNP and TDX, Linux 6.7 and newer): Documentation/ABI/testing/configfs-tsm of the kernel.
+`/dev/sev-guest` (SEV-SNP, Linux 5.19 and newer): see `sev_guest`.
 Gramine (SGX): `/dev/attestation`, see "Attestation and Secret Provisioning" of Gramine's documentation.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from fedcall.attestation import sev_guest
 from fedcall.attestation.evidence import Evidence, Platform
 from fedcall.attestation.simulated import simulated_report
 from fedcall.errors import FedcallError
@@ -74,6 +76,14 @@ def from_tsm(report_data: bytes, endorsements: Mapping[str, bytes], folder: Path
     handed = _certificates(table)
     files = {"report.bin": report, **handed, **_endorsed(endorsements, ("key.der", "chain.pem", "revoked.crl"), handed)}
     return Evidence(platform, files)
+
+
+def from_sev_guest(report_data: bytes, endorsements: Mapping[str, bytes], device: Path = sev_guest.DEVICE) -> Evidence:
+    """Ask `/dev/sev-guest` for a report, on kernels before 6.7; parameters and errors as of `from_tsm`."""
+    report = sev_guest.report(report_data, device)
+    return Evidence(
+        "sev-snp", {"report.bin": report, **_endorsed(endorsements, ("key.der", "chain.pem", "revoked.crl"))}
+    )
 
 
 def from_gramine(report_data: bytes, endorsements: Mapping[str, bytes], folder: Path = GRAMINE_FOLDER) -> Evidence:

@@ -1,11 +1,14 @@
 """`fedcall attestation`: evidence that an aggregator runs in an enclave."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from fedcall.errors import FedcallError
+
+if TYPE_CHECKING:
+    from fedcall.attestation.policy import EvidencePolicy
 
 attestation = typer.Typer(help="Evidence of enclaves: verify it, collect it.", no_args_is_help=True)
 
@@ -23,7 +26,7 @@ def _group() -> None:
 @attestation.command()
 def verify(
     evidence: Path = typer.Argument(..., help="Folder with the evidence's files."),
-    policy: Path = typer.Option(..., "--policy", help="What is allowed (.yaml)."),
+    policy: Path = typer.Option(..., "--policy", help="What is allowed (.yaml), or the signed study (.json)."),
     report_data: str | None = typer.Option(
         None,
         "--report-data",
@@ -46,10 +49,9 @@ def verify(
     from dataclasses import asdict
 
     from fedcall.attestation.evidence import expected_report_data, read_evidence, verify_evidence
-    from fedcall.attestation.policy import EvidencePolicy, words
-    from fedcall.yaml_files import read_yaml
+    from fedcall.attestation.policy import words
 
-    allowed = read_yaml(policy, EvidencePolicy)
+    allowed = _read_policy(policy)
     verdict = verify_evidence(
         read_evidence(evidence), allowed, expected_report_data(evidence, report_data), _time(time)
     )
@@ -71,7 +73,9 @@ def verify(
 @attestation.command()
 def collect(
     folder: Path = typer.Argument(..., help="Folder to write the evidence into."),
-    provider: str = typer.Option(..., "--provider", help="tsm (SEV-SNP, TDX; Linux 6.7 or newer) or gramine (SGX)."),
+    provider: str = typer.Option(
+        ..., "--provider", help="tsm (SEV-SNP, TDX; Linux 6.7 or newer), sev-guest (older) or gramine (SGX)."
+    ),
     report_data: str = typer.Option(..., "--report-data", help="What to bind to, 128 hexadecimal digits."),
     endorsements: Path | None = typer.Option(
         None,
@@ -88,7 +92,7 @@ def collect(
 
     Example: fedcall attestation collect evidence --provider tsm --report-data 00…00 --endorsements amd/
     """
-    from fedcall.attestation import providers
+    from fedcall.attestation import providers, sev_guest
     from fedcall.attestation.evidence import write_evidence
 
     try:
@@ -97,13 +101,51 @@ def collect(
         bound = b""
     if len(bound) != 64:
         raise FedcallError(f"--report-data: 128 hexadecimal digits expected, found {len(report_data)} characters")
-    asked = {"tsm": providers.from_tsm, "gramine": providers.from_gramine}.get(provider)
-    if asked is None:
-        raise FedcallError(f"--provider {provider}: tsm or gramine expected")
-    default = {"tsm": providers.TSM_FOLDER, "gramine": providers.GRAMINE_FOLDER}[provider]
+    ways = {
+        "tsm": (providers.from_tsm, providers.TSM_FOLDER),
+        "sev-guest": (providers.from_sev_guest, sev_guest.DEVICE),
+        "gramine": (providers.from_gramine, providers.GRAMINE_FOLDER),
+    }
+    if provider not in ways:
+        raise FedcallError(f"--provider {provider}: one of {', '.join(ways)} expected")
+    asked, default = ways[provider]
     evidence = asked(bound, providers.read_endorsements(endorsements), device or default)
     write_evidence(folder, evidence)
     typer.echo(f"{folder}: evidence of {evidence.platform}")
+
+
+@attestation.command()
+def simulate(
+    folder: Path = typer.Argument(..., help="Folder that plays the machine; kept if it is there."),
+    policy: Path = typer.Option(..., "--policy", help="Where to write the policy that accepts it (.yaml)."),
+) -> None:
+    """Make a simulated machine for rehearsals of sealed studies, and the policy that accepts it and nothing else.
+
+    It protects nothing, and no policy of a real platform accepts it.
+
+    Example: fedcall attestation simulate private/enclave --policy policy.yaml
+    """
+    import yaml
+
+    from fedcall.attestation.enclave import create_simulated
+    from fedcall.files import write_text
+
+    machine = create_simulated(folder)
+    write_text(policy, yaml.safe_dump(machine.policy.model_dump(mode="json", exclude_none=True), sort_keys=False))
+    typer.echo(f"{folder}: a SIMULATED machine, which protects nothing; {policy} accepts it")
+
+
+def _read_policy(path: Path) -> "EvidencePolicy":
+    from fedcall.attestation.policy import EvidencePolicy
+    from fedcall.study.terms import read_study
+    from fedcall.yaml_files import read_yaml
+
+    if path.suffix != ".json":
+        return read_yaml(path, EvidencePolicy)
+    study = read_study(path)
+    if study.protection.evidence is None:
+        raise FedcallError(f"{path}: study '{study.name}' has no policy: its protection mode is not 'sealed'")
+    return study.protection.evidence
 
 
 def _time(text: str | None) -> Any:

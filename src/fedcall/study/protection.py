@@ -1,9 +1,10 @@
 """Who could see one hospital's update: the modes of protection, and what each of them needs."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from fedcall.attestation.policy import EvidencePolicy
 from fedcall.documents import Document
 from fedcall.study.names import Name, PublicKey
 
@@ -11,6 +12,12 @@ Mode = Literal["plain", "masked", "sealed", "encrypted"]
 
 AVAILABLE: tuple[Mode, ...] = ("plain", "masked")
 """Modes that this version has; the others have names, so that terms and documents can speak of them."""
+
+OPENING_SUMS: tuple[Mode, ...] = ("masked", "encrypted")
+"""Modes in which sites send vectors of which only sums over sites are opened."""
+
+_NEWER = ("evidence",)
+"""Fields that an older study does not have, left out of the canonical form where they are None."""
 
 
 class Helper(Document):
@@ -28,15 +35,26 @@ class Protection(Document):
     """What hides one site's update from everybody but the site."""
 
     mode: Mode = Field(
-        "plain", description="plain: the coordinator sees every update; masked: only sums over sites are ever opened."
+        "plain",
+        description="plain: the coordinator sees every update; masked: only sums over sites are ever opened; sealed:"
+        " only an attested enclave sees updates, and only averages leave it.",
     )
     minimum_sites: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="No sum over fewer sites is ever opened; pooled noise is sized for so many."
+        None,
+        description="No sum or average over fewer sites is ever opened; pooled noise is sized for so many.",
     )
     tolerated_sites: Annotated[int, Field(ge=0)] = Field(
         0, description="Sites whose shares of pooled noise are not counted on: they may leave noise out, or tell it."
     )
     helpers: tuple[Helper, ...] = Field((), description="Of mode masked; one honest helper is enough.")
+    evidence: EvidencePolicy | None = Field(
+        None, description="Of mode sealed: platforms, images and firmware that a site may seal its update to."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
+        return {key: value for key, value in serialize(self).items() if key not in _NEWER or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -47,8 +65,8 @@ class Protection(Document):
         if self.mode == "plain":
             if self != Protection.model_construct():
                 raise ValueError(
-                    "minimum_sites, tolerated_sites and helpers belong to protection mode 'masked'; leave them out for"
-                    " mode 'plain'"
+                    "minimum_sites, tolerated_sites, helpers and evidence belong to the other protection modes; leave"
+                    " them out for mode 'plain'"
                 )
             return self
         if self.minimum_sites is None:
@@ -58,6 +76,18 @@ class Protection(Document):
                 f"tolerated_sites {self.tolerated_sites} leaves no share of the noise that counts: it must be below"
                 f" minimum_sites {self.minimum_sites}"
             )
+        if self.mode == "sealed" and (self.helpers or self.tolerated_sites):
+            raise ValueError(
+                "helpers and tolerated_sites belong to protection mode 'masked': in mode 'sealed' nobody helps, and"
+                " every update carries its own noise; leave them out"
+            )
+        if self.evidence is not None and self.evidence.tdx is not None:
+            raise ValueError(
+                "evidence.tdx: Intel TDX gives an aggregator no key that comes back after a restart, so it could not"
+                " read its own state again; name snp or sgx"
+            )
+        if self.mode != "sealed" and self.evidence is not None:
+            raise ValueError(f"evidence belongs to protection mode 'sealed'; leave it out for mode '{self.mode}'")
         names = [helper.name for helper in self.helpers]
         for name in names:
             if names.count(name) > 1:

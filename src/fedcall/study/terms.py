@@ -17,7 +17,7 @@ from fedcall.privacy.terms import PrivacyTerms, delta_fault
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.names import Name as Name  # all of fedcall takes it from here
 from fedcall.study.names import PublicKey
-from fedcall.study.protection import Protection
+from fedcall.study.protection import OPENING_SUMS, Protection
 from fedcall.yaml_files import read_yaml
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -115,6 +115,12 @@ class AggregationTerms(Document):
         10080.0, description="A round closes this long after it opened if minimum_sites have answered."
     )
 
+    def averaged(self, updates: int) -> int:
+        """Return how many of so many updates each value of the next model is an average of, at least."""
+        kept = {"fedmedian": 1, "krum": 1, "multikrum": min(self.krum.selected_sites, updates)}
+        kept["fedtrimmedavg"] = updates - 2 * int(self.trim * updates)
+        return kept.get(self.strategy, updates)
+
     @model_validator(mode="after")
     def _protects(self) -> Self:
         """Refuse terms under which a robust strategy would not be robust."""
@@ -185,7 +191,7 @@ class Study(Document):
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what an older study does not have, so that it keeps its digest and its signature."""
         unused = {name for name in ("evaluation", "continues") if getattr(self, name) is None}
-        unused |= set() if self.sends_sums else {"protection"}
+        unused |= {"protection"} if self.protection.mode == "plain" else set()
         return {key: value for key, value in serialize(self).items() if key not in unused}
 
     @model_validator(mode="after")
@@ -231,12 +237,25 @@ class Study(Document):
         terms, averaging = self.protection, self.training.iterate_averaging
         if self.privacy.noise == "pooled" and not self.sends_sums:
             raise ValueError(
-                "privacy.noise 'pooled' in protection mode 'plain' is not private: the coordinator sees each update"
-                " with its own share of the noise alone; set protection.mode: masked, or privacy.noise: own"
+                f"privacy.noise 'pooled' in protection mode '{terms.mode}' is not private:"
+                f" {'the enclave' if terms.mode == 'sealed' else 'the coordinator'} sees each update with its own share"
+                " of the noise alone; set protection.mode: masked, or privacy.noise: own"
             )
         if averaging and (self.privacy.contribution == "delta" or self.sends_sums):
             reason = "mode 'masked' opens noisy sums" if self.sends_sums else "contribution 'delta' is one noisy sum"
             raise ValueError(f"training.iterate_averaging {averaging:g} averages steps of a round, but {reason}; set 0")
+        if self.sites and terms.minimum_sites is not None and len(self.sites) < terms.minimum_sites:
+            raise ValueError(
+                f"protection.minimum_sites {terms.minimum_sites} exceeds the {len(self.sites)} sites listed: no"
+                f" {'sum' if self.sends_sums else 'average'} would ever be opened; name more sites, or lower it"
+            )
+        averaged = self.aggregation.averaged(self.least_sites)
+        if terms.mode == "sealed" and averaged < (terms.minimum_sites or 1):
+            raise ValueError(
+                f"aggregation.strategy '{self.aggregation.strategy}' would publish values of {averaged} of"
+                f" {self.least_sites} updates, and protection.minimum_sites is {terms.minimum_sites}: what leaves the"
+                " enclave would not be an average of so many; choose fedavg, or raise aggregation.minimum_sites"
+            )
         if not self.sends_sums:
             return
         if self.privacy.steps_per_round != 1:
@@ -256,11 +275,6 @@ class Study(Document):
             )
         if not self.sites:
             return
-        if terms.minimum_sites is not None and len(self.sites) < terms.minimum_sites:
-            raise ValueError(
-                f"protection.minimum_sites {terms.minimum_sites} exceeds the {len(self.sites)} sites listed: no sum"
-                " would ever be opened; name more sites, or lower it"
-            )
         clash = {site.name for site in self.sites} & {helper.name for helper in terms.helpers}
         if clash:
             raise ValueError(f"'{min(clash)}' is the name of a site and of a helper; names must differ")
@@ -273,7 +287,7 @@ class Study(Document):
     @property
     def sends_sums(self) -> bool:
         """Whether sites send sums of which only totals over sites are opened, in place of updates."""
-        return self.protection.mode != "plain"
+        return self.protection.mode in OPENING_SUMS
 
     @property
     def noise_shares(self) -> int:
@@ -334,6 +348,8 @@ class Study(Document):
             return "sites, coordinator or initial weights"
         if self.protection.mode == "masked" and not self.protection.helpers:
             return "helpers, of which protection mode 'masked' needs one or more"
+        if self.protection.mode == "sealed" and self.protection.evidence is None:
+            return "protection.evidence, by which protection mode 'sealed' tells an enclave from anything else"
         return ""
 
     @property
