@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from fedcall.shown import shown
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
@@ -139,7 +141,7 @@ class Lines:
             self._say(f"{_number(self._done)} {self._unit}".rstrip() + f" in {duration(seconds)}, {rate}")
 
     def _say(self, text: str) -> None:
-        print(f"{self._label}: {text}", file=sys.stderr, flush=True)
+        print(f"{shown(self._label)}: {text}", file=sys.stderr, flush=True)
 
 
 class _Silence:
@@ -155,7 +157,7 @@ class _Bar:
 
     def __init__(self, bars: "Bars", label: str, total: float | None, unit: str) -> None:
         self._bars, self._drawn = bars, 0.0
-        self.task = bars.add_task(label, total=total, unit=unit)
+        self.task = bars.add_task(shown(label), total=total, unit=unit)
         bars.refresh()
 
     def advance(self, amount: float = 1.0) -> None:
@@ -205,7 +207,7 @@ def _new_bars() -> "Bars":
             return Text(figures(task.completed, task.total, task.fields["unit"], task.elapsed or 0.0))
 
     return Bars(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
         Figures(),
         console=Console(stderr=True),

@@ -24,6 +24,29 @@ def shown(text: object, most: int = 300) -> str:
     return escaped if len(found) <= most and len(escaped) <= most else escaped[: most - 1] + "…"
 
 
+def shown_block(text: str) -> str:
+    """Return text of several lines of ours with everything else that is not printable written as JSON writes it.
+
+    So JSON stays the same JSON, and what it holds moves no cursor where it is printed.
+
+    Examples
+    --------
+    >>> print(shown_block('{"name": "north\\u202e"}'))
+    {"name": "north\\u202e"}
+    """
+    if text.isprintable():
+        return text
+    return "\n".join(
+        "".join(one if one.isprintable() else _as_in_json(one) for one in line) for line in text.split("\n")
+    )
+
+
+def _as_in_json(character: str) -> str:
+    """Return an escape of JSON: two of them, a surrogate pair, for what lies above U+FFFF."""
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
 class OneLine(logging.Formatter):
     """Formats a record as one line, whatever its arguments hold; a traceback follows with each of its lines so."""
 

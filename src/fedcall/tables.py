@@ -25,6 +25,9 @@ from fedcall.reporting.privacy.documents import (
     StudySpend,
 )
 from fedcall.reporting.utility.documents import UtilityReport
+from fedcall.shown import shown
+
+_CELL_CHARACTERS = 2000
 
 Report = EvaluationReport | PrivacyReport | StudyPrivacyReport | UtilityReport
 
@@ -70,8 +73,14 @@ def write_tables(path: Path) -> list[Path]:
     written = []
     for name, frame in tables(read_report(path)).items():
         written.append(path.with_suffix(f".{name}.tsv"))
-        write_text(written[-1], frame.to_csv(sep="\t", index=False, na_rep="NA", lineterminator="\n"))
+        write_text(written[-1], to_tsv(frame))
     return written
+
+
+def to_tsv(frame: pd.DataFrame) -> str:
+    """Return a table as text, a line per row; what is not printable in a cell is escaped."""
+    cells = frame.map(lambda cell: shown(cell, _CELL_CHARACTERS) if isinstance(cell, str) else cell)
+    return str(cells.to_csv(sep="\t", index=False, na_rep="NA", lineterminator="\n"))
 
 
 def _evaluation(report: EvaluationReport) -> dict[str, pd.DataFrame]:

@@ -14,7 +14,7 @@ from typing import TextIO
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from fedcall.shown import LOG_LINE_CHARACTERS, shown
+from fedcall.shown import LOG_LINE_CHARACTERS, shown, shown_block
 from snakemake_logger_plugin_fedcall.progress import RunProgress
 from snakemake_logger_plugin_fedcall.terminal import Bar, Lines
 
@@ -142,6 +142,7 @@ class LogHandler(LogHandlerBase):
         return text
 
     def _print(self, text: str, level: int) -> None:
+        text = shown_block(text.expandtabs(4))  # the last lines of a log, too, which may quote anybody's file
         if isinstance(self.display, Bar):
             self.display.print(text, level)
         else:

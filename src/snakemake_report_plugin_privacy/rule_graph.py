@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 
+from fedcall.shown import shown
 from snakemake_report_plugin_privacy.documents import Edge, RuleRun
 
 WIDTH, BOX_HEIGHT, ROW = 860, 26, 58  # in units of the SVG's view box
@@ -32,7 +33,8 @@ def draw(rules: Sequence[RuleRun], edges: Sequence[Edge]) -> str:
 
 
 def _box(rule: RuleRun, x: float, y: float) -> str:
-    text = f"{rule.rule} ×{rule.jobs}" if rule.jobs > 1 else rule.rule
+    name = shown(rule.rule, 80)
+    text = f"{name} ×{rule.jobs}" if rule.jobs > 1 else name
     width = CHARACTER * len(text) + 14
     return (
         f'<rect x="{x - width / 2:.1f}" y="{y - BOX_HEIGHT / 2:.1f}" width="{width:.1f}" height="{BOX_HEIGHT}" rx="4"/>'

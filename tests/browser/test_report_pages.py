@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from browser_page import DESKTOP, Page
 
 NAMES = ("site", "adaptive", "study", "evaluation", "dashboard", "audit", "utility")
+HOSTILE_NAMES = tuple(f"hostile-{name}" for name in (*NAMES, "comparison", "dossier"))
 PAPER_PIXELS = 680  # A4 less its margins, at 96 pixels to the inch
 WITHOUT_WORDS = """() => [...document.querySelectorAll("svg, img")].filter(picture => {
   if (picture.closest("svg") !== picture && picture.parentElement.closest("svg")) return false;
@@ -53,6 +54,31 @@ def test_report_page__opens_without_errors_and_without_a_network(browser: Browse
     tab.close()
     assert complaints == []
     assert addresses == [report.address]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_report_page__hostile_text_runs_nothing_and_hides_nothing(
+    browser: Browser, pages: dict[str, Page], name: str
+) -> None:
+    report = pages[name]
+    tab = browser.new_page(viewport=DESKTOP)
+    complaints: list[str] = []
+    addresses: list[str] = []
+    tab.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("request", lambda request: addresses.append(request.url))
+    tab.goto(report.address)
+    heading = tab.locator("th button").first
+    heading.click()
+    found = (tab.title(), tab.locator("img").count(), tab.locator("script").count(), tab.locator("footer").count())
+    wide = tab.evaluate("document.documentElement.scrollWidth")
+    text = tab.locator("body").inner_text()
+    tab.close()
+    assert (complaints, addresses) == ([], [report.address])
+    assert "owned" not in found[0].split("<")[0]
+    assert found[1:] == (0, 1, 1)
+    assert wide <= DESKTOP["width"]
+    assert {one for one in text if not one.isprintable()} <= {"\n", "\t", "\u00a0", "\u202f"}
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -19,6 +19,7 @@ from fedcall.callers.catalogue import deepvariant_model
 from fedcall.callers.presence import refuse_missing
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.shown import shown
 from fedcall.workflow.input_files import check_input_files
 from fedcall.workflow.people import check_data
 from fedcall.workflow.private_folders import protect_folders
@@ -49,13 +50,13 @@ try:
     if workflow.is_main_process:
         refuse_missing(RUN.config.callers, deployment())
         for warning in check_input_files(RUN, upstream=IS_MODULE):
-            print(f"fedcall: warning: {warning}", file=sys.stderr)
+            print(f"fedcall: warning: {shown(warning, 4000)}", file=sys.stderr)
         if not IS_MODULE:
             check_data(RUN)
     SHARDS = jobs_per_patient(RUN)
 except FedcallError as error:
     # One line, without a traceback into the workflow, however quiet Snakemake is asked to be.
-    print(f"fedcall: {error}", file=sys.stderr)
+    print(f"fedcall: {shown(error, 4000)}", file=sys.stderr)
     sys.exit(error.exit_code)
 
 CONFIG = RUN.config

@@ -37,7 +37,7 @@ def points_of_sweep(wildcards):
         refuse_private(SHEET, [one for one in RUN.patients if one.site != PUBLIC])
         swept = list(RUN.swept)
     except FedcallError as error:
-        print(f"fedcall: {error}", file=sys.stderr)
+        print(f"fedcall: {shown(error, 4000)}", file=sys.stderr)
         sys.exit(error.exit_code)
     totals = [*(f"{epsilon:g}" for epsilon in CONFIG.sweep.epsilons), "inf"]
     points = [(STUDY, "own"), *((terms, total) for terms in swept for total in totals)]

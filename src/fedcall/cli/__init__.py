@@ -13,10 +13,10 @@ import click
 import typer
 
 from fedcall import __version__
+from fedcall.cli.printing import say, show_traceback
 from fedcall.errors import FedcallError, no_room
 from fedcall.shown import shown
 
-_ERROR_CHARACTERS = 4000
 _OF_THE_SYSTEM = {
     *(errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG),
     *(errno.ELOOP, errno.EROFS, errno.ENOSPC, errno.EDQUOT),
@@ -36,7 +36,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fedcall {__version__}")
+        say(f"fedcall {__version__}")
         raise typer.Exit
 
 
@@ -57,27 +57,29 @@ def main() -> None:
     """Run the command line: exit 0 done, 2 a user's mistake, 3 refused by a privacy rule, 1 our bug."""
     from fedcall.cli import commands
 
+    sys.excepthook = show_traceback
     commands.register(app, next(iter(sys.argv[1:]), None))
     try:
         app(standalone_mode=False)
     except FedcallError as error:
-        typer.echo(f"fedcall: {shown(error, _ERROR_CHARACTERS)}", err=True)
+        say(f"fedcall: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         said = no_room(error) or _system_says(error)
         if said is None:
             raise
-        typer.echo(f"fedcall: {shown(said, _ERROR_CHARACTERS)}", err=True)
+        say(f"fedcall: {said}", err=True)
         sys.exit(FedcallError.exit_code)
     except click.exceptions.Abort:
-        typer.echo("fedcall: interrupted", err=True)
+        say("fedcall: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
+        error.message = shown(error.message, 1000)
         error.show()
         sys.exit(2)
     except Exception as error:
         full = no_room(error)
         if full is None:
             raise
-        typer.echo(f"fedcall: {shown(full, _ERROR_CHARACTERS)}", err=True)
+        say(f"fedcall: {full}", err=True)
         sys.exit(full.exit_code)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 from fedcall.shown import shown
 
@@ -34,10 +35,10 @@ def show(
 
     rows = log_rows(read_log(_path(state, log)))
     if as_json:
-        typer.echo(json.dumps(rows, indent=2))
+        say_block(json.dumps(rows, indent=2))
         return
     for row in rows:
-        typer.echo(f"{row['time'][:16]}  {row['head'][:8]}  {shown(row['what'], 600)}")
+        say(f"{row['time'][:16]}  {row['head'][:8]}  {shown(row['what'], 600)}")
 
 
 def verify(
@@ -57,7 +58,7 @@ def verify(
     path = _path(state, log)
     lines = read_log(path)
     head = f"head {lines[-1].head[:16]}…" if lines else "empty"
-    typer.echo(f"{path}: {len(lines)} lines, one chain ({head})")
+    say(f"{path}: {len(lines)} lines, one chain ({head})")
     if (study, site, rounds) == (None, None, None):
         return
     if study is None or site is None or rounds is None:
@@ -65,7 +66,7 @@ def verify(
     from fedcall.study.terms import read_study
 
     count = check_receipts(lines, read_study(study), site, rounds)
-    typer.echo(f"{rounds}: {count} receipts of site '{site}', all in the log")
+    say(f"{rounds}: {count} receipts of site '{site}', all in the log")
 
 
 def _path(state: Path | None, log: Path | None) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.admission_log import log_commands
+from fedcall.cli.printing import say, say_block
 
 _STATE = typer.Option(..., "--state", help="State folder of the aggregator.")
 _JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
@@ -135,7 +136,7 @@ def status(
         report = dashboard(state)
         write_report(report, "dashboard.html", html, html.with_suffix(".json"), dashboard_figures(report))
     if as_json:
-        typer.echo(json.dumps(study_status(state), indent=2))
+        say_block(json.dumps(study_status(state), indent=2))
         return
 
     from fedcall.federation.aggregator.status_view import show, show_live
@@ -161,7 +162,7 @@ def close(
     from fedcall.federation.aggregator.operation import close_study
 
     last = close_study(state, reason, abandon, operator)
-    typer.echo(f"closed after round {last}; keep the service until every site has the final model")
+    say(f"closed after round {last}; keep the service until every site has the final model")
 
 
 def write_app(
@@ -179,4 +180,4 @@ def write_app(
 
     if output is not None:
         write_bytes(output, app_bundle())
-    typer.echo(json.dumps({"hash": app_hash()}, indent=2) if as_json else app_hash())
+    say_block(json.dumps({"hash": app_hash()}, indent=2) if as_json else app_hash())

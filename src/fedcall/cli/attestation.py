@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def verify(
     )
     if as_json:
         result: dict[str, Any] = {**asdict(verdict), "policy": words(allowed)}
-        typer.echo(json.dumps(result, indent=2))
+        say_block(json.dumps(result, indent=2))
         return
     if explain:
         for sentence in words(allowed):
-            typer.echo(f"policy: {sentence}")
+            say(f"policy: {sentence}")
         for check in verdict.checks:
-            typer.echo(f"{check.code}: {check.what}: found {check.found}; allowed is {check.allowed}")
-    typer.echo(
+            say(f"{check.code}: {check.what}: found {check.found}; allowed is {check.allowed}")
+    say(
         f"verified at {verdict.time}: {verdict.platform}, {verdict.details}, runs image {verdict.measurement}"
         f" ({len(verdict.checks)} checks)"
     )
@@ -111,7 +112,7 @@ def collect(
     asked, default = ways[provider]
     evidence = asked(bound, providers.read_endorsements(endorsements), device or default)
     write_evidence(folder, evidence)
-    typer.echo(f"{folder}: evidence of {evidence.platform}")
+    say(f"{folder}: evidence of {evidence.platform}")
 
 
 @attestation.command()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 
 
@@ -49,13 +50,11 @@ def audit(
     from fedcall.reporting.privacy.audit_page import audit_figures
 
     quiet_flower()
-    report = run(
-        terms, self_check, membership, confidence, seed, threads, lambda part: typer.echo(f"done: {part}", err=True)
-    )
+    report = run(terms, self_check, membership, confidence, seed, threads, lambda part: say(f"done: {part}", err=True))
     if output is not None:
         write_text(output, to_json(report))
     if html is not None:
         write_text(html, render(report, "audit.html", audit_figures(report)))
-    typer.echo(to_json(report).rstrip() if as_json else as_text(report))
+    say_block(to_json(report).rstrip() if as_json else as_text(report))
     if any(scene.contradicts_claim for scene in report.scenes):
         raise PrivacyRefusal("training leaks more than it claims; do not train on patients with this installation")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say_block
 from fedcall.errors import FedcallError
 
 benchmark = typer.Typer(help="Measure ourselves against a named peer, both in one run.", no_args_is_help=True)
@@ -35,7 +36,7 @@ def step(
     from fedcall.benchmarks.step import as_text, benchmark_step
 
     result = benchmark_step(repeats)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -55,7 +56,7 @@ def pileup(
     from fedcall.benchmarks.pileup import as_text, benchmark_pileup
 
     result = benchmark_pileup(alignments, reference, regions, repeats)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -72,7 +73,7 @@ def dag(
     from fedcall.benchmarks.dag import as_text, benchmark_dag
 
     results = benchmark_dag(snakefile)
-    typer.echo(json.dumps([row.model_dump() for row in results], indent=2) if as_json else as_text(results))
+    say_block(json.dumps([row.model_dump() for row in results], indent=2) if as_json else as_text(results))
 
 
 @benchmark.command()
@@ -102,16 +103,16 @@ def aggregate(
 
         sums = [masked_sum.benchmark_masked_sum(sites, size or None, repeats) for size in parameters]
         lines = "\n".join(masked_sum.as_text(result) for result in sums)
-        typer.echo(json.dumps([result.model_dump() for result in sums], indent=2) if as_json else lines)
+        say_block(json.dumps([result.model_dump() for result in sums], indent=2) if as_json else lines)
         return
 
     from fedcall.benchmarks.aggregate import as_text, benchmark_aggregate
 
     results = [benchmark_aggregate(sites, size or None, at_once, repeats) for size in parameters]
     if as_json:
-        typer.echo(json.dumps([result.model_dump() for result in results], indent=2))
+        say_block(json.dumps([result.model_dump() for result in results], indent=2))
     else:
-        typer.echo("\n".join(as_text(result) for result in results))
+        say_block("\n".join(as_text(result) for result in results))
 
 
 @benchmark.command()
@@ -127,7 +128,7 @@ def ledger(
     from fedcall.benchmarks.ledger import as_text, benchmark_ledger
 
     result = benchmark_ledger(people, charges)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -146,7 +147,7 @@ def call(
     from fedcall.benchmarks.call import as_text, benchmark_call
 
     result = benchmark_call(alignments, reference, regions, model, repeats)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -172,7 +173,7 @@ def panel(
     from fedcall.benchmarks.panel import as_text, benchmark_panel
 
     result = benchmark_panel(haplotypes, reference, model, depth, patients, panel_people, seed, recurrent)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -202,7 +203,7 @@ def relatives(
         for length in kilobases
         for reads in depth
     ]
-    typer.echo(table(rows))
+    say_block(table(rows))
 
 
 @benchmark.command()
@@ -217,7 +218,7 @@ def startup(
     from fedcall.benchmarks.startup import as_text, benchmark_startup
 
     result = benchmark_startup(repeats)
-    typer.echo("[" + ",\n".join(one.model_dump_json() for one in result) + "]" if as_json else as_text(result))
+    say_block("[" + ",\n".join(one.model_dump_json() for one in result) + "]" if as_json else as_text(result))
 
 
 @benchmark.command()
@@ -243,4 +244,4 @@ def genome(
     if (alignments is None) != (reference is None):
         raise FedcallError("--alignments and --reference are given together, or neither")
     result = benchmark_genome(alignments, reference, regions, megabases, repeats)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))

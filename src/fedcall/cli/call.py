@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands `call` and `call-classical`."""
@@ -78,7 +80,7 @@ def call(
         return write_calls(path, examples, found, reference, name, provenance, part, own, haploid)
 
     records = work_in_turn(output, spans, parse_shard(shard), shard_size, call_shard, gather_calls)
-    typer.echo(f"{output}: {records} variants of {name}")
+    say(f"{output}: {records} variants of {name}")
 
 
 def call_classical(
@@ -99,4 +101,4 @@ def call_classical(
     from fedcall.genomics.calling.classical import call_classical as call
 
     call(alignments, reference, output, regions=regions, sample=sample)
-    typer.echo(f"{output}: written")
+    say(f"{output}: written")

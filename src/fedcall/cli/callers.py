@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
 from fedcall.errors import FedcallError
 
 callers = typer.Typer(
@@ -36,7 +37,7 @@ def reference(
     from fedcall.callers.preparation import prepare_reference
 
     prepare_reference(reference, output)
-    typer.echo(f"{output}: {reference} with its index and dictionary")
+    say(f"{output}: {reference} with its index and dictionary")
 
 
 @callers.command("regions")
@@ -51,7 +52,7 @@ def regions(
     """
     from fedcall.callers.preparation import write_regions
 
-    typer.echo(f"{output}: {write_regions(reference, output, regions)} bases")
+    say(f"{output}: {write_regions(reference, output, regions)} bases")
 
 
 @callers.command("collect")
@@ -79,4 +80,4 @@ def collect(
         raise FedcallError(f"no caller is called '{caller}' (allowed: {', '.join(CATALOGUE)})")
     found = collect_calls(known, calls, reference, sample, output, Provenance(version_file, image))
     marked = f", {found.low_quality} of them marked as below its least quality" if found.low_quality else ""
-    typer.echo(f"{output}: {found.records} records of {found.software}{marked}")
+    say(f"{output}: {found.records} records of {found.software}{marked}")

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands `check` and `compare-people`."""
@@ -41,7 +43,7 @@ def check(
 
     run = load_run(configuration)
     for warning in check_input_files(run):
-        typer.echo(f"fedcall: warning: {warning}", err=True)
+        say(f"fedcall: warning: {warning}", err=True)
     check_data(run)
     found = compare_run(run, threads=threads)
     if found is not None:
@@ -56,17 +58,17 @@ def check(
         "public": {"train": len(run.training["public"]), "holdout": len(run.holdout["public"])},
     }
     if run.charges_for_good:
-        typer.echo(f"fedcall: {run.charges_for_good}", err=True)
+        say(f"fedcall: {run.charges_for_good}", err=True)
     for missing in filter(None, map(missing_line, run.config.callers)):
-        typer.echo(f"fedcall: {missing}", err=True)
+        say(f"fedcall: {missing}", err=True)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        say_block(json.dumps(summary, indent=2))
         return
-    typer.echo(f"study '{summary['study']}', {summary['mode']}, {summary['rounds']} rounds: no mistake found")
+    say(f"study '{summary['study']}', {summary['mode']}, {summary['rounds']} rounds: no mistake found")
     for folder in (*run.sites, "public"):
-        typer.echo(f"  {folder}: {len(run.training[folder])} training, {len(run.holdout[folder])} held out")
+        say(f"  {folder}: {len(run.training[folder])} training, {len(run.holdout[folder])} held out")
     for line in found.lines() if found is not None else ():
-        typer.echo(line)
+        say(line)
 
 
 def compare_people(
@@ -104,4 +106,4 @@ def compare_people(
         remember_people(run, found, site)
     # Public facts only: logs are shared more freely than data.
     write_text(output, "Nobody is given twice.\n")
-    typer.echo(f"site {site}: nobody is given twice")
+    say(f"site {site}: nobody is given twice")

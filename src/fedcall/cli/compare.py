@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 
 
@@ -55,5 +56,5 @@ def compare(
     if html is not None:
         write_text(html, render(report, "comparison.html", comparison_figures(report)))
     for row in report.left_out:
-        typer.echo(f"{row.caller}: left out of the {row.reason}: {row.count}", err=True)
-    typer.echo(as_text(report))
+        say(f"{row.caller}: left out of the {row.reason}: {row.count}", err=True)
+    say_block(as_text(report))

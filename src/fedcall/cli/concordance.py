@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
 from fedcall.errors import FedcallError
 
 
@@ -50,17 +51,17 @@ def concordance(
         write_text(json, result.model_dump_json(indent=1) + "\n")
 
     for reason, count in result.left_out.items():
-        typer.echo(f"left out of the {reason}: {count}", err=True)
+        say(f"left out of the {reason}: {count}", err=True)
 
     def show(value: float | None) -> str:
         return "-" if value is None else f"{value:.4f}"
 
-    typer.echo(f"{'type':<7}{'truth':>8}{'calls':>8}{'precision':>11}{'recall':>9}{'F1':>9}{'genotype errors':>17}")
+    say(f"{'type':<7}{'truth':>8}{'calls':>8}{'precision':>11}{'recall':>9}{'F1':>9}{'genotype errors':>17}")
     for name, figures in (("SNPs", result.snps), ("indels", result.indels), ("all", result.all)):
         if figures is None:
-            typer.echo(f"{name:<7}{'(the truth holds SNPs only)':>30}")
+            say(f"{name:<7}{'(the truth holds SNPs only)':>30}")
             continue
-        typer.echo(
+        say(
             f"{name:<7}{figures.tally.truth:>8}{figures.tally.calls:>8}{show(figures.precision):>11}"
             f"{show(figures.recall):>9}{show(figures.f1):>9}{figures.genotype_errors:>17}"
         )
@@ -102,9 +103,9 @@ def errors(
         case = Case(truth, reference, read_regions(regions, reference), sample)
         together = agreement_of(case, {"final": calls, **others}, alignments)
         write_text(agreement, together.model_dump_json(indent=1) + "\n")
-    typer.echo(f"{output}: {found.errors_in_all} errors, {len(found.errors)} of them drawn")
+    say(f"{output}: {found.errors_in_all} errors, {len(found.errors)} of them drawn")
     for error in found.errors[:10]:
-        typer.echo(
+        say(
             f"  {error.contig}:{error.position} {error.ref[:12]}>{error.alt[:12]} {error.kind},"
             f" shown by {error.supporting} of {error.depth} reads"
         )
@@ -126,7 +127,7 @@ def allele_counts(
     counts = count_alleles(labels)
     write_allele_counts(output, counts)
     rare = sum(copies == 1 for copies in counts.values())
-    typer.echo(f"{output}: {len(counts)} alleles of {len(labels)} people, {rare} of them carried once")
+    say(f"{output}: {len(counts)} alleles of {len(labels)} people, {rare} of them carried once")
 
 
 def named_calls(text: str) -> tuple[str, Path]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
+
 _CEREMONY = typer.Option(..., "--ceremony", help="Name of the ceremony, one for each study: letters, digits, '-', '_'.")
 _EXCHANGE = typer.Option(..., "--exchange", help="Folder that the holders exchange; nothing in it is secret.")
 _KEYS = typer.Option(..., "--keys", help="Folder of this holder's keys, made by 'fedcall helper keygen'.")
@@ -30,7 +32,7 @@ def parameters() -> None:
     """
     from fedcall.protection import bfv
 
-    typer.echo(bfv.parameters().sentence())
+    say(bfv.parameters().sentence())
 
 
 def keygen(keys: Path = _KEYS, ceremony: str = _CEREMONY, exchange: Path = _EXCHANGE) -> None:
@@ -42,7 +44,7 @@ def keygen(keys: Path = _KEYS, ceremony: str = _CEREMONY, exchange: Path = _EXCH
     from fedcall.protection.ceremony import commit
 
     check_name(ceremony)
-    typer.echo(f"committed {commit(keys, ceremony, exchange)}; once all have, run 'fedcall encryption reveal'")
+    say(f"committed {commit(keys, ceremony, exchange)}; once all have, run 'fedcall encryption reveal'")
 
 
 def reveal(
@@ -56,7 +58,7 @@ def reveal(
     from fedcall.protection import ceremony as made
 
     made.reveal(keys, ceremony, exchange, holders)
-    typer.echo("shown; once all have, run 'fedcall encryption join'")
+    say("shown; once all have, run 'fedcall encryption join'")
 
 
 def join(
@@ -83,7 +85,7 @@ def join(
     if keys is not None:
         made.check_took_part(keys, ceremony, exchange, holders, found)
     write_bytes(key, found)
-    typer.echo(f"joint key {hashlib.sha256(found).hexdigest()}")
+    say(f"joint key {hashlib.sha256(found).hexdigest()}")
 
 
 def encrypt(

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.connection import Connection, make_visitor, with_connection
+from fedcall.cli.printing import say
 from fedcall.cli.sites import each_site
 from fedcall.shown import shown
 
@@ -49,9 +50,9 @@ def fetch(
         if minutes is None:  # in a rehearsal every site has answered before anybody asks
             minutes = 0 if connection.rehearsal else visitor.study.aggregation.deadline_minutes
         opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * minutes), number, own_output, closing)
-        typer.echo(f"round {number}: {own_output}")
+        say(f"round {number}: {own_output}")
         if site in opening.outliers:
-            typer.echo(
+            say(
                 f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
                 " 'fedcall fetch-log' tells why"
             )
@@ -73,7 +74,7 @@ def fetch_log(
 
     for site, (own_keys, own_output) in each_site(connection.sites, connection.keys, output):
         visitor = make_visitor(connection, site, own_keys)
-        typer.echo(f"{own_output}: {run(visitor, own_output)} lines")
+        say(f"{own_output}: {run(visitor, own_output)} lines")
 
 
 def upload(
@@ -99,4 +100,4 @@ def upload(
         visitor = make_visitor(connection, site, own_keys)
         answer = upload_update(visitor, number, own_update, own_claim, own_receipt)
         prefix = f"{site}: " if len(connection.sites) > 1 else ""
-        typer.echo(f"{prefix}round {number}: {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")
+        say(f"{prefix}round {number}: {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")

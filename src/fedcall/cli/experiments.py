@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say_block
 from fedcall.errors import FedcallError
 
 
@@ -57,4 +58,4 @@ def pooling(
             write_text(output, "".join(f"{one.model_dump_json()}\n" for one in made))
 
     pooled_points(terms, first.tensors, people, cases, range(1, seeds + 1), keep)
-    typer.echo(as_text(made))
+    say_block(as_text(made))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def keygen(
 
     check_name(name)
     identity = create_helper_keys(output, name)
-    typer.echo(f"helper      {identity.name}")
-    typer.echo(f"signing key {identity.public_key}")
-    typer.echo(f"sealing key {identity.hpke_key}")
-    typer.echo(f"public file {output / 'helper.json'}   (send this one to the coordinator; keep the rest)")
+    say(f"helper      {identity.name}")
+    say(f"signing key {identity.public_key}")
+    say(f"sealing key {identity.hpke_key}")
+    say(f"public file {output / 'helper.json'}   (send this one to the coordinator; keep the rest)")
     if public is not None:
         public.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(output / "helper.json", public)
@@ -94,7 +95,7 @@ def serve(
         raise FedcallError(f"{study}: has digest {found.digest}, --approved-study is {approved}")
     lonely = None if rehearsal is None else 60.0
     ended = run(HelperService(found, keys, state, _locate(aggregator, ca, rehearsal), lonely))
-    typer.echo(ended)
+    say(ended)
 
 
 def status(study: Path = _STUDY, keys: Path = _KEYS, state: Path = _STATE, as_json: bool = _JSON) -> None:
@@ -108,7 +109,7 @@ def status(study: Path = _STUDY, keys: Path = _KEYS, state: Path = _STATE, as_js
     from fedcall.study.terms import read_study
 
     found = helper_status(read_study(study), keys, state)
-    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
+    say_block(json.dumps(found, indent=2) if as_json else "\n".join(status_lines(found)))
 
 
 def verify(
@@ -127,7 +128,7 @@ def verify(
     from fedcall.federation.helper.status import verify_log
     from fedcall.study.terms import read_study
 
-    typer.echo(verify_log(read_study(study), keys, state, log))
+    say(verify_log(read_study(study), keys, state, log))
 
 
 def _locate(aggregator: str | None, ca: Path | None, rehearsal: Path | None) -> "Callable[[], Place | None]":

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.connection import Connection, make_visitor, with_connection
+from fedcall.cli.printing import say
 from fedcall.cli.sites import each_site
 from fedcall.errors import FedcallError
 from fedcall.shown import shown
@@ -64,10 +65,10 @@ def judge(
     own = JudgingSite(site, keys, ledger, last)
     outcome = judge_models(signed, own, (initial, final), HeldOut(before, after, people), output)
     # Public facts only: logs are shared more freely than data.
-    typer.echo(f"study    {signed.name} ({signed.digest[:12]}), site {site}")
-    typer.echo(f"outcome  {outcome.state}: {outcome.sentence}")
+    say(f"study    {signed.name} ({signed.digest[:12]}), site {site}")
+    say(f"outcome  {outcome.state}: {outcome.sentence}")
     terms = judge_terms(signed)
-    typer.echo(f"epsilon  {terms.epsilon:g} per held-out patient ({outcome.judgement.people} declared)")
+    say(f"epsilon  {terms.epsilon:g} per held-out patient ({outcome.judgement.people} declared)")
 
 
 def upload_judgement(
@@ -88,7 +89,7 @@ def upload_judgement(
     for site, (own_keys, own_judgement, own_receipt) in files:
         visitor = make_visitor(connection, site, own_keys)
         answer = run(visitor, own_judgement, own_receipt)
-        typer.echo(f"{site}: judgement {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")
+        say(f"{site}: judgement {answer.status} ({answer.reason}): {shown(answer.sentence, 600)}")
 
 
 def fetch_verdict(
@@ -118,4 +119,4 @@ def fetch_verdict(
     minutes = visitor.study.aggregation.deadline_minutes if wait_minutes is None else wait_minutes
     verdict = run(dataclasses.replace(visitor, wait_seconds=60 * minutes), judgement, output)
     terms = judge_terms(visitor.study)
-    typer.echo(gain_sentence(terms, estimate_gain(terms, verdict.sites)))
+    say(gain_sentence(terms, estimate_gain(terms, verdict.sites)))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import PrivacyRefusal
 
 ledger = typer.Typer(help="Look at a site's record of every release.", no_args_is_help=True)
@@ -34,7 +35,7 @@ def show(
 
     with Ledger.open_to_read(path) as opened:
         summary = summarise(opened, delta)
-    typer.echo(summary.model_dump_json(indent=2) if as_json else as_text(summary))
+    say_block(summary.model_dump_json(indent=2) if as_json else as_text(summary))
     if summary.fault:
         raise PrivacyRefusal(f"{path}: {summary.fault}; restore its newest backup")
 
@@ -58,7 +59,7 @@ def verify(
         if fault:
             raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
         count = sum(1 for _ in opened.rows())
-        typer.echo(f"{path}: {count} rows, as they were written (head {opened.head[:16]}…)")
+        say(f"{path}: {count} rows, as they were written (head {opened.head[:16]}…)")
 
 
 @ledger.command()
@@ -88,4 +89,4 @@ def plan(
             raise PrivacyRefusal(f"{path}: {fault.sentence}; restore its newest backup")
         make = shareable_plan if shareable else plan_ledger
         result = make(opened, terms.name, terms.digest, terms.privacy, terms.rounds, terms.noise_shares)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))

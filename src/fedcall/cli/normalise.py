@@ -5,6 +5,8 @@ from typing import Literal
 
 import typer
 
+from fedcall.cli.printing import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -31,7 +33,7 @@ def align(
     from fedcall.genomics.reads.align import align_reads
 
     count = align_reads(reads1, reads2, reference, sample, output, threads=threads)
-    typer.echo(f"{output}: {count} reads aligned")
+    say(f"{output}: {count} reads aligned")
 
 
 def confident_regions(
@@ -48,7 +50,7 @@ def confident_regions(
     from fedcall.genomics.truth.confident_regions import write_confident_regions
 
     bases = write_confident_regions(gvcf, reference, output, sample=sample, quality=quality)
-    typer.echo(f"{output}: {bases} bases with GQ {quality} or more")
+    say(f"{output}: {bases} bases with GQ {quality} or more")
 
 
 def normalise_alignments(
@@ -77,9 +79,9 @@ def normalise_alignments(
         "keep" if keep_duplicate_marks else "clear" if clear_duplicate_marks else "mark"
     )
     summary = normalise(alignments, reference, output, regions=regions, threads=threads, duplicates=duplicates)
-    typer.echo(summary.sentence())
+    say(summary.sentence())
     if (warning := summary.warning()) is not None:
-        typer.echo(warning, err=True)
+        say(warning, err=True)
 
 
 def normalise_labels(
@@ -96,4 +98,4 @@ def normalise_labels(
     from fedcall.genomics.truth.normalise_labels import normalise_labels as normalise
 
     summary = normalise(truth, reference, output, regions=regions, sample=sample)
-    typer.echo(summary.sentence())
+    say(summary.sentence())

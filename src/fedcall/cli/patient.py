@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
+
 
 def register(app: typer.Typer) -> None:
     """Add the `patient` commands."""
@@ -33,7 +35,7 @@ def withdraw(
 
     done = run(configuration, name)
     if as_json:
-        typer.echo(done.record.model_dump_json(indent=2))
+        say_block(done.record.model_dump_json(indent=2))
         return
     for line in done.lines():
-        typer.echo(line)
+        say(line)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
@@ -63,7 +65,7 @@ def pileup(
         spans = spans_of(alignments, reference, regions)
         count = work_in_turn(output, spans, part, shard_size, extract, gather_examples)
     labelled = int((open_examples(output).labels >= 0).sum())
-    typer.echo(f"{output}: {count} candidates, {labelled} labelled")
+    say(f"{output}: {count} candidates, {labelled} labelled")
 
 
 def gather(
@@ -79,6 +81,6 @@ def gather(
     from fedcall.genomics.shards import gather_calls, gather_examples
 
     if output.name.endswith(".vcf.gz"):
-        typer.echo(f"{output}: {gather_calls(parts, output)} variants from {len(parts)} shards")
+        say(f"{output}: {gather_calls(parts, output)} variants from {len(parts)} shards")
     else:
-        typer.echo(f"{output}: {gather_examples(parts, output)} candidates from {len(parts)} shards")
+        say(f"{output}: {gather_examples(parts, output)} candidates from {len(parts)} shards")

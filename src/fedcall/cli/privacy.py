@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say_block
 from fedcall.errors import FedcallError
 
 privacy = typer.Typer(help="Plan what a study spends.", no_args_is_help=True)
@@ -68,7 +69,7 @@ def plan(
         from fedcall.privacy.accounting.plan_plot import draw_plan
 
         draw_plan(result, plot)
-    typer.echo(result.model_dump_json(indent=2) if as_json else as_text(result))
+    say_block(result.model_dump_json(indent=2) if as_json else as_text(result))
 
 
 @privacy.command("judge")
@@ -106,6 +107,6 @@ def judge(
     if as_json:
         import json
 
-        typer.echo(json.dumps([row.model_dump() for row in rows], indent=2))
+        say_block(json.dumps([row.model_dump() for row in rows], indent=2))
         return
-    typer.echo(as_text(question, rows))
+    say_block(as_text(question, rows))

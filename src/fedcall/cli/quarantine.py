@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
+
 _STATE = typer.Option(..., "--state", help="State folder of the aggregator.")
 _JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 _REASON = typer.Option(..., "--reason", help="Why; it goes into the log.")
@@ -32,19 +34,17 @@ def list_refused(state: Path = _STATE, as_json: bool = _JSON) -> None:
     rows, done = refusals(state), interventions(state)
     quarantined = [site["site"] for site in study_status(state)["sites"] if site["quarantined"]]
     if as_json:
-        typer.echo(json.dumps({"quarantined_sites": quarantined, "refused": rows, "interventions": done}, indent=2))
+        say_block(json.dumps({"quarantined_sites": quarantined, "refused": rows, "interventions": done}, indent=2))
         return
     if rows:
-        typer.echo(f"{'refused':<38} {'time (UTC)':<17} {'status':<11} reason")
+        say(f"{'refused':<38} {'time (UTC)':<17} {'status':<11} reason")
     for row in rows:
-        typer.echo(f"{row['id']:<38} {row['time'][:16]:<17} {row['status']:<11} {row['reason']}")
+        say(f"{row['id']:<38} {row['time'][:16]:<17} {row['status']:<11} {row['reason']}")
     if done:
-        typer.echo(f"{'operator':<38} {'time (UTC)':<17} {'action':<11} site: reason")
+        say(f"{'operator':<38} {'time (UTC)':<17} {'action':<11} site: reason")
     for row in done:
-        typer.echo(
-            f"{row['operator'][:38]:<38} {row['time'][:16]:<17} {row['action']:<11} {row['site']}: {row['reason']}"
-        )
-    typer.echo(f"{len(rows)} refused; quarantined sites: {', '.join(quarantined) or 'none'}")
+        say(f"{row['operator'][:38]:<38} {row['time'][:16]:<17} {row['action']:<11} {row['site']}: {row['reason']}")
+    say(f"{len(rows)} refused; quarantined sites: {', '.join(quarantined) or 'none'}")
 
 
 def show(
@@ -62,14 +62,14 @@ def show(
 
     found = refusal(state, identifier)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        say_block(json.dumps(found, indent=2))
         return
     for key in ("id", "time", "site", "round", "status", "reason", "sentence"):
-        typer.echo(f"{key:<10} {found[key]}")
+        say(f"{key:<10} {found[key]}")
     for path in found["files"]:
-        typer.echo(f"{'file':<10} {path}")
+        say(f"{'file':<10} {path}")
     for key, value in (found["claim"] or {}).items():
-        typer.echo(f"{'claim':<10} {key}: {json.dumps(value)}")
+        say(f"{'claim':<10} {key}: {json.dumps(value)}")
 
 
 def add(
@@ -87,7 +87,7 @@ def add(
     from fedcall.federation.aggregator.operation import set_aside
 
     set_aside(state, site, reason, operator)
-    typer.echo(f"site '{site}' is quarantined")
+    say(f"site '{site}' is quarantined")
 
 
 def release(
@@ -103,4 +103,4 @@ def release(
     from fedcall.federation.aggregator.operation import release_site
 
     release_site(state, site, reason, operator)
-    typer.echo(f"site '{site}' is released")
+    say(f"site '{site}' is released")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
 from fedcall.errors import FedcallError
 
 HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens from a file without network.")
@@ -73,7 +74,7 @@ def privacy(
     facts = read_ledger(ledger, secret, agreed, site, families)
     document = privacy_report(agreed, site, records, facts, shareable, audited)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
-    typer.echo(document.spent.sentence)
+    say(document.spent.sentence)
 
 
 @report.command("privacy-study")
@@ -100,7 +101,7 @@ def privacy_study(
     audited = read_audit(audit, agreed) if audit else None
     document = study_privacy_report(agreed, [read_privacy_report(path) for path in sites], audited)
     write_report(document, "privacy_study.html", html, json, study_privacy_figures(document))
-    typer.echo(document.sentence)
+    say(document.sentence)
 
 
 @report.command("evaluation")
@@ -169,7 +170,7 @@ def evaluation(
     beside = Beside(read_agreements(agreement), benchmarks)
     document = evaluation_report(agreed, results, drawn, inputs, there, judged, beside)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
-    typer.echo(document.sentence)
+    say(document.sentence)
 
 
 @report.command("utility")
@@ -192,7 +193,7 @@ def utility(
 
     document = utility_report(read_points(points), chosen)
     write_report(document, "utility.html", html, json, utility_figures(document))
-    typer.echo(document.sentence)
+    say(document.sentence)
 
 
 @report.command("summary")
@@ -207,7 +208,7 @@ def summary(
     from fedcall.reporting.summary import summary_lines
 
     for line in summary_lines(evaluation, privacy):
-        typer.echo(line)
+        say(line)
 
 
 @report.command("schema")
@@ -226,7 +227,7 @@ def schema(
 
     if name not in REPORTS:
         raise FedcallError(f"no report is called '{name}' (allowed: {', '.join(REPORTS)})")
-    typer.echo(json.dumps(report_schema(name), indent=2, ensure_ascii=False))
+    say_block(json.dumps(report_schema(name), indent=2, ensure_ascii=False))
 
 
 @report.command("tables")
@@ -243,4 +244,4 @@ def tables(
 
     for path in reports:
         for written in write_tables(path):
-            typer.echo(f"{written}")
+            say(f"{written}")

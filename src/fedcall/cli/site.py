@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
 from fedcall.cli.sites import each_site
 
 
@@ -41,9 +42,9 @@ def keygen(
         check_name(name)
     for name, (folder, *copies) in each_site(names, output, *([public] if public else [])):
         identity = create_keys(folder, name)
-        typer.echo(f"site        {identity.name}")
-        typer.echo(f"signing key {identity.public_key}")
-        typer.echo(f"public file {folder / 'site.json'}   ({_where_to(name)}; keep the rest)")
+        say(f"site        {identity.name}")
+        say(f"signing key {identity.public_key}")
+        say(f"public file {folder / 'site.json'}   ({_where_to(name)}; keep the rest)")
         for copy in copies:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / "site.json", copy)
@@ -62,10 +63,10 @@ def rotate_keys(
     from fedcall.keys import rotate_keys as rotate
 
     identity, old = rotate(keys)
-    typer.echo(f"site        {identity.name}")
-    typer.echo(f"signing key {identity.public_key}")
-    typer.echo(f"public file {keys / 'site.json'}   ({_where_to(identity.name)}; keep the rest)")
-    typer.echo(f"old keys    {old}   (delete them once no study needs them)")
+    say(f"site        {identity.name}")
+    say(f"signing key {identity.public_key}")
+    say(f"public file {keys / 'site.json'}   ({_where_to(identity.name)}; keep the rest)")
+    say(f"old keys    {old}   (delete them once no study needs them)")
 
 
 def _where_to(name: str) -> str:
@@ -104,5 +105,5 @@ def pin_app(
     from fedcall.federation.flower.app_bundle import pin_app as pin
 
     path = pin(digest, output)
-    typer.echo(f"trusted {output / 'trusted.yaml'}   (for flower-supernode --trusted-entities)")
-    typer.echo(f"pin     {path}   (send this one to the coordinator)")
+    say(f"trusted {output / 'trusted.yaml'}   (for flower-supernode --trusted-entities)")
+    say(f"pin     {path}   (send this one to the coordinator)")

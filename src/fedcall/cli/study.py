@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say, say_block
+
 
 def register(app: typer.Typer) -> None:
     """Add the `study` commands."""
@@ -42,7 +44,7 @@ def new(
 
     complete = complete_terms(terms, initial, coordinator, sites, helpers)
     write_text(output, review_yaml(complete))
-    typer.echo(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
+    say(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
 
 
 def extend(
@@ -75,10 +77,10 @@ def extend(
 
     new_study, both = extend_study(Extension(study, final, name, rounds, tuple(sites), tuple(without)))
     write_text(output, review_yaml(new_study))
-    typer.echo(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
+    say(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
     if both is not None:
         bound = f"{max(both.pld, both.rdp):.3f}" if both.is_finite else "without bound"
-        typer.echo(
+        say(
             f"epsilon of a {new_study.privacy.unit} in all rounds of both: {bound} at delta {new_study.privacy.delta:g}"
             f" (cap {'none' if new_study.privacy.max_epsilon is None else format(new_study.privacy.max_epsilon, 'g')})"
         )
@@ -96,7 +98,7 @@ def sign(
     from fedcall.study.drafting import sign_study
 
     signed = sign_study(study, keys, output)
-    typer.echo(f"study {signed.name} {signed.digest}")
+    say(f"study {signed.name} {signed.digest}")
 
 
 def check(
@@ -116,8 +118,8 @@ def check(
 
     summary = summarise(read_study(study))
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        say_block(json.dumps(summary, indent=2))
         return
     width = max(len(key) for key in summary)
     for key, value in summary.items():
-        typer.echo(f"{key.replace('_', ' '):<{width}}  {value}")
+        say(f"{key.replace('_', ' '):<{width}}  {value}")

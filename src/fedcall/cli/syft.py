@@ -4,6 +4,8 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the `syft` commands."""
@@ -49,7 +51,7 @@ def answer(
         )
 
     def agrees(about: str) -> bool:
-        typer.echo(about)
+        say(about)
         if auto_approve_study is not None:
             return True
         if not sys.stdin.isatty():
@@ -68,4 +70,4 @@ def answer(
             )
 
     for line in answer_jobs(run, Decisions(agrees, run_workflow)):
-        typer.echo(line)
+        say(line)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say
 from fedcall.errors import FedcallError
 
 
@@ -42,7 +43,7 @@ def train_public(
     refuse_charged_people(examples or [], list(zip(ledgers, keys, strict=True)))
     with progress("public training", unit="steps") as done:
         train_on_public_examples(model_terms, examples or [], output, done.set_total, done.advance)
-    typer.echo(f"initial model  {output}   ({len(examples or [])} public patients)")
+    say(f"initial model  {output}   ({len(examples or [])} public patients)")
 
 
 def train_round(
@@ -103,14 +104,14 @@ def train_round(
             people_of_sheet(sheet, site, reference) if sheet else None,
         )
     # Public facts only: logs are shared more freely than data.
-    typer.echo(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")
-    typer.echo(f"outcome  {outcome.state}: {outcome.sentence}")
+    say(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")
+    say(f"outcome  {outcome.state}: {outcome.sentence}")
     if outcome.claim.epsilon is None:
-        typer.echo("epsilon  none: this study trains without noise")
+        say("epsilon  none: this study trains without noise")
     else:
         cap = signed.privacy.max_epsilon
         limit = "no cap" if cap is None else f"cap {cap:g}"
-        typer.echo(
+        say(
             f"epsilon  {outcome.claim.epsilon:.3f} per {signed.privacy.unit} at delta {signed.privacy.delta:g},"
             f" by this study so far ({limit})"
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcall.cli.printing import say_block
 from fedcall.errors import FedcallError
 
 
@@ -53,4 +54,4 @@ def utility(
     point = utility_point(terms, epsilon, cohort, load_model(initial), seed)
     text = point.model_dump_json()
     write_text(output, text + "\n")
-    typer.echo(text if as_json else point_table(point))
+    say_block(text if as_json else point_table(point))

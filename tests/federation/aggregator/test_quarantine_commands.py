@@ -11,6 +11,7 @@ from fedcall import cli
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.keys import read_signing_key
 from fedcall.weights import read_weights
+from hostile_text import HOSTILE
 
 
 @pytest.fixture
@@ -75,6 +76,32 @@ def test_quarantine__list_show_add_release(consortium, fedcall):
     history = json.loads(fedcall("quarantine", "list", *state, "--json")[1])["interventions"]
     assert [row["action"] for row in history] == ["set-aside", "released"]
     assert "@" in history[1]["operator"]
+
+
+def test_views__a_hostile_reason_writes_no_line_of_its_own(consortium, fedcall):
+    state = ("--state", consortium.state)
+    without_nul = HOSTILE.replace("\0", "").replace("\ud800", "")  # a shell passes neither
+    assert fedcall("quarantine", "add", "south", *state, "--reason", without_nul, "--operator", without_nul)[0] == 0
+    close = ("aggregator", "close", *state, "--reason", without_nul, "--operator", without_nul)
+    assert fedcall(*close)[0] == 0
+    for view in (
+        ("quarantine", "list"),
+        ("quarantine", "list", "--json"),
+        ("aggregator", "log", "show"),
+        ("aggregator", "log", "show", "--json"),
+        ("aggregator", "status"),
+        ("aggregator", "status", "--json"),
+    ):
+        code, out, _ = fedcall(*view, *state)
+        assert code == 0
+        assert {one for one in out if not one.isprintable()} <= {"\n"}, view
+        assert not any(line.startswith("2026-01-01 00:00 site south") for line in out.splitlines()), view
+        assert "--json" in view or len(out) < 8_000, view
+    assert fedcall("quarantine", "show", f"no\x1b[2J\r\n{HOSTILE}", *state)[2].count("\n") == 1
+    code, _, error = fedcall("quarantine", f"no\x1b[2J\u202e{'x' * 9000}")
+    assert code == 2
+    assert "\x1b[2J" not in error
+    assert "\u202e" not in error
 
 
 def test_log__show_and_verify(consortium, fedcall):

@@ -8,17 +8,18 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from fedcall.federation.aggregator.model_change import model_change
 from fedcall.federation.aggregator.operation import refusals, study_status
+from fedcall.shown import shown
 
 _EVERY_SECONDS = 1.0
 _LAST_REFUSALS = 5
 _LAST_CHANGES = 3
 _WIDTH = 80
+_LINE_CHARACTERS = 400
 
 
 def show(state: Path) -> None:
@@ -41,7 +42,7 @@ def _console() -> Console:
 
 def _view(state: Path) -> Group:
     found = study_status(state)
-    parts: list[Text | Table] = [Text(line) for line in _heading(found)]
+    parts: list[Text | Table] = [Text(shown(line, _LINE_CHARACTERS)) for line in _heading(found)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("site", "this round", "last online"):
         table.add_column(name, overflow="fold")
@@ -50,7 +51,7 @@ def _view(state: Path) -> Group:
     for site in found["sites"]:
         answer = "quarantined" if site["quarantined"] else site["answer"] or ("" if found["done"] else "awaited")
         counts = (str(site["accepted_rounds"]), str(site["refusals"]))
-        table.add_row(escape(site["site"]), answer, _ago(site["last_seen"]), *counts)
+        table.add_row(Text(shown(site["site"])), Text(shown(answer)), _ago(site["last_seen"]), *counts)
     parts.append(table)
     parts += [Text(line) for line in _helpers(found)]
     parts += [Text(line) for line in _changes(state, found)]
@@ -59,7 +60,7 @@ def _view(state: Path) -> Group:
         parts.append(Text("last refusals (all: fedcall quarantine list)", style="bold"))
     for row in last:
         line = f"{row['site']}, round {row['round']}, {row['reason']}: {row['sentence']}"
-        parts.append(Text(line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…"))
+        parts.append(Text(shown(line, _WIDTH)))
     return Group(*parts)
 
 
@@ -89,7 +90,7 @@ def _helpers(found: dict[str, Any]) -> list[str]:
             lines.append(f"  does not answer: {helper['refusal']}")
     if found["void_rounds"]:
         lines.append(f"void rounds: {', '.join(map(str, found['void_rounds']))} (fedcall aggregator log show)")
-    return [line if len(line) <= _WIDTH else line[: _WIDTH - 1] + "…" for line in lines]
+    return [shown(line, _WIDTH) for line in lines]
 
 
 def _changes(state: Path, found: dict[str, Any]) -> list[str]:

@@ -16,15 +16,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from fedcall.reporting.base.pages import power_of_ten
+from fedcall.shown import shown
 
 # Okabe and Ito 2008, "Color Universal Design": distinguishable with every common colour blindness.
 BLUE, VERMILION, GREEN, ORANGE, PURPLE = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7"
 SKY, GREY = "#56b4e9", "#777777"
 SERIES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"), (SKY, "P"), (GREY, "X"))
 DASHES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+_NAME_CHARACTERS = 40
 INK = "#010203"  # replaced by the page's text colour, so that a figure follows light and dark
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar in a name is no formula
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": INK,
@@ -115,25 +118,25 @@ def dots(name: str, rows: Sequence[str], series: Mapping[str, Sequence[Estimate 
     for index, (title, estimates) in enumerate(series.items()):
         colour, marker = SERIES[index % len(SERIES)]
         offset = (index - (count - 1) / 2) * 0.62 / count
-        shown = [(row + offset, estimate) for row, estimate in enumerate(estimates) if estimate is not None]
-        if not shown:
+        placed = [(row + offset, estimate) for row, estimate in enumerate(estimates) if estimate is not None]
+        if not placed:
             continue
-        values = [estimate.value for _, estimate in shown]
-        below = [max(0.0, estimate.value - estimate.low) for _, estimate in shown]
-        above = [max(0.0, estimate.high - estimate.value) for _, estimate in shown]
+        values = [estimate.value for _, estimate in placed]
+        below = [max(0.0, estimate.value - estimate.low) for _, estimate in placed]
+        above = [max(0.0, estimate.high - estimate.value) for _, estimate in placed]
         axes.errorbar(
             values,
-            [y for y, _ in shown],
+            [y for y, _ in placed],
             xerr=[below, above],
             fmt=marker,
             color=colour,
             markersize=6,
             capsize=3,
             linewidth=1.4,
-            label=title,
+            label=_name(title),
         )
-        lows += [estimate.low for _, estimate in shown]
-    axes.set_yticks(range(len(rows)), rows)
+        lows += [estimate.low for _, estimate in placed]
+    axes.set_yticks(range(len(rows)), [_name(row) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(max(0.0, min([*lows, 0.98]) - 0.02), 1.005)
     axes.grid(axis="x", color=INK, alpha=0.12)
@@ -163,7 +166,7 @@ def calibration(name: str, series: Mapping[str, Sequence[tuple[float, Estimate]]
             color=colour,
             markersize=5,
             linewidth=1,
-            label=title,
+            label=_name(title),
         )
     axes.set_xlim(0, top)
     axes.set_ylim(0, top)
@@ -201,7 +204,7 @@ def against_epsilon(
             linewidth=1.4,
             elinewidth=1,
             capsize=3,
-            label=title,
+            label=_name(title),
         )
         marked = [place for place, (_, _, chosen) in enumerate(points) if chosen]
         axes.plot(
@@ -219,8 +222,8 @@ def against_epsilon(
         axes.axhline(level, color=INK, linewidth=1, linestyle=":")
         axes.text(right, level, f" {titles}", fontsize=9, va="center")
     axes.set_xscale("log")
-    shown = _ticks(places)
-    axes.set_xticks([place for place, _ in shown], [text for _, text in shown])
+    ticks = _ticks(places)
+    axes.set_xticks([place for place, _ in ticks], [text for _, text in ticks])
     axes.minorticks_off()
     axes.set_xlim(min(places.values(), default=1.0) / 1.25, right)
     axes.set_xlabel("ε of the whole study, per unit (nats, logarithmic)")
@@ -240,7 +243,7 @@ def bounds(rows: Sequence[tuple[str, float, float]], sound: int, delta: float) -
         axes.plot(claimed, place, color=INK, marker="|", markersize=14, markeredgewidth=2)
     axes.plot([], [], color=BLUE, marker="o", label="proven at least")
     axes.plot([], [], color=INK, marker="|", markersize=12, markeredgewidth=2, linestyle="", label="claimed at most")
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_yticks(range(len(rows)), [_name(name) for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.1 * max(max(proven, claimed) for _, proven, claimed in rows))
     if sound < len(rows):
@@ -249,6 +252,11 @@ def bounds(rows: Sequence[tuple[str, float, float]], sound: int, delta: float) -
     axes.set_xlabel(f"ε (nats) at δ = {power_of_ten(delta)}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return _svg(figure, "bounds")
+
+
+def _name(text: str) -> str:
+    """Return a name that may come from outside, as a figure has room for it."""
+    return shown(text, _NAME_CHARACTERS)
 
 
 def _places(epsilons: set[float | None]) -> dict[float | None, float]:
@@ -262,22 +270,22 @@ def _places(epsilons: set[float | None]) -> dict[float | None, float]:
 
 def _joined(levels: Mapping[str, float | None], distance: float) -> list[tuple[float, str]]:
     """Return levels with their titles; those nearer than `distance` to the one below share its line of text."""
-    shown: list[tuple[float, str]] = []
+    joined: list[tuple[float, str]] = []
     for title, level in sorted(levels.items(), key=lambda item: item[1] or 0.0):
-        if level is not None and shown and level - shown[-1][0] < distance:
-            shown[-1] = (shown[-1][0], f"{shown[-1][1]}, {title}")
+        if level is not None and joined and level - joined[-1][0] < distance:
+            joined[-1] = (joined[-1][0], f"{joined[-1][1]}, {_name(title)}")
         elif level is not None:
-            shown.append((level, title))
-    return shown
+            joined.append((level, _name(title)))
+    return joined
 
 
 def _ticks(places: Mapping[float | None, float]) -> list[tuple[float, str]]:
     """Return ticks far enough apart to be read: the smallest of every crowd."""
-    shown: list[tuple[float, str]] = []
+    ticks: list[tuple[float, str]] = []
     for epsilon, place in sorted(places.items(), key=lambda item: item[1]):
-        if not shown or epsilon is None or place > 1.25 * shown[-1][0]:
-            shown.append((place, "no noise" if epsilon is None else f"{float(f'{epsilon:.2g}'):g}"))
-    return shown
+        if not ticks or epsilon is None or place > 1.25 * ticks[-1][0]:
+            ticks.append((place, "no noise" if epsilon is None else f"{float(f'{epsilon:.2g}'):g}"))
+    return ticks
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -2,6 +2,10 @@
 
 import math
 
+from markupsafe import escape
+
+from fedcall.shown import shown
+
 
 def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -> str:
     """Draw the share of the agreed budget that is spent, as a half circle."""
@@ -17,7 +21,8 @@ def gauge(spent: float | None, cap: float | None, spent_text: str, title: str) -
     limit = f"of {cap:g} allowed" if cap is not None else "no cap agreed"
     ends = f'<text x="20" y="126">0</text><text x="200" y="126">{cap:g}</text>' if cap is not None else ""
     return (
-        f'<svg class="gauge" viewBox="0 0 220 132" role="img" aria-label="{title}">'
+        f'<svg class="gauge" viewBox="0 0 220 132" role="img" aria-label="{escape(shown(title))}">'
         f'<path d="M20 105 A90 90 0 0 1 200 105" class="whole"/>{arc}{ticks}'
-        f'<text x="110" y="88" class="big">{spent_text}</text><text x="110" y="106">{limit}</text>{ends}</svg>'
+        f'<text x="110" y="88" class="big">{escape(shown(spent_text))}</text>'
+        f'<text x="110" y="106">{limit}</text>{ends}</svg>'
     )

@@ -1,7 +1,8 @@
 """Turn a report document into one self-contained HTML page and into JSON.
 
 Templates may show a number only through `show(path)`, which reads it from the document's JSON and marks it with that
-path, so that a page cannot say anything the JSON does not.
+path, so that a page cannot say anything the JSON does not. All text of a document goes through `fedcall.shown`: names,
+reasons and sentences come from other hospitals, from VCF files and from paths.
 """
 
 import json
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from fedcall import __version__
 from fedcall.documents import Document
 from fedcall.files import write_text
+from fedcall.shown import shown, shown_block
 
 Style = Literal[
     "text",
@@ -35,6 +37,9 @@ Style = Literal[
     "signed",
     "phred",
 ]
+
+TEXT_CHARACTERS = 2000
+"""The most that a page shows of one text: more than any sentence of ours, and not so much that a name fills a page."""
 
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -61,7 +66,7 @@ def write_report(document: Document, template: str, html: Path, json_path: Path,
 def to_json(document: Document) -> str:
     """Return the JSON form of a report: sorted keys, indented, no NaN or infinity."""
     content = document.model_dump(mode="json")
-    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    return shown_block(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)) + "\n"
 
 
 def render(document: Document, template: str, figures: dict[str, str]) -> str:
@@ -70,7 +75,7 @@ def render(document: Document, template: str, figures: dict[str, str]) -> str:
 
     def show(path: str, style: Style = "text") -> Markup:
         value = value_at(content, path)
-        raw = "" if value is None else str(value)
+        raw = "" if value is None else shown(value, TEXT_CHARACTERS)
         return Markup('<data data-path="{}" data-style="{}" value="{}">{}</data>').format(
             path, style, raw, display(value, style)
         )
@@ -79,6 +84,7 @@ def render(document: Document, template: str, figures: dict[str, str]) -> str:
         loader=PackageLoader("fedcall.reporting.base", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_printable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -101,10 +107,9 @@ def display(value: Any, style: Style) -> str:
     if style in ("epsilon", "optional"):
         return round_up(value)
     if style == "short":
-        return f"{value[:12]}…"
+        return f"{shown(value[:12])}…"
     if style == "time":
-        minute: str = value[:16].replace("T", " ")  # ISO 8601, always UTC
-        return minute
+        return shown(value[:16]).replace("T", " ")  # ISO 8601, always UTC
     if style == "lower":
         return round_down(value)
     if style == "delta":
@@ -125,7 +130,7 @@ def display(value: Any, style: Style) -> str:
         return f"{value:.4g}"
     if style in ("number", "cap"):
         return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-    return str(value).replace(" = ", "\u00a0=\u00a0")  # kept on one line
+    return shown(value, TEXT_CHARACTERS).replace(" = ", "\u00a0=\u00a0")  # kept on one line
 
 
 def round_up(epsilon: float) -> str:
@@ -159,6 +164,11 @@ def power_of_ten(value: float) -> str:
     power = f"10{str(int(exponent)).translate(SUPERSCRIPT)}"
     short = mantissa.rstrip("0").rstrip(".")
     return power if short == "1" else f"{short} × {power}"
+
+
+def _printable(value: Any) -> Any:
+    """Return what a template puts out: text of the document on one line, bounded; markup is ours."""
+    return shown(value, TEXT_CHARACTERS) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _up(value: float, decimals: int) -> Decimal:

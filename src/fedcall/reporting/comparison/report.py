@@ -17,6 +17,7 @@ from fedcall.reporting.evaluation.documents import Difference, Type
 from fedcall.reporting.evaluation.pileup_drawing import draw_pileup
 from fedcall.reporting.evaluation.report import accuracy, as_estimate
 from fedcall.reporting.privacy.documents import Statement
+from fedcall.shown import shown
 
 _GVCF = (".vcf", ".vcf.gz", ".gvcf", ".gvcf.gz", ".bcf")
 
@@ -90,9 +91,9 @@ def comparison_figures(report: ComparisonReport) -> dict[str, str]:
     return {
         "callers": figures.dots("callers", names, series, "F1 of genotypes, with 95 % interval"),
         **{
-            f"disagreement-{number}": draw_pileup(shown.drawn)
-            for number, shown in enumerate(report.disagreements)
-            if shown.drawn is not None
+            f"disagreement-{number}": draw_pileup(one.drawn)
+            for number, one in enumerate(report.disagreements)
+            if one.drawn is not None
         },
     }
 
@@ -105,18 +106,19 @@ def as_text(report: ComparisonReport) -> str:
     for row in report.figures:
         interval = "" if row.f1.low is None or row.f1.high is None else f" ({row.f1.low:.4f} to {row.f1.high:.4f})"
         lines.append(
-            f"{row.caller[:13]:<14}{row.type:<8}{row.truth:>7}{row.calls:>7}{_shown(row.precision.value):>11}"
+            f"{shown(row.caller, 13):<14}{row.type:<8}{row.truth:>7}{row.calls:>7}{_shown(row.precision.value):>11}"
             f"{_shown(row.recall.value):>9}  {_shown(row.f1.value)}{interval}"
         )
     if report.differences:
-        lines += ["", f"F1 of {report.callers[0].caller} less that of the other, in pairs, 95 % interval"]
-        lines += [f"{row.caller[:13]:<14}{row.type:<8}{_signed(row.f1)}" for row in report.differences]
-    names = [one.caller for one in report.callers]
+        lines += ["", f"F1 of {shown(report.callers[0].caller)} less that of the other, in pairs, 95 % interval"]
+        lines += [f"{shown(row.caller, 13):<14}{row.type:<8}{_signed(row.f1)}" for row in report.differences]
+    names = [shown(one.caller) for one in report.callers]
     lines += ["", "alleles by who has them (true variants: with the right genotype)"]
     for pattern in report.patterns:
-        marks = " ".join(name if name in pattern.callers else "-" * len(name) for name in names)
+        had_by = set(map(shown, pattern.callers))
+        marks = " ".join(name if name in had_by else "-" * len(name) for name in names)
         lines.append(f"{pattern.kind:<14}{pattern.type:<8}{pattern.count:>7}  {marks}")
-    return "\n".join([*lines, "", report.sentence])
+    return "\n".join([*lines, "", shown(report.sentence, 1000)])
 
 
 def _regions(regions: Path | None, reference: Path, sample: str | None, bed: Path) -> Path:
