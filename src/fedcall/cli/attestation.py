@@ -133,7 +133,7 @@ def simulate(
 
     machine = create_simulated(folder)
     write_text(policy, yaml.safe_dump(machine.policy.model_dump(mode="json", exclude_none=True), sort_keys=False))
-    typer.echo(f"{folder}: a SIMULATED machine, which protects nothing; {policy} accepts it")
+    say(f"{folder}: a SIMULATED machine, which protects nothing; {policy} accepts it")
 
 
 def _read_policy(path: Path) -> "EvidencePolicy":
