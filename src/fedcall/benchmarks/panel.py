@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.calls import Provenance, write_calls
 from fedcall.genomics.calling.panel import Panel, look_up, open_panel, with_panel
-from fedcall.genomics.concordance.comparison import Concordance, compare
+from fedcall.genomics.concordance.comparison import Concordance, Rarity, compare
 from fedcall.genomics.concordance.pool import difference_interval, interval, pool
 from fedcall.genomics.concordance.records import Kind
 from fedcall.genomics.pileup.extraction import extract_examples
@@ -150,7 +150,7 @@ def _call_both(
 
     def score(found: np.ndarray) -> Concordance:
         write_calls(calls, examples, found, place.reference, people.names[person], Provenance("benchmark"))
-        return compare(truth, calls, place.regions, place.reference, allele_counts=place.copies)
+        return compare(truth, calls, place.regions, place.reference, rarity=Rarity(place.copies))
 
     without, with_frequencies = map(score, both)
     return without, with_frequencies

@@ -50,7 +50,7 @@ def call(
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --panel 1000genomes.vcf.gz
     --output p1.vcf.gz
     """
-    from fedcall.genomics.calling.calls import Provenance, rows_within, sample_name, write_calls
+    from fedcall.genomics.calling.calls import Part, Provenance, rows_within, sample_name, write_calls
     from fedcall.genomics.calling.panel import look_up, open_panel, with_panel
     from fedcall.genomics.regions import read_regions
     from fedcall.model.inference import checked_tensors, posteriors
@@ -77,7 +77,7 @@ def call(
         found = posteriors(tensors, examples)
         if frequencies is not None:
             found = with_panel(found, examples, look_up(frequencies, examples), rows_within(examples, haploid))
-        return write_calls(path, examples, found, reference, name, provenance, part, own, haploid)
+        return write_calls(path, examples, found, reference, name, provenance, haploid, Part(part, own))
 
     records = work_in_turn(output, spans, parse_shard(shard), shard_size, call_shard, gather_calls)
     say(f"{output}: {records} variants of {name}")

@@ -44,9 +44,9 @@ def concordance(
     --reference genome.fa --sample NA12878 --json concordance.json
     """
     from fedcall.files import write_text
-    from fedcall.genomics.concordance.comparison import compare
+    from fedcall.genomics.concordance.comparison import Rarity, compare
 
-    result = compare(truth, calls, regions, reference, sample, allele_counts, panel, within, outside)
+    result = compare(truth, calls, regions, reference, sample, Rarity(allele_counts, panel), within, outside)
     if json is not None:
         write_text(json, result.model_dump_json(indent=1) + "\n")
 

@@ -13,7 +13,7 @@ from fedcall.experiments.cohort import Cohort, HeldOut
 from fedcall.experiments.federation import federate, with_sites
 from fedcall.experiments.utility_documents import Counts, PersonScore, UtilityPoint
 from fedcall.genomics.calling.calls import Provenance, write_calls
-from fedcall.genomics.concordance.comparison import Concordance, compare
+from fedcall.genomics.concordance.comparison import Concordance, Rarity, compare
 from fedcall.genomics.concordance.figures import Tally
 from fedcall.genomics.truth.allele_counts import write_allele_counts
 from fedcall.model.caller import VariantCaller, build_model, model_from_weights, posteriors, weights_of
@@ -90,7 +90,7 @@ def _score(model: VariantCaller, person: HeldOut, folder: Path, table: Path) -> 
     calls = folder / f"{person.name}.vcf.gz"
     found = posteriors(model, person.examples)
     write_calls(calls, person.examples, found, person.reference, person.name, Provenance("an experiment's"))
-    concordance = compare(person.truth, calls, person.regions, person.reference, allele_counts=table)
+    concordance = compare(person.truth, calls, person.regions, person.reference, rarity=Rarity(table))
     return PersonScore(
         patient=person.name,
         regions_digest=concordance.regions_digest,

@@ -26,6 +26,7 @@ from fedcall.simulation.reads import (
     CONTIG,
     READ_LENGTH,
     DepthProfile,
+    Library,
     draw_profile,
     hidden_copies,
     sequence,
@@ -113,17 +114,10 @@ def _write_patient(
     alleles = draw_alleles(rng, world.population)
     haplotypes = [build_haplotype(world.genome, world.population, carried) for carried in alleles]
     length = len(world.genome.bases)
-    blocks = sequence(
-        rng,
-        world.genome,
-        haplotypes,
-        world.hidden,
-        world.profile.combined(draw_profile(rng, length, knot_spacing=1_000, deviation=0.15)),
-        cohort.depth * float(np.exp(rng.normal(0, 0.2))),
-        world.recurrent,
-        draw_oxidised(rng, world.genome) if is_private else None,
-        patient,
-    )
+    profile = world.profile.combined(draw_profile(rng, length, knot_spacing=1_000, deviation=0.15))
+    depth = cohort.depth * float(np.exp(rng.normal(0, 0.2)))
+    library = Library(profile, world.recurrent, draw_oxidised(rng, world.genome) if is_private else None, patient)
+    blocks = sequence(rng, world.genome, haplotypes, world.hidden, depth, library)
     write_alignments(blocks, patient, length, output / f"{patient}.bam")
     write_truth(world.population, alleles, patient, length, output / f"{patient}.truth.vcf.gz")
 

@@ -14,7 +14,7 @@ from fedcall.genomics.vcf.rows import open_rows
 from fedcall.simulation.cohort import write_alignments, write_truth
 from fedcall.simulation.errors import FalseSites, draw_recurrent
 from fedcall.simulation.genome import Genome, Population, build_haplotype, encode_bases
-from fedcall.simulation.reads import CONTIG, draw_profile, sequence
+from fedcall.simulation.reads import CONTIG, Library, draw_profile, sequence
 
 _WHAT = "VCF of haplotypes"
 _EVEN = 300, 0.3  # knots of the depth's profile every so many bases, and how it deviates, as in a simulated cohort
@@ -98,7 +98,7 @@ def write_person(
     profile = draw_profile(shared, length, *_EVEN)
     alleles = np.stack([_without_overlaps(people.population, row) for row in people.population.founders[_rows(person)]])
     haplotypes = [build_haplotype(people.genome, people.population, carried) for carried in alleles]
-    blocks = sequence(rng, people.genome, haplotypes, [], profile, depth, false_sites, None, name)
+    blocks = sequence(rng, people.genome, haplotypes, [], depth, Library(profile, false_sites, None, name))
     alignments, truth = folder / f"{name}.bam", folder / f"{name}.truth.vcf.gz"
     write_alignments(blocks, name, length, alignments)
     write_truth(people.population, alleles, name, length, truth)

@@ -58,16 +58,31 @@ def hidden_copies(rng: np.random.Generator, genome: Genome) -> list[Haplotype]:
     ]
 
 
+@dataclass(frozen=True)
+class Library:
+    """What one preparation and sequencing of a person's DNA does to the reads.
+
+    Attributes
+    ----------
+    profile : where reads lie
+    recurrent : places at which everybody's reads err
+    oxidised : damage of the chemistry; None for a chemistry without it
+    read_group : its name
+    """
+
+    profile: DepthProfile
+    recurrent: FalseSites
+    oxidised: FalseSites | None
+    read_group: str
+
+
 def sequence(
     rng: np.random.Generator,
     genome: Genome,
     haplotypes: list[Haplotype],
     hidden: list[Haplotype],
-    profile: DepthProfile,
     depth: float,
-    recurrent: FalseSites,
-    oxidised: FalseSites | None,
-    read_group: str,
+    library: Library,
 ) -> Iterator[str]:
     """Yield blocks of SAM records of one person, unsorted.
 
@@ -79,8 +94,6 @@ def sequence(
         Copies the reference lacks: their reads pile up elsewhere with low mapping quality.
     depth : float
         Mean depth in reads, before PCR copies are added.
-    oxidised : FalseSites or None
-        Damage of the chemistry; None for a chemistry without it.
     """
     sources = [(haplotype, depth / len(haplotypes), False) for haplotype in haplotypes]
     sources += [(copy, depth * HIDDEN_DEPTH, True) for copy in hidden]
@@ -89,14 +102,14 @@ def sequence(
         wanted = int(rng.poisson(share * len(source.bases) / (2 * READ_LENGTH)))
         for first in range(0, wanted, CHUNK_FRAGMENTS):
             count = min(CHUNK_FRAGMENTS, wanted - first)
-            fragments = _draw_fragments(rng, source, None if is_hidden else profile, count, written)
+            fragments = _draw_fragments(rng, source, None if is_hidden else library.profile, count, written)
             reads = _read(rng, source, fragments)
             draw_qualities(rng, reads)
             add_sequencing_errors(rng, reads)
-            add_recurrent(rng, reads, recurrent, genome)
-            if oxidised is not None:
-                add_oxidation(rng, reads, oxidised, genome)
-            lines = _Alignments(rng, genome, reads, is_hidden, read_group, written).lines()
+            add_recurrent(rng, reads, library.recurrent, genome)
+            if library.oxidised is not None:
+                add_oxidation(rng, reads, library.oxidised, genome)
+            lines = _Alignments(rng, genome, reads, is_hidden, library.read_group, written).lines()
             written += len(fragments.starts)
             yield "".join(lines)
 

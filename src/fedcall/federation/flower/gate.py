@@ -17,8 +17,6 @@ import shutil
 import socket
 import ssl
 import sys
-import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,8 +34,9 @@ from google.protobuf.message import DecodeError
 from fedcall.federation.child import Child, running
 from fedcall.federation.flower.connections import Connection, LimitedServer, connections_allowed
 from fedcall.federation.flower.hop import Hop
+from fedcall.federation.flower.refusal_log import RefusalLog
 from fedcall.federation.flower.replies import Forbidden, SiteReplies
-from fedcall.shown import log_on_stderr, shown
+from fedcall.shown import log_on_stderr
 
 FLEET = "/v1/fleet/"
 # What fedcall's client and a stock SuperNode call; not registering and unregistering of nodes.
@@ -60,10 +59,6 @@ _CONNECTIONS = 512
 _CALLS_PER_SITE = 8
 _UPLOADS_PER_HOUR = 600  # of a site; a rehearsal's rounds are short
 _LEAST_BYTES_PER_HOUR = 256 * 1024 * 1024
-_PATH_CHARACTERS = 80  # of a path in the log; the longest that is served has 40
-_REFUSALS_TOLD = 20  # per address and minute, each with a line of the log; the rest is counted
-_REFUSALS_TOLD_IN_ALL = 200
-_MINUTE_SECONDS = 60.0
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -119,7 +114,7 @@ class Gate:
         self._busy = dict.fromkeys(options.node_keys, 0)
         hourly = max(_UPLOADS_PER_HOUR * options.upload_bytes, _LEAST_BYTES_PER_HOUR)
         self._replies = {key: SiteReplies(hourly) for key in options.node_keys}
-        self._refusals = _Refusals()
+        self._refusals = RefusalLog()
         chunks = math.ceil(options.upload_bytes / CHUNK_BYTES)
         self._objects = chunks + _OTHER_OBJECTS
         self._body_bytes = min(options.upload_bytes, CHUNK_BYTES) + _ENVELOPE_BYTES
@@ -225,30 +220,6 @@ class Gate:
             replies.note_messages(response.content)
         kept_back = [(name, value) for name, value in response.headers.raw if name.startswith(b"flwr-")]
         await _answer(send, response.status_code, response.content, response.headers.get("content-type"), kept_back)
-
-
-class _Refusals:
-    """Tells of refusals in the log, a few of each address and minute; the rest is counted."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._since = clock()
-        self._told: Counter[str] = Counter()
-        self._untold = 0
-
-    def tell(self, address: str, path: str, status: int, reason: str) -> None:
-        """Log one refusal, if its address has not been told of enough."""
-        now = self._clock()
-        if now - self._since > _MINUTE_SECONDS:
-            if self._untold:
-                log.warning("%d more requests were refused within a minute", self._untold)
-            self._since, self._untold = now, 0
-            self._told.clear()
-        if self._told[address] >= _REFUSALS_TOLD or self._told.total() >= _REFUSALS_TOLD_IN_ALL:
-            self._untold += 1
-            return
-        self._told[address] += 1
-        log.info("%s %s: %d %s", shown(address, 60), shown(path, _PATH_CHARACTERS), status, reason)
 
 
 async def _answer(

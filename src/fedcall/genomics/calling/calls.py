@@ -41,6 +41,23 @@ class Provenance:
     panel_digest: str | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a patient's calls.
+
+    Attributes
+    ----------
+    shard : which part of how many
+    spans : where its records begin; None for everywhere
+    """
+
+    shard: Shard = WHOLE
+    spans: Sequence[Span] | None = None
+
+
+_ALL = Part()
+
+
 def panel_digest(calls: Path) -> str | None:
     """Return the digest of the panel that calls were made with, from their header; None without one."""
     with open_rows(calls) as vcf:
@@ -54,9 +71,8 @@ def write_calls(
     reference: Path,
     sample: str,
     provenance: Provenance,
-    shard: Shard = WHOLE,
-    spans: Sequence[Span] | None = None,
     haploid: Sequence[Span] = (),
+    part: Part = _ALL,
 ) -> int:
     """Write candidates whose best genotype is not 0/0 as a bgzipped VCF 4.3 with a tabix index beside it.
 
@@ -69,8 +85,8 @@ def write_calls(
     reference : indexed FASTA the candidates were found on
     sample : name of the genotype column
     provenance : digests for the header
-    shard, spans : write only records that begin in these spans, those of the shard; the header names it
     haploid : where the patient has one copy of the genome: genotypes that begin there are 0 or 1
+    part : of the patient's calls; only its records are written, and the header names it
 
     Returns
     -------
@@ -90,9 +106,9 @@ def write_calls(
     unknown = [name for name in examples.contigs if name not in contigs]
     if unknown:
         raise FedcallError(f"{reference}: no contig '{unknown[0]}', on which there are candidates")
-    header = name_shard(list(_header(contigs, Path(reference), sample, provenance)), shard)
+    header = name_shard(list(_header(contigs, Path(reference), sample, provenance)), part.shard)
     posteriors = _without_heterozygotes(examples, posteriors, haploid)
-    records = list(_records(examples, posteriors, list(contigs), spans, haploid))
+    records = list(_records(examples, posteriors, list(contigs), part.spans, haploid))
     write_vcf(output, [*header, *records])
     return len(records)
 

@@ -7,6 +7,7 @@ import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +27,23 @@ BLOCKS = 20
 """The regions are cut into this many pieces of equal length, the units that intervals resample."""
 
 SCHEMA: Literal["fedcall.concordance/1"] = "fedcall.concordance/1"
+
+
+@dataclass(frozen=True)
+class Rarity:
+    """What says which variants are rare: among held-out people, in public, both, or nothing.
+
+    Attributes
+    ----------
+    allele_counts : table of `fedcall allele-counts`
+    panel : VCF of public allele frequencies
+    """
+
+    allele_counts: Path | None = None
+    panel: Path | None = None
+
+
+_UNKNOWN = Rarity()
 
 
 class Stratum(Document):
@@ -92,8 +110,7 @@ def compare(
     regions: Path,
     reference: Path,
     sample: str | None = None,
-    allele_counts: Path | None = None,
-    panel: Path | None = None,
+    rarity: Rarity = _UNKNOWN,
     within: Sequence[str] = (),
     outside: Sequence[Path] = (),
 ) -> Concordance:
@@ -105,8 +122,7 @@ def compare(
     calls : VCF with one genotype column, whatever its name
     regions : BED of the confident regions; only variants inside count
     reference : indexed FASTA
-    allele_counts : table of `fedcall allele-counts`, which says what is rare among held-out people
-    panel : VCF of public allele frequencies, which says what is rare in public
+    rarity : what says which variants are rare
     within, outside : count only within these regions (samtools' notation) or outside of these BED files; where nothing
         is left, all counts are 0
 
@@ -129,8 +145,8 @@ def compare(
     left_out = {f"truth: {reason}": count for reason, count in sorted(odd_truth.items())}
     left_out |= {f"calls: {reason}": count for reason, count in sorted(odd_calls.items())}
     labelled = label_types(Path(truth))
-    counts = None if allele_counts is None else read_allele_counts(allele_counts)
-    frequencies = None if panel is None else _frequencies(panel, reference, true_variants)
+    counts = None if rarity.allele_counts is None else read_allele_counts(rarity.allele_counts)
+    frequencies = None if rarity.panel is None else _frequencies(rarity.panel, reference, true_variants)
     with open_reference(Path(reference)) as bases:
         found = compare_variants(
             true_variants, called_variants, intervals, _fetch(bases), labelled, counts, frequencies
