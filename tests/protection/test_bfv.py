@@ -62,7 +62,7 @@ def test_encrypt__two_ciphertexts_of_one_vector_have_nothing_in_common_and_hide_
     one, two = (np.frombuffer(bfv.encrypt(holders[1], np.full(9, 5)), "<u8") for _ in range(2))
     assert (one != two).mean() > 0.999
     with pytest.raises(FedcallError, match="none beyond"):
-        bfv.encrypt(holders[1], np.array([2**33]))
+        bfv.encrypt(holders[1], np.array([2**42]))
 
 
 @needs_openfhe
@@ -96,10 +96,13 @@ def test_add__two_thousand_damaged_ciphertexts_are_refused_or_harmless(holders):
 @needs_openfhe
 def test_parameters__are_those_of_128_bits():
     found = bfv.parameters()
-    assert found.security == "HEStd_128_classic"
-    # Homomorphic Encryption Standard (2018), table 1, ternary secrets: 438 bits at most for a ring of 16,384.
-    assert {16384: 438, 8192: 218}[found.ring_dimension] >= found.modulus_bits
-    assert found.plaintext_modulus > 2**32
+    assert found.security == "HEStd_128_quantum"
+    # Homomorphic Encryption Standard (2018), table 2 (ternary secrets, quantum attacks): 411 and 202.
+    assert {16384: 411, 8192: 202}[found.ring_dimension] >= found.modulus_bits
+    for told in (found.security, f"dimension {found.ring_dimension},", f"{found.modulus_bits} bits,"):
+        assert told in bfv.SCHEME
+    assert bfv.SCHEME.endswith(f" {found.plaintext_modulus}")
+    assert found.plaintext_modulus > 2 * bfv.MOST_SITES * 2**31
 
 
 def test_parameters__without_openfhe_say_what_to_install(monkeypatch, tmp_path):
@@ -118,3 +121,26 @@ def test_parameters__a_child_that_dies_is_an_error_and_nothing_more(monkeypatch,
     bfv.parameters.cache_clear()
     with pytest.raises(FedcallError, match="OpenFHE failed"):
         bfv.parameters()
+
+
+@needs_openfhe
+def test_a_hospital_that_subtracts_anothers_ciphertext_learns_nothing_through_the_masks(holders):
+    """The reason why what is encrypted is masked: by BFV alone, a sum over three opens the update of one."""
+    generator = np.random.default_rng(5)
+    north, south = (generator.integers(-1000, 1000, 50) for _ in range(2))
+
+    def crafted(other: bytes) -> bytes:
+        """Minus another's ciphertext, plus three in the canary's slot: the sum over three sites looks whole."""
+        moduli = np.array(bfv.parameters().moduli, np.uint64)[:, None]
+        minus = (moduli - np.frombuffer(other, "<u8").reshape(2, len(moduli), -1)) % moduli
+        # Two more encryptions of zero bring the canary from -1 back to 1.
+        zeros = [bfv.encrypt(holders[1], np.zeros(50, np.int64)) for _ in range(2)]
+        return bfv.add([minus.astype("<u8").tobytes(), *zeros], 2)
+
+    first, second = bfv.encrypt(holders[1], north), bfv.encrypt(holders[1], south)
+    assert np.array_equal(opened(holders, [first, second, crafted(first)], 50, 3), south)
+    masks = generator.integers(0, 2**32, (2, 50))
+    masked = [bfv.encrypt(holders[1], ((one + mask) % 2**32)) for one, mask in zip((north, south), masks, strict=True)]
+    found = opened(holders, [*masked, crafted(masked[0])], 50, 3)
+    # The helpers tell the sum of all masks, those of the made-up update included, which cannot be minus those of north.
+    assert not np.any((found - masks.sum(0)) % 2**32 == south % 2**32)

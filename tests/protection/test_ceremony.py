@@ -88,7 +88,7 @@ def test_encryption_commands__from_a_ceremony_to_an_opened_sum(place):
         assert ran.exit_code == 0, ran.output
         return ran.output
 
-    assert "HEStd_128_classic" in run("parameters")
+    assert "HEStd_128_quantum" in run("parameters")
     common = ("--ceremony", "pilot", "--exchange", place / "exchange")
     everybody = [option for path in files(place) for option in ("--holder", path)]
     for name in NAMES:

@@ -93,7 +93,6 @@ def test_study__terms_at_their_defaults_leave_the_digest_as_it_was():
             "'fedtrimmedavg' would publish values of 3 of 5 updates",
         ),
         ({"protection": {**SEALED, "evidence": TDX}, "privacy": {}}, "gives an aggregator no key that comes back"),
-        ({"protection": {**MASKED, "mode": "encrypted"}}, "'encrypted' is not available in this version"),
         ({"protection": {"minimum_sites": 3}, "privacy": {}}, "belong to the other protection modes"),
         ({"protection": {"tolerated_sites": 1}, "privacy": {}}, "belong to the other protection modes"),
         ({"patients": 900, "sites": 40, "privacy": {**POOLED, "delta": 1e-4}}, "a number of 32 bits holds 32768"),

@@ -9,7 +9,7 @@ import numpy as np
 from consortium import Consortium, make_consortium
 from fedcall.documents import sign
 from fedcall.federation.aggregator.state import StudyState
-from fedcall.federation.helper.desk import HelperDesk
+from fedcall.federation.helper.desk import HelperDesk, SignedMasks
 from fedcall.keys import read_secret, read_signing_key
 from fedcall.privacy.mechanism.pooling import SUM_GRID
 from fedcall.privacy.terms import PrivacyTerms
@@ -67,12 +67,18 @@ class MaskedConsortium(Consortium):
         for site in sites or [site.name for site in self.study.sites]:
             state.answer(site, number, *self.answer(site, number, base))
 
+    def help(self, state: StudyState, helper: str, seconds: int = 1) -> SignedMasks:
+        """Return a helper's answer to the open order."""
+        pending = state.sums.pending(helper)
+        assert pending is not None
+        return self.desk(helper).answer(*pending, seconds, lambda site: state.sums.listed(helper, site))
+
     def ask_helpers(self, state: StudyState) -> None:
         """Bring each helper the open order and its answer back."""
         for helper in self.helpers:
             pending = state.sums.pending(helper)
             if pending is not None:
-                given = self.desk(helper).answer(*pending, int(time.time()))
+                given = self.help(state, helper, int(time.time()))
                 state.sums.take(helper, given.statement, given.masks)
 
     def play_round(self, state: StudyState, number: int) -> None:
@@ -104,6 +110,7 @@ def make_masked_consortium(
         "mode": "masked",
         "minimum_sites": minimum_sites,
         "helpers": [identity.model_dump() for identity in identities],
+        **terms.pop("more_protection", {}),
     }
     given = {"privacy": PRIVACY, "protection": protection, **terms}
     made = make_consortium(folder, rounds, patients or SITES, **given)

@@ -19,6 +19,7 @@ from fedcall.callers.catalogue import deepvariant_model
 from fedcall.callers.presence import refuse_missing
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.protection.ceremony import SHARES_FILE
 from fedcall.shown import shown
 from fedcall.workflow.input_files import check_input_files
 from fedcall.workflow.people import check_data

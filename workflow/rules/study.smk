@@ -1,5 +1,11 @@
 # The agreement. A rehearsal makes keys and signs; a hospital takes the signed study it approved.
 
+# Where updates are encrypted: the key holders' ceremony, and what every reader of the study needs beside it.
+CEREMONY = f"{RESULTS}/ceremony"
+ENCRYPTION_SHARES = (
+    [f"results/{{study}}/{SHARES_FILE}"] if RUN.study.protection.is_encrypted else []
+)
+
 if RUN.is_rehearsal:
 
     # Snakemake removes a rule's outputs before it reruns, so private keys are never one: the output is the public
@@ -44,6 +50,7 @@ if RUN.is_rehearsal:
             sites=expand("results/{{study}}/{site}/site.json", site=SITES),
             helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
         output:
+            *ENCRYPTION_SHARES,
             draft="results/{study}/study.yaml",
             study="results/{study}/study.json",
         log:
@@ -67,12 +74,30 @@ if RUN.is_rehearsal:
             ),
             helpers=lambda wildcards, input: " ".join(
                 f"--helper {identity}" for identity in input.helpers
+            )
+            + (
+                f" --ceremony {STUDY} --exchange {CEREMONY}"
+                if ENCRYPTION_SHARES
+                else ""
+            ),
+            # The key holders' ceremony: all commit, then all show their shares; each step may be repeated.
+            ceremony=lambda wildcards, input: "".join(
+                f"fedcall encryption {step} --keys private/{name}/keys --ceremony {STUDY} --exchange {CEREMONY}"
+                + "".join(
+                    f" --holder {identity}"
+                    for identity in input.helpers
+                    if step == "reveal"
+                )
+                + " && "
+                for step in ("keygen", "reveal")
+                for name in RUN.helpers
+                if ENCRYPTION_SHARES
             ),
             key_folder=f"private/{COORDINATOR}/keys",
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
         shell:
-            "( fedcall study new --terms {input.terms:q} --initial {input.initial}"
+            "( {params.ceremony}fedcall study new --terms {input.terms:q} --initial {input.initial}"
             " --coordinator {input.coordinator} {params.sites} {params.helpers} --output {output.draft}"
             " && fedcall study sign --study {output.draft} --keys {params.key_folder} --output {output.study} ) > {log} 2>&1"
 
@@ -81,7 +106,9 @@ else:
     rule accept_study:
         input:
             study=CONFIG.study,
+            shares=CONFIG.study.parent / SHARES_FILE if ENCRYPTION_SHARES else [],
         output:
+            *ENCRYPTION_SHARES,
             study="results/{study}/study.json",
         log:
             "logs/accept_study/{study}.log",
@@ -95,5 +122,11 @@ else:
             runtime=lambda wildcards, attempt: 5 * attempt,
         params:
             study=STUDY_DIGEST,
+            shares=lambda wildcards, input: (
+                f"cp {shlex.quote(str(input.shares))} {RESULTS}/{SHARES_FILE} && "
+                if ENCRYPTION_SHARES
+                else ""
+            ),
         shell:
-            "( fedcall study check --study {input.study:q} && cp {input.study:q} {output.study} ) > {log} 2>&1"
+            "( fedcall study check --study {input.study:q}"
+            " && {params.shares}cp {input.study:q} {output.study} ) > {log} 2>&1"

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.printing import say, say_block
+from fedcall.errors import FedcallError
 
 
 def register(app: typer.Typer) -> None:
@@ -32,17 +33,32 @@ def new(
     helpers: list[Path] = typer.Option(
         [], "--helper", metavar="HELPER.JSON", help="A helper's public file, where updates are masked; may be repeated."
     ),
+    ceremony: str | None = typer.Option(
+        None, "--ceremony", help="Name of the ceremony of the helpers' joint key, where updates are encrypted."
+    ),
+    exchange: Path | None = typer.Option(None, "--exchange", help="Folder that the helpers exchanged in the ceremony."),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:
     """Fill the terms with sites, coordinator and initial weights.
+
+    Where updates are encrypted, the helpers' shares of the joint key are written beside the output (encryption.shares):
+    every site needs them beside the signed study.
 
     Example: fedcall study new --terms study.yaml --initial initial.safetensors --coordinator coordinator/site.json
     --site north/site.json=40 --site south/site.json=25 --output study.full.yaml
     """
     from fedcall.files import write_text
+    from fedcall.protection.ceremony import gather, write_shares
     from fedcall.study.drafting import complete_terms, review_yaml
 
-    complete = complete_terms(terms, initial, coordinator, sites, helpers)
+    key, shares = None, b""
+    if (ceremony is None) != (exchange is None):
+        raise FedcallError("give both of --ceremony NAME and --exchange FOLDER, or neither")
+    if ceremony is not None and exchange is not None:
+        key, shares = gather(ceremony, exchange, helpers)
+    complete = complete_terms(terms, initial, coordinator, sites, helpers, key)
+    if key is not None:
+        write_shares(output, shares)
     write_text(output, review_yaml(complete))
     say(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
 

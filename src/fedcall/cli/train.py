@@ -86,7 +86,11 @@ def train_round(
     from fedcall.training import rounds
     from fedcall.workflow.people import people_of_sheet
 
-    signed = read_study(study)
+    signed, key = read_study(study), None
+    if signed.protection.encryption is not None:
+        from fedcall.protection.ceremony import read_joint_key
+
+        key = read_joint_key(signed.protection.encryption, signed.protection.signing_keys, study)
     with progress("private training", signed.privacy.steps_per_round, "steps") as done:
         outcome = rounds.train_round(
             signed,
@@ -102,6 +106,7 @@ def train_round(
             done.advance,
             [receipts / f"{round_number - 1}/receipt.json"] if receipts and round_number > 1 else (),
             people_of_sheet(sheet, site, reference) if sheet else None,
+            key,
         )
     # Public facts only: logs are shared more freely than data.
     say(f"study    {signed.name} ({outcome.claim.study[:12]}), site {site}, round {round_number}")

@@ -4,7 +4,7 @@ OpenFHE's wheel runs on CPython 3.10 alone, so it lives in an environment of its
 each step is a child process (`bfv_program`), whose crash is an error here and nothing more. What crosses is the
 coefficients of polynomials, checked to be below their moduli before anything native sees them. Adding is done here.
 
-The plaintext modulus has 33 bits: a study's sums fit in 32 (`privacy.mechanism.pooling.check_capacity`), so none wraps.
+The plaintext modulus has 42 bits: sums of a thousand masked numbers of 32 bits fit, so none wraps.
 """
 
 import hashlib
@@ -28,7 +28,21 @@ HOW_TO_INSTALL = (
     "encryption needs OpenFHE in an environment of its own, with CPython 3.10: run 'make encryption' in fedcall's"
     " folder, or set FEDCALL_ENCRYPTION_PYTHON to a python3.10 that has openfhe 1.6.1.0.22.4 and numpy"
 )
+MOST_SITES = bfv_program.MOST_SITES
+SCHEME = (
+    "threshold BFV by OpenFHE 1.6.1, keys n of n, noise flooding, 128 bits against quantum attacks (HEStd_128_quantum):"
+    " ring dimension 16384, ciphertext modulus of 240 bits, plaintext modulus 4398047232001"
+)
+"""The one set of parameters in words, for reports that are made where there is no OpenFHE; a test holds it to them."""
 _SECONDS = 3600.0
+
+
+class NotOpened(FedcallError):  # noqa: N818  (an outcome)
+    """Partial decryptions do not open the sum that was ordered; nothing will make them."""
+
+
+class ProgramFailed(FedcallError):  # noqa: N818
+    """OpenFHE's process died or found no memory; trying again may help."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +77,10 @@ class Parameters:
         """Return the size of one site's ciphertexts."""
         return self.polynomial_bytes(2 * self.blocks(values))
 
+    def partial_bytes(self, values: int) -> int:
+        """Return the size of one holder's partial decryption."""
+        return self.polynomial_bytes(self.blocks(values))
+
     def sentence(self) -> str:
         """Return the parameters in words."""
         return (
@@ -76,7 +94,7 @@ def find_interpreter() -> Path | None:
     named = os.environ.get("FEDCALL_ENCRYPTION_PYTHON")
     if named is not None:
         return Path(named) if Path(named).is_file() else None
-    places = (Path.cwd(), Path(sys.prefix).parent)
+    places = (Path.cwd(), Path(sys.prefix).parent, Path(__file__).parents[3])
     found = (place / ".venv-encryption" / "bin" / "python" for place in places)
     return next((path for path in found if path.is_file()), None)
 
@@ -176,7 +194,7 @@ def fuse(partials: Sequence[bytes], values: int, sites: int) -> np.ndarray:
 
     Raises
     ------
-    FedcallError
+    NotOpened
         If one is missing, damaged, or of another sum: the canary does not hold the number of sites.
     """
     blocks = parameters().blocks(values)
@@ -220,19 +238,23 @@ def _run(command: str, *arguments: object) -> None:
     if interpreter is None:
         raise FedcallError(HOW_TO_INSTALL)
     environment = {"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [interpreter, "-I", bfv_program.__file__, command, *map(str, arguments)],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+    try:
+        ran = subprocess.run(
+            [interpreter, "-I", bfv_program.__file__, command, *map(str, arguments)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ProgramFailed(f"OpenFHE failed at '{command}': {error}") from None
     if ran.returncode == 0:
         return
     lines = ran.stderr.decode(errors="replace").strip().splitlines()
-    if ran.returncode == 2 and lines:
-        raise FedcallError(shown(lines[-1], 500))
-    raise FedcallError(
+    if ran.returncode in (2, bfv_program.NOT_OPENED) and lines:
+        kind = NotOpened if ran.returncode == bfv_program.NOT_OPENED else FedcallError
+        raise kind(shown(lines[-1], 500))
+    raise ProgramFailed(
         f"OpenFHE failed at '{command}' (exit {ran.returncode}): {shown(lines[-1], 300) if lines else ''}"
     )

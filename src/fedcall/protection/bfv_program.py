@@ -14,14 +14,19 @@ from typing import Any
 
 import numpy as np
 
-PLAINTEXT_BITS = 33  # sums over sites fit in 32 bits (`privacy.mechanism.pooling`), so that no sum wraps
+PLAINTEXT_BITS = 42  # signed sums of MOST_SITES masked numbers of 32 bits each, so that no sum wraps
 MOST_SITES = 1000
+NOT_OPENED = 3  # the exit code of `fuse` if what it opens is no sum over so many sites
 LARGEST_RING = 1 << 15
 MEMORY_BYTES = 8 << 30
 
 
 class Fault(Exception):  # noqa: N818  (a line for people, not a programming error)
     """What is wrong with the input, in one line."""
+
+
+class NotOpened(Fault):
+    """What partial decryptions open is not the sum that was ordered."""
 
 
 class Scheme:
@@ -34,7 +39,7 @@ class Scheme:
         terms.SetPlaintextModulus(_prime(1 << PLAINTEXT_BITS, 2 * LARGEST_RING))
         terms.SetMultiplicativeDepth(0)
         terms.SetMultipartyMode(fhe.NOISE_FLOODING_MULTIPARTY)
-        terms.SetSecurityLevel(fhe.SecurityLevel.HEStd_128_classic)
+        terms.SetSecurityLevel(fhe.SecurityLevel.HEStd_128_quantum)
         terms.SetEvalAddCount(MOST_SITES)
         self.context = fhe.GenCryptoContext(terms)
         feature = fhe.PKESchemeFeature
@@ -57,7 +62,7 @@ class Scheme:
         """Return what the report prints."""
         return {
             "scheme": "BFV, threshold n of n, noise flooding",
-            "security": "HEStd_128_classic",
+            "security": "HEStd_128_quantum",
             "ring_dimension": self.ring,
             "moduli": self.moduli,
             "plaintext_modulus": self.plain,
@@ -177,19 +182,22 @@ def fuse(output: str, values: str, sites: str, *paths: str) -> None:
     blocks = -(-count // (scheme.ring - 1))
     if any(len(one) != blocks for one in parts):
         raise Fault(f"{blocks} blocks expected in each partial decryption")
-    opened = []
+    opened, spare = [], blocks * (scheme.ring - 1) - count
     for number in range(blocks):
         pieces = [scheme.partial(one[number], place == 0) for place, one in enumerate(parts)]
         plain = scheme.context.MultipartyDecryptFusion(pieces)
         plain.SetLength(scheme.ring)
         slots = np.array(plain.GetPackedValue(), np.int64)
         if slots.size != scheme.ring or slots[-1] != int(sites):
-            raise Fault(
+            raise NotOpened(
                 f"the partial decryptions do not open a sum over {sites} sites: one is missing, is of another sum,"
                 " or is damaged"
             )
         opened.append(slots[:-1])
-    np.concatenate(opened)[:count].astype("<i8").tofile(output)
+    total = np.concatenate(opened)
+    if spare and total[-spare:].any():
+        raise NotOpened(f"the sum over {sites} sites holds more than {count} numbers: a ciphertext was tampered with")
+    total[:count].astype("<i8").tofile(output)
 
 
 def _prime(above: int, step: int) -> int:
@@ -228,6 +236,9 @@ def main() -> None:
     os.umask(0o077)
     try:
         COMMANDS[sys.argv[1]](*sys.argv[2:])
+    except NotOpened as fault:
+        print(str(fault), file=sys.stderr)
+        sys.exit(NOT_OPENED)
     except (Fault, OSError, MemoryError, RuntimeError, ValueError, ImportError) as fault:
         print(str(fault).replace("\n", " ")[:500] or type(fault).__name__, file=sys.stderr)
         sys.exit(2)

@@ -7,10 +7,13 @@ add up again: a key that a holder did not take part in is another one.
 
 In the folder that the holders exchange: NAME.commitment.json, NAME.share, NAME.share.json. In a holder's key folder:
 encryption-CEREMONY.secret, .share and .commitments (what it has shown its share for). Every step may be repeated.
+
+A study names its key by all that the holders signed (`JointKey`); the shares themselves lie beside the study, in
+`encryption.shares`. Everybody who reads the key holds the shares against the commitments, and adds them up.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -21,11 +24,15 @@ from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 from fedcall.keys import read_private, read_signing_key, write_private
 from fedcall.protection.bfv import check_polynomials, joint_key, make_share, parameters
+from fedcall.protection.encrypting import EncryptionKey
 from fedcall.protection.helper_keys import HelperIdentity, read_helper_identity
 
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Signed = Annotated[str, Field(max_length=1 << 14)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 HOLDERS = (2, 3)
+SHARES_FILE = "encryption.shares"
+"""All holders' shares one after the other, in the order of their names; lies beside the study."""
 
 
 class KeyCommitment(Document):
@@ -43,6 +50,15 @@ class KeyShare(Document):
     ceremony: _Name
     holder: _Name
     commitments: tuple[_Digest, ...] = Field(description="Digests of all commitments, by the holders' names.")
+
+
+class JointKey(Document):
+    """What a study's holders signed of their joint key, in the order of their names; the first leads."""
+
+    ceremony: _Name
+    parameters: _Digest = Field(description="SHA-256 of the scheme's parameters.")
+    commitments: Annotated[tuple[_Signed, ...], Field(min_length=2, max_length=3)]
+    shares: Annotated[tuple[_Signed, ...], Field(min_length=2, max_length=3)]
 
 
 _Word = TypeVar("_Word", KeyCommitment, KeyShare)
@@ -124,6 +140,115 @@ def join(ceremony: str, exchange: Path, holders: Sequence[Path]) -> bytes:
     return joint_key(_label(ceremony), shares)
 
 
+def gather(ceremony: str, exchange: Path, holders: Sequence[Path]) -> tuple[JointKey, bytes]:
+    """Return the document of a ceremony that is complete, and all shares; FedcallError as `join`."""
+    join(ceremony, exchange, holders)
+    names = [one.name for one in read_holders(holders)]
+    found = JointKey(
+        ceremony=ceremony,
+        parameters=parameters().digest,
+        commitments=tuple(_read(Path(exchange) / f"{name}.commitment.json").decode() for name in names),
+        shares=tuple(_read(Path(exchange) / f"{name}.share.json").decode() for name in names),
+    )
+    return found, b"".join(_read(Path(exchange) / f"{name}.share") for name in names)
+
+
+def check_joint_key(joint: JointKey, holders: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the digest of each holder's share, once all signatures are verified; needs no OpenFHE.
+
+    Parameters
+    ----------
+    holders : mapping of str to str
+        Each holder's public signing key by its name.
+
+    Raises
+    ------
+    FedcallError
+        If a holder did not take part, or committed to something else.
+    """
+    names = sorted(holders)
+    if len(names) not in HOLDERS:
+        raise FedcallError(f"an encrypted study has two or three key holders as helpers, found {len(names)}")
+    if len(set(holders.values())) != len(names):
+        raise FedcallError("two holders have the same key: each must be an organisation of its own")
+    if len(joint.commitments) != len(names) or len(joint.shares) != len(names):
+        raise FedcallError(f"the joint key is one of {len(joint.commitments)} holders, the study has {len(names)}")
+    commitments = [
+        _verified_text(f"commitment of holder '{name}'", signed, KeyCommitment, holders[name])
+        for name, signed in zip(names, joint.commitments, strict=True)
+    ]
+    digests = tuple(one.digest for one in commitments)
+    for name, commitment, signed in zip(names, commitments, joint.shares, strict=True):
+        if (commitment.ceremony, commitment.holder, commitment.parameters) != (joint.ceremony, name, joint.parameters):
+            raise FedcallError(f"holder '{name}' committed to a share of another ceremony, or with other parameters")
+        statement = _verified_text(f"statement of holder '{name}'", signed, KeyShare, holders[name])
+        if (statement.ceremony, statement.holder, statement.commitments) != (joint.ceremony, name, digests):
+            raise FedcallError(
+                f"holder '{name}' showed its share for other commitments: it did not take part in this key"
+            )
+    return tuple(one.share for one in commitments)
+
+
+def require_openfhe(joint: JointKey) -> None:
+    """Refuse to begin where OpenFHE is missing, or has other parameters than those of the study's key."""
+    if parameters().digest != joint.parameters:
+        raise FedcallError(
+            "the study's joint key was made with other parameters than this OpenFHE gives; install the version that"
+            " 'make encryption' installs"
+        )
+
+
+def read_joint_key(joint: JointKey, holders: Mapping[str, str], study: Path) -> EncryptionKey:
+    """Return the key that the shares beside a study add up to.
+
+    Raises
+    ------
+    FedcallError
+        If the shares are missing, or are not those that the holders committed to.
+    """
+    require_openfhe(joint)
+    content = read_shares(joint, holders, study)
+    size = len(content) // len(holders)
+    shares = [content[size * place : size * (place + 1)] for place in range(len(holders))]
+    for name, share in zip(sorted(holders), shares, strict=True):
+        check_polynomials(share, 1, f"share of holder '{name}'")
+    return EncryptionKey(joint.digest, joint_key(_label(joint.ceremony), shares))
+
+
+def read_shares(joint: JointKey, holders: Mapping[str, str], study: Path) -> bytes:
+    """Return the shares beside a study, once they are those that the holders committed to; needs no OpenFHE."""
+    digests, path = check_joint_key(joint, holders), Path(study).parent / SHARES_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise FedcallError(f"{path}: no such file; the coordinator gives it with the study") from None
+    size, rest = divmod(len(content), len(digests))
+    for place, (name, digest) in enumerate(zip(sorted(holders), digests, strict=True)):
+        if rest or _sha256(content[size * place : size * (place + 1)]) != digest:
+            raise FedcallError(
+                f"{path}: does not hold the share that '{name}' committed to; ask the coordinator for it"
+            )
+    return content
+
+
+def write_shares(study: Path, shares: bytes) -> None:
+    """Lay all holders' shares beside a study."""
+    write_bytes(Path(study).parent / SHARES_FILE, shares)
+
+
+def read_holders_secret(joint: JointKey, holders: Mapping[str, str], keys: Path, name: str) -> bytes:
+    """Return a holder's secret key of a study; FedcallError if its own share is no part of the joint key."""
+    require_openfhe(joint)
+    digest = check_joint_key(joint, holders)[sorted(holders).index(name)]
+    share = _own(keys, joint.ceremony, "share")
+    if not share.exists() or _sha256(share.read_bytes()) != digest:
+        raise FedcallError(
+            f"{share}: is not the share in the study's joint key: holder '{name}' did not take part in ceremony"
+            f" '{joint.ceremony}' with this key folder"
+        )
+    return read_secret_share(keys, joint.ceremony)
+
+
 def check_took_part(keys: Path, ceremony: str, exchange: Path, holders: Sequence[Path], key: bytes) -> None:
     """Refuse a joint key that this holder's share is no part of."""
     identity = read_helper_identity(Path(keys) / "helper.json")
@@ -162,13 +287,17 @@ def _commitment(exchange: Path, ceremony: str, holder: HelperIdentity) -> KeyCom
 
 
 def _verified(path: Path, kind: type[_Word], holder: HelperIdentity) -> _Word:
-    signed = _read(path)
+    return _verified_text(str(path), _read(path).decode(errors="replace"), kind, holder.public_key)
+
+
+def _verified_text(where: str, text: str, kind: type[_Word], public_key: str) -> _Word:
+    signed = text.encode()
     try:
-        found = verify(signed, kind, holder.public_key)
+        found = verify(signed, kind, public_key)
     except FedcallError as error:
-        raise FedcallError(f"{path}: {error}") from None
+        raise FedcallError(f"{where}: {error}") from None
     if not is_exact(signed, found):
-        raise FedcallError(f"{path}: is not in canonical form")
+        raise FedcallError(f"{where}: is not in canonical form")
     return found
 
 

@@ -24,5 +24,14 @@ class MaskedEnvelope(Document):
     seeds: Annotated[tuple[SealedSeed, ...], Field(min_length=1, max_length=64)]
 
 
-Envelope = MaskedEnvelope
-"""How an update is hidden; `sealed` and `encrypted` will be further classes, told apart by `kind`."""
+class EncryptedEnvelope(Document):
+    """The update is the ciphertexts of a masked vector: all holders of a key together decrypt a sum, then unmask it."""
+
+    kind: Literal["encrypted"]
+    values: Annotated[int, Field(ge=1, le=1 << 28)] = Field(description="Numbers in the vector.")
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] = Field(description="Digest of the joint key's document.")
+    seeds: Annotated[tuple[SealedSeed, ...], Field(min_length=1, max_length=64)]
+
+
+Envelope = MaskedEnvelope | EncryptedEnvelope
+"""How an update is hidden; told apart by `kind`."""

@@ -38,6 +38,15 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A vector under its masks (uint32, modulo 2^32), each helper's seed, and the digest of what is hidden."""
+
+    vector: np.ndarray
+    seeds: Mapping[str, bytes]
+    content: str
+
+
+@dataclass(frozen=True)
 class Masked:
     """A masked update (int32 tensors of the names and shapes given), and its envelope."""
 
@@ -64,6 +73,14 @@ def mask_update(
     ValueError
         If there is no helper, or a tensor is not int32.
     """
+    drawn = draw_masks(tensors, release, secret, helpers)
+    masked = unflat(drawn.vector, tensors)
+    seeds = seal_seeds(drawn, release, secret, helpers, weights_digest(masked))
+    return Masked(masked, MaskedEnvelope(values=len(drawn.vector), seeds=seeds))
+
+
+def draw_masks(tensors: Mapping[str, np.ndarray], release: Release, secret: bytes, helpers: Mapping[str, str]) -> Drawn:
+    """Return the vector of int32 tensors with one mask added for each helper; ValueError as `mask_update`."""
     if not helpers:
         raise ValueError("a mask needs a helper to take it away again")
     odd = next((name for name, tensor in tensors.items() if tensor.dtype != np.int32), None)
@@ -73,15 +90,20 @@ def mask_update(
     content = weights_digest(tensors)
     seeds = {name: _derive(secret, b"seed", release, name, content.encode()) for name in helpers}
     add_masks(vector, list(seeds.values()))
-    masked = unflat(vector, tensors)
-    digest = weights_digest(masked)
+    return Drawn(vector, seeds, content)
+
+
+def seal_seeds(
+    drawn: Drawn, release: Release, secret: bytes, helpers: Mapping[str, str], update: str
+) -> tuple[SealedSeed, ...]:
+    """Seal each seed to its helper, bound to the content digest of the update that leaves the site."""
     sealed = []
     for name, key in helpers.items():
-        info = seed_info(release.study, release.site, release.round, name, digest)
-        drawn = _derive(secret, b"one-time key", release, name, content.encode() + seeds[name])
-        text = seal(seeds[name], read_sealing_key(key), info, drawn)
+        info = seed_info(release.study, release.site, release.round, name, update)
+        one_time = _derive(secret, b"one-time key", release, name, drawn.content.encode() + drawn.seeds[name])
+        text = seal(drawn.seeds[name], read_sealing_key(key), info, one_time)
         sealed.append(SealedSeed(helper=name, seed=base64.b64encode(text).decode()))
-    return Masked(masked, MaskedEnvelope(values=len(vector), seeds=tuple(sealed)))
+    return tuple(sealed)
 
 
 def open_seed(sealed: str, key: X25519PrivateKey, info: bytes) -> bytes | None:

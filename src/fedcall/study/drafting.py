@@ -12,6 +12,7 @@ from fedcall.keys import SiteIdentity, read_signing_key
 from fedcall.privacy.accounting.epsilon import compose
 from fedcall.privacy.events import round_event
 from fedcall.privacy.terms import COMMON_DELTA
+from fedcall.protection.ceremony import JointKey, read_shares, write_shares
 from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.quorum import with_least_sites
 from fedcall.study.terms import Site, Study, read_study, read_study_terms
@@ -24,7 +25,12 @@ _REVIEW_HEADER = """\
 
 
 def complete_terms(
-    terms: Path, initial: Path, coordinator: Path, sites: list[str], helpers: Sequence[Path] = ()
+    terms: Path,
+    initial: Path,
+    coordinator: Path,
+    sites: list[str],
+    helpers: Sequence[Path] = (),
+    key: JointKey | None = None,
 ) -> Study:
     """Return the terms with coordinator, sites and the digest of the initial weights filled in.
 
@@ -34,7 +40,9 @@ def complete_terms(
         Public file of each site, its declared number of training patients, and, where held-out patients judge the
         final model (evaluation.epsilon), their declared number.
     helpers : sequence of Path
-        Public file of each helper, where updates are masked (protection.mode).
+        Public file of each helper, where updates are masked or encrypted (protection.mode).
+    key : JointKey, optional
+        What the key holders signed of their joint key, where updates are encrypted.
 
     Raises
     ------
@@ -50,6 +58,8 @@ def complete_terms(
     if helpers:
         named_helpers = [read_helper_identity(path).model_dump(mode="json") for path in helpers]
         filled["protection"] = {**draft.protection.model_dump(mode="json"), "helpers": named_helpers}
+        if key is not None:
+            filled["protection"]["encryption"] = key.model_dump(mode="json")
     named = draft.model.initial_weights
     if named not in (None, filled["model"]["initial_weights"]):
         raise FedcallError(
@@ -75,6 +85,9 @@ def sign_study(path: Path, keys: Path, output: Path) -> Study:
             f" but {path} names coordinator {study.coordinator}"
         )
     _refuse_other_study(output, study)
+    if study.protection.encryption is not None:
+        # Every reader needs the shares beside the study, and they are held against it before it is signed.
+        write_shares(output, read_shares(study.protection.encryption, study.protection.signing_keys, path))
     write_signed(output, study, read_signing_key(keys))
     return study
 
@@ -147,6 +160,8 @@ def _protection(study: Study) -> dict[str, object]:
         found["protection"] = terms.mode
         found["tolerated_sites"] = terms.tolerated_sites
         found["helpers"] = ", ".join(helper.name for helper in terms.helpers)
+    if terms.encryption is not None:
+        found["joint_key"] = f"{terms.encryption.digest} of ceremony {terms.encryption.ceremony}"
     if study.pool is not None and privacy.noise_multiplier > 0:
         # Imported here: only a study with pooled noise takes the seconds of an accountant.
         from fedcall.privacy.accounting.pooling import pooled_epsilon

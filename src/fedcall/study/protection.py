@@ -6,17 +6,19 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from fedcall.attestation.policy import EvidencePolicy
 from fedcall.documents import Document
+from fedcall.errors import FedcallError
+from fedcall.protection.ceremony import JointKey, check_joint_key
 from fedcall.study.names import Name, PublicKey
 
 Mode = Literal["plain", "masked", "sealed", "encrypted"]
 
-AVAILABLE: tuple[Mode, ...] = ("plain", "masked")
+AVAILABLE: tuple[Mode, ...] = ("plain", "masked", "encrypted")
 """Modes that this version has; the others have names, so that terms and documents can speak of them."""
 
 OPENING_SUMS: tuple[Mode, ...] = ("masked", "encrypted")
 """Modes in which sites send vectors of which only sums over sites are opened."""
 
-_NEWER = ("evidence",)
+_NEWER = ("evidence", "encryption")
 """Fields that an older study does not have, left out of the canonical form where they are None."""
 
 
@@ -37,7 +39,8 @@ class Protection(Document):
     mode: Mode = Field(
         "plain",
         description="plain: the coordinator sees every update; masked: only sums over sites are ever opened; sealed:"
-        " only an attested enclave sees updates, and only averages leave it.",
+        " only an attested enclave sees updates, and only averages leave it; encrypted: masked, and encrypted to two or"
+        " three key holders, too.",
     )
     minimum_sites: Annotated[int, Field(ge=2)] | None = Field(
         None,
@@ -46,10 +49,13 @@ class Protection(Document):
     tolerated_sites: Annotated[int, Field(ge=0)] = Field(
         0, description="Sites whose shares of pooled noise are not counted on: they may leave noise out, or tell it."
     )
-    helpers: tuple[Helper, ...] = Field((), description="Of mode masked; one honest helper is enough.")
+    helpers: tuple[Helper, ...] = Field(
+        (), description="Of mode masked; one honest helper is enough. Of mode encrypted: the two or three key holders."
+    )
     evidence: EvidencePolicy | None = Field(
         None, description="Of mode sealed: platforms, images and firmware that a site may seal its update to."
     )
+    encryption: JointKey | None = Field(None, description="Of mode encrypted: the holders' joint key.")
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -92,7 +98,44 @@ class Protection(Document):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"helper '{name}' is listed {names.count(name)} times; a helper may appear once")
+        if self.encryption is not None:
+            if self.mode != "encrypted":
+                raise ValueError("protection.encryption belongs to protection mode 'encrypted'; leave it out")
+            try:
+                check_joint_key(self.encryption, self.signing_keys)
+            except FedcallError as error:
+                raise ValueError(f"protection.encryption: {error}") from None
         return self
+
+    @property
+    def lacks(self) -> str:
+        """What must be named before a study with this protection can be signed; empty if nothing is missing."""
+        if self.mode == "sealed":
+            if self.evidence is None:
+                return "protection.evidence, by which protection mode 'sealed' tells an enclave from anything else"
+            return ""
+        if self.mode != "plain" and not self.helpers:
+            return (
+                f"helpers, of which protection mode '{self.mode}' needs {'two' if self.is_encrypted else 'one'} or more"
+            )
+        if self.is_encrypted and self.encryption is None:
+            return "its holders' joint key, which protection mode 'encrypted' needs ('fedcall encryption keygen')"
+        return ""
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether updates are encrypted to key holders."""
+        return self.mode == "encrypted"
+
+    @property
+    def signing_keys(self) -> dict[str, str]:
+        """Each helper's public signing key by its name."""
+        return {helper.name: helper.public_key for helper in self.helpers}
+
+    @property
+    def leader(self) -> str:
+        """The key holder whose partial decryption is the first: the first by name."""
+        return min(helper.name for helper in self.helpers)
 
     @property
     def shares(self) -> int:

@@ -6,9 +6,9 @@ admission log, where every site can hold them against its own claim.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from fedcall.documents import Document, verify
 from fedcall.errors import FedcallError
@@ -62,6 +62,14 @@ class MaskSum(Document):
     )
     entries: Annotated[int, Field(ge=1)] = Field(description="Length of the helper's log after this answer.")
     log_head: Digest = Field(description="Head of the helper's hash-chained log after this answer.")
+    partial: Digest | None = Field(
+        None, description="SHA-256 of a key holder's partial decryption; null if updates are not encrypted."
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what an older answer does not have, so that it keeps its signature."""
+        return {key: value for key, value in serialize(self).items() if key != "partial" or value is not None}
 
 
 class OrderPapers(Document):

@@ -14,6 +14,7 @@ from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
 from fedcall.privacy.mechanism.pooling import Pool, check_capacity
 from fedcall.privacy.terms import PrivacyTerms, delta_fault
+from fedcall.protection.bfv import MOST_SITES
 from fedcall.study.evaluation import EvaluationTerms
 from fedcall.study.names import Name as Name  # all of fedcall takes it from here
 from fedcall.study.names import PublicKey
@@ -242,7 +243,9 @@ class Study(Document):
                 " of the noise alone; set protection.mode: masked, or privacy.noise: own"
             )
         if averaging and (self.privacy.contribution == "delta" or self.sends_sums):
-            reason = "mode 'masked' opens noisy sums" if self.sends_sums else "contribution 'delta' is one noisy sum"
+            reason = (
+                f"mode '{terms.mode}' opens noisy sums" if self.sends_sums else "contribution 'delta' is one noisy sum"
+            )
             raise ValueError(f"training.iterate_averaging {averaging:g} averages steps of a round, but {reason}; set 0")
         if self.sites and terms.minimum_sites is not None and len(self.sites) < terms.minimum_sites:
             raise ValueError(
@@ -275,6 +278,8 @@ class Study(Document):
             )
         if not self.sites:
             return
+        if terms.is_encrypted and len(self.sites) > MOST_SITES:
+            raise ValueError(f"protection mode 'encrypted' adds at most {MOST_SITES} sites, found {len(self.sites)}")
         clash = {site.name for site in self.sites} & {helper.name for helper in terms.helpers}
         if clash:
             raise ValueError(f"'{min(clash)}' is the name of a site and of a helper; names must differ")
@@ -346,11 +351,7 @@ class Study(Document):
         """What must be named before the study can be signed; empty if nothing is missing."""
         if not (self.sites and self.coordinator and self.model.initial_weights):
             return "sites, coordinator or initial weights"
-        if self.protection.mode == "masked" and not self.protection.helpers:
-            return "helpers, of which protection mode 'masked' needs one or more"
-        if self.protection.mode == "sealed" and self.protection.evidence is None:
-            return "protection.evidence, by which protection mode 'sealed' tells an enclave from anything else"
-        return ""
+        return self.protection.lacks
 
     @property
     def is_complete(self) -> bool:

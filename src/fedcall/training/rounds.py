@@ -24,6 +24,7 @@ from fedcall.privacy.ledger.ledger import Ledger, Member, ReleaseRequest
 from fedcall.privacy.ledger.limits import read_limit
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace, clip_norms
 from fedcall.privacy.mechanism.noise import keyed_digest
+from fedcall.protection.encrypting import EncryptionKey
 from fedcall.protection.masks import Release
 from fedcall.study.claims import Claim
 from fedcall.study.registered_keys import require_registered
@@ -58,6 +59,7 @@ def train_round(
     on_step: Callable[[], object] = lambda: None,
     receipts: Sequence[Path] = (),
     people: Mapping[str, Member] | None = None,
+    key: EncryptionKey | None = None,
 ) -> RoundOutcome:
     """Train one round and write the update and its signed claim.
 
@@ -91,6 +93,8 @@ def train_round(
         Receipts of this site's earlier rounds: the ledger must hold the rows they name.
     people : mapping of str to Member, optional
         Who each patient is; whoever is not in it is a private person of the patient's name.
+    key : EncryptionKey, optional
+        The holders' joint key, where updates are encrypted.
 
     Raises
     ------
@@ -101,6 +105,7 @@ def train_round(
         the ledger was tampered with or is an old copy.
     """
     signing_key = _check_site(study, site, round_number, keys)
+    _check_key(study, key)
     base = _check_model(study, round_number, model_path)
     patients = _check_patients(study, site, example_paths, ledger_path)
     # Whatever can be wrong with the inputs must show before the ledger is charged.
@@ -142,7 +147,7 @@ def train_round(
                 model, study, site, round_number, admitted, secret, device, on_step, start, request.inputs
             )
             mask = Release(study.digest, site, round_number, request.inputs)
-            tensors, envelope = protect(study, mask, secret, made.tensors)
+            tensors, envelope = protect(study, mask, secret, made.tensors, key)
             claim = _claim(study, site, round_number, base, weights_digest(tensors), spent, head, made.clipping)
             claim = claim.model_copy(update={"envelope": envelope})
             update, signed = _update_bytes(study, round_number, base, tensors), sign(claim, signing_key)
@@ -151,6 +156,13 @@ def train_round(
     write_bytes(update_path, update)
     write_bytes(claim_path, signed)
     return outcome
+
+
+def _check_key(study: Study, key: EncryptionKey | None) -> None:
+    """Refuse to charge anybody for an update that could not be encrypted."""
+    wanted = study.protection.encryption
+    if wanted is not None and (key is None or key.digest != wanted.digest):
+        raise FedcallError(f"study '{study.name}' encrypts updates, and its holders' joint key was not given")
 
 
 def choose_device(wanted: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.keys import require_private_keys
 from fedcall.privacy.terms import delta_fault
+from fedcall.protection.ceremony import read_shares
 from fedcall.study.quorum import with_least_sites
 from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study, read_study
@@ -15,8 +16,12 @@ from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.workflow.withdrawn import record_folders, withdrawn_names
 from fedcall.yaml_files import place
 
-HELPER = "helper"
-"""The helper of a rehearsal of masked updates, and its folder."""
+_HELPERS = {"masked": ("helper",), "encrypted": ("holder_a", "holder_b")}
+
+
+def rehearsal_helpers(study: Study) -> tuple[str, ...]:
+    """Return the names, and folders, of the helpers or key holders that a rehearsal of a study makes for itself."""
+    return _HELPERS.get(study.protection.mode, ())
 
 
 def check_rehearsal(config: Config, study: Study, patients: list[Patient], declared: Counter[str]) -> None:
@@ -57,8 +62,11 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
             f"{place(config.study, ['protection', 'minimum_sites'])}: protection.minimum_sites"
             f" {study.least_sites} exceeds the {len(declared)} sites of the run: no sum would ever be opened"
         )
-    if study.protection.mode == "masked" and HELPER in declared:
-        raise FedcallError(f"{config.samples or config.study}: no site may be named '{HELPER}' if updates are masked")
+    clash = next((name for name in rehearsal_helpers(study) if name in declared), None)
+    if clash is not None:
+        raise FedcallError(
+            f"{config.samples or config.study}: no site may be named '{clash}' if updates are {study.protection.mode}"
+        )
     for site, count in declared.items():
         units = count * (study.privacy.examples_per_patient or 1)
         fault = delta_fault("privacy.delta", study.privacy.delta, units, f"{study.privacy.unit}s of site '{site}'")
@@ -77,6 +85,9 @@ def check_site(path: Path, config: Config, study: Study, patients: list[Patient]
     """
     assert config.site is not None
     _check_folder(config, study)
+    terms = study.protection
+    if terms.encryption is not None:
+        read_shares(terms.encryption, terms.signing_keys, config.study)
     known = [site.name for site in study.sites]
     if config.site not in known:
         raise FedcallError(
@@ -146,7 +157,7 @@ def _agreed(study: Study, key: str, begun: Study) -> object:
     if key == "aggregation" and "minimum_sites" not in study.aggregation.model_fields_set:
         return study.aggregation.model_copy(update={"minimum_sites": begun.aggregation.minimum_sites})
     if key == "protection":
-        return study.protection.model_copy(update={"helpers": ()})
+        return study.protection.model_copy(update={"helpers": (), "encryption": None})
     return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
 
 

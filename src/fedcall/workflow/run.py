@@ -9,8 +9,9 @@ from typing import Any
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.protection.bfv import HOW_TO_INSTALL, find_interpreter
 from fedcall.study.terms import Study, read_study, read_study_terms
-from fedcall.workflow.agreement import HELPER, check_rehearsal, check_site
+from fedcall.workflow.agreement import check_rehearsal, check_site, rehearsal_helpers
 from fedcall.workflow.closing import read_closing
 from fedcall.workflow.configuration import RELATIVE_TO, Config, Patient, read_config, read_samples
 from fedcall.workflow.rows_of_people import PUBLIC, check_rows
@@ -92,8 +93,8 @@ class Run:
 
     @property
     def helpers(self) -> tuple[str, ...]:
-        """Names of the helpers that a rehearsal of masked updates makes for itself; a hospital makes none."""
-        return (HELPER,) if self.is_rehearsal and self.study.protection.mode == "masked" else ()
+        """Names of the helpers that a rehearsal makes for itself, where sums alone are seen; a hospital makes none."""
+        return rehearsal_helpers(self.study) if self.is_rehearsal else ()
 
     @property
     def has_judge(self) -> bool:
@@ -175,6 +176,8 @@ def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: boo
 
         require_syft()
     study = _read_study(path, config)
+    if study.protection.is_encrypted and find_interpreter() is None:
+        raise FedcallError(f"{config.study}: protection.mode 'encrypted': {HOW_TO_INSTALL}")
     _check_panel(path, config)
     patients = _read_patients(path, config, upstream)
     declared = Counter(patient.site for patient in patients if patient.split == "train")

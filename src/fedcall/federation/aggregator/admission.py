@@ -114,7 +114,7 @@ def judge(
         _check_mechanism(study, claim)
         _check_clipping(study, claim, history)
         _check_epsilon(study, claim, decision.epsilon)
-        check_envelope(study, claim, tensors)
+        check_envelope(study, claim, open_round.values)
         if not open_round.is_masked:  # else nothing is seen of one update: floor and ceiling hold for the sum
             check_noise_floor(study, claim, tensors)
             check_norm_ceiling(study, claim, tensors)

@@ -52,6 +52,8 @@ def _to_helper(state: StudyState, helper: str, request: Request) -> Answer:
             return Answer("wait", sentence=f"no sum is ordered; {state.progress}")
         log.info("helper %s: given the order of round %d", helper, state.log.open_round)
         return Answer("order", *pending)
+    if request.kind == "listed":
+        return Answer("listed", model=state.sums.listed(helper, shown(request.claim.decode(errors="replace"), 100)))
     if request.kind == "masks":
         state.sums.take(helper, request.claim, request.update)
         log.info("helper %s: took its masks", helper)

@@ -19,6 +19,7 @@ from fedcall.federation.aggregator.last_seen import Presence
 from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
+from fedcall.protection.bfv import ProgramFailed
 from fedcall.shown import shown
 
 _BUSY_SECONDS = 0.1  # between looks at the grid while sites come, go and talk
@@ -143,7 +144,7 @@ class _Desk:
         try:
             if self._state.close_round_if_due():
                 log.info(self._state.progress)
-        except OSError as error:  # a full disk: nothing was lost, and the next look tries again
+        except (OSError, ProgramFailed) as error:  # a full disk, or memory: nothing was lost; the next look tries again
             log.error("the round cannot be closed: %s", error)
             time.sleep(_FULL_SECONDS)
 

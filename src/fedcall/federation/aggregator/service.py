@@ -228,8 +228,8 @@ def _serve_once(
     idle = None if options.idle_minutes is None else 60 * options.idle_minutes
     port = free_port()
     address = f"127.0.0.1:{port}"
-    # An update is no larger than its model.
-    upload_bytes = state.model_path(1).stat().st_size + MAX_CLAIM_BYTES
+    # An update is no larger than its model, unless it is encrypted.
+    upload_bytes = max(state.model_path(1).stat().st_size, state.max_update_bytes) + MAX_CLAIM_BYTES
     folders = (
         Drops(state, options.drops, key, upload_bytes),
         Datasites(state, options.study.read_bytes(), options.syft, options.datasites, upload_bytes),

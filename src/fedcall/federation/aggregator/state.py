@@ -13,12 +13,11 @@ import hashlib
 import time
 from pathlib import Path
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, OpenRound, judge, prepare
+from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, judge, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
 from fedcall.federation.aggregator.judging import Judge
 from fedcall.federation.aggregator.noise_checks import EarlierUpdates
@@ -27,7 +26,9 @@ from fedcall.federation.aggregator.round_closing import Closing, admitted_sites,
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
 from fedcall.federation.aggregator.sum_opening import SumOpening
+from fedcall.federation.aggregator.update_checks import OpenRound, open_round
 from fedcall.files import make_private_folder, write_bytes
+from fedcall.protection.ceremony import require_openfhe
 from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, extract
 from fedcall.study.opening import RoundOpening
 from fedcall.study.terms import Study
@@ -46,12 +47,15 @@ class StudyState:
         Raises
         ------
         FedcallError
-            If the key is not the coordinator's, the model not the study's, or the folder holds another study.
+            If the key is not the coordinator's, the model not the study's, the folder holds another study, or OpenFHE
+            is missing where updates are encrypted.
         """
         self.files, self.study = StudyFiles(Path(folder)), study
         self._key = key
         if public_text(key.public_key()) != study.coordinator:
             raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
+        if study.protection.encryption is not None:
+            require_openfhe(study.protection.encryption)
         self._claim_folder()
         self.log = StudyLog(AdmissionLog(self.files.log))
         if self.log.open_round == 0:
@@ -86,6 +90,11 @@ class StudyState:
     def final_round(self) -> int:
         """Number under which the final model is, or will be."""
         return self.log.final_round(self.study.rounds)
+
+    @property
+    def max_update_bytes(self) -> int:
+        """Size that no update file of this study passes."""
+        return self._open_round(self.log.open_round).max_update_bytes
 
     @property
     def all_fetched(self) -> bool:
@@ -171,8 +180,6 @@ class StudyState:
             )
         number = self.log.open_round
         is_closed = self.log.closed is not None  # nothing is open then, and what comes is late
-        shapes = {name: tensor.shape for name, tensor in self._base.tensors.items()}
-        names = self.study.model.trainable_names(shapes)
         decision = judge(
             self.study,
             site,
@@ -183,14 +190,7 @@ class StudyState:
                 number in history.settled,
                 history.is_quarantined,
             ),
-            OpenRound(
-                number + is_closed,
-                self.log.openings[number].base,
-                {name: shapes[name] for name in names},
-                max(float(np.abs(self._base.tensors[name]).max(initial=0)) for name in names),
-                self.study.sends_sums,
-                self.sums.is_ordered,
-            ),
+            self._open_round(number + is_closed),
             requested,
             claim,
             update,
@@ -249,6 +249,10 @@ class StudyState:
             write_bytes(path, signed)
         elif path.read_bytes() != signed:
             raise FedcallError(f"{self.files.folder}: holds the state of another study; choose another folder")
+
+    def _open_round(self, number: int) -> OpenRound:
+        base = self.log.openings[self.log.open_round].base
+        return open_round(self.study, number, base, self._base.tensors, self.sums.is_ordered)
 
     def _is_due(self) -> bool:
         number = self.log.open_round

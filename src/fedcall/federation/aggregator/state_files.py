@@ -5,6 +5,7 @@ rounds/{round}/global.safetensors, opening.json       the model going into the r
 rounds/{round}/moments.safetensors                    what fedadam remembers, going into the round
 rounds/{round}/accepted/{site}.safetensors, .claim.json
 rounds/{round}/masks/{helper}.masks, .json            a helper's sum of masks, and its signed answer; .refusal if none
+rounds/{round}/masks/{helper}.partial                 a key holder's partial decryption, where updates are encrypted
 rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
 judgements/{site}.json, {site}.receipt.json           what held-out patients say of the final model, and the answer
 judgements/verdict.json                               all of them, closed and signed
@@ -54,6 +55,10 @@ class StudyFiles:
     def masks(self, number: int, helper: str) -> Path:
         """A helper's sum of masks."""
         return self._round(number) / "masks" / f"{helper}.masks"
+
+    def partial(self, number: int, helper: str) -> Path:
+        """A key holder's partial decryption of the sum."""
+        return self._round(number) / "masks" / f"{helper}.partial"
 
     def mask_statement(self, number: int, helper: str) -> Path:
         """A helper's signed answer to a sum order."""

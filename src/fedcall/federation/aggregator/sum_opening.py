@@ -4,6 +4,9 @@ The aggregator never sees a single update; it holds masked ones. When a round cl
 line of the log before any helper hears of it: from then on the round has this list and no other. Each helper answers
 with the sum of its masks over the list. With all answers there, the masked updates minus the masks are the sum of the
 sites' vectors, and nothing else. A helper that is away delays the round, and nothing is lost.
+
+Where updates are encrypted (mode encrypted) it holds ciphertexts of masked ones, and each answer brings a key holder's
+partial decryption besides: all of them together open the sum of the masked updates, and all goes on as above.
 """
 
 import hashlib
@@ -21,6 +24,7 @@ from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import StudyLog
 from fedcall.files import write_bytes, write_text
 from fedcall.privacy.mechanism.pooling import SUM_GRID
+from fedcall.protection import bfv
 from fedcall.shown import shown
 from fedcall.study.admission_log import Ordered
 from fedcall.study.claims import Claim
@@ -75,6 +79,21 @@ class SumOpening:
         papers = OrderPapers(claims=claims, newest=self._newest(helper))
         return signed.encode(), papers.canonical()
 
+    def listed(self, name: str, site: str) -> bytes:
+        """Return the update of a listed site for a key holder that has not answered, which adds them itself.
+
+        Raises
+        ------
+        FedcallError
+            If there is no such order, or no such site in it.
+        """
+        if self.pending(name) is None or not self._study.protection.is_encrypted:
+            raise FedcallError("no order to answer, so no update to add")
+        number = self._log.open_round
+        if site not in self._order(number)[1].sites:
+            raise FedcallError("this site is not in the order")
+        return self._files.update(number, site).read_bytes()
+
     def take(self, name: str, signed: bytes, masks: bytes) -> None:
         """Store a helper's answer; the same answer again changes nothing.
 
@@ -97,9 +116,13 @@ class SumOpening:
                 raise FedcallError(f"helper '{name}' gave another answer to the order of round {number} before")
             return
         if statement.masks is not None:
-            if len(masks) != 4 * order.values or hashlib.sha256(masks).hexdigest() != statement.masks:
+            sums, partial = masks[: 4 * order.values], masks[4 * order.values :]
+            if len(sums) != 4 * order.values or hashlib.sha256(sums).hexdigest() != statement.masks:
                 raise FedcallError(f"helper '{name}': the masks are not those that its answer names")
-            write_bytes(self._files.masks(number, name), masks)
+            self._check_partial(name, statement, partial, order.values)
+            write_bytes(self._files.masks(number, name), sums)
+            if partial:
+                write_bytes(self._files.partial(number, name), partial)
         elif not statement.unopened or not set(statement.unopened) <= set(order.sites):
             raise FedcallError(f"helper '{name}': its answer holds neither masks nor sites of the list")
         write_bytes(path, signed)
@@ -129,8 +152,11 @@ class SumOpening:
             outliers = tuple(put_out(self._study, self._log, site, reason, quarantines=True) for site in unopened)
             void = f"round {number} is void: nobody can take the mask off the update of {', '.join(unopened)}"
             return Closing((), outliers, left, signed, void)
-        opened = self._opened(order)
-        void_reason = self._beyond(order, opened)
+        try:
+            opened = self._opened(order)
+            void_reason = self._beyond(order, opened)
+        except bfv.NotOpened as fault:
+            void_reason = str(fault)
         if void_reason:
             return Closing((), (), left, signed, f"round {number} is void: {void_reason}")
         names = self._study.model.trainable_names(base)
@@ -149,12 +175,33 @@ class SumOpening:
     def _opened(self, order: SumOrder) -> np.ndarray:
         """Return the sum of the sites' vectors: int32, shape (order.values,)."""
         number = order.round
-        total = np.zeros(order.values, np.uint32)
-        for update in flat_updates([self._files.update(number, site) for site in order.sites], "I32"):
-            total += update.words()
+        total = self._decrypted(order) if self._study.protection.is_encrypted else self._added(order)
         for helper in self._study.protection.helpers:
             total -= np.fromfile(self._files.masks(number, helper.name), "<u4")
         return total.view(np.int32)
+
+    def _added(self, order: SumOrder) -> np.ndarray:
+        """Return the sum of masked updates modulo 2^32: uint32, shape (order.values,)."""
+        total = np.zeros(order.values, np.uint32)
+        for update in flat_updates([self._files.update(order.round, site) for site in order.sites], "I32"):
+            total += update.words()
+        return total
+
+    def _decrypted(self, order: SumOrder) -> np.ndarray:
+        """Return the sum of masked updates modulo 2^32 that all holders' partial decryptions open."""
+        names = sorted(self._study.protection.signing_keys)
+        partials = [self._files.partial(order.round, name).read_bytes() for name in names]
+        return bfv.fuse(partials, order.values, len(order.sites)).astype(np.uint64).astype(np.uint32)
+
+    def _check_partial(self, name: str, statement: MaskSum, partial: bytes, values: int) -> None:
+        """Refuse a partial decryption that is not the one named, or has no form of one."""
+        if not self._study.protection.is_encrypted:
+            if partial or statement.partial is not None:
+                raise FedcallError(f"helper '{name}': the masks are not those that its answer names")
+            return
+        if hashlib.sha256(partial).hexdigest() != statement.partial:
+            raise FedcallError(f"helper '{name}': the partial decryption is not the one that its answer names")
+        bfv.check_polynomials(partial, bfv.parameters().blocks(values), f"helper '{name}': partial decryption")
 
     def _beyond(self, order: SumOrder, opened: np.ndarray) -> str:
         """Return why the sum cannot be that of honest updates, or nothing."""

@@ -5,14 +5,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fedcall.errors import FedcallError
 from fedcall.privacy.mechanism.adaptive_clipping import step_clip_norms
 from fedcall.privacy.mechanism.update_noise import norm_bounds, update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.protection.bfv import check_polynomials
+from fedcall.protection.encrypting import TENSOR as CIPHERTEXTS
+from fedcall.protection.encrypting import ciphertext_shape
 from fedcall.protection.sealing import SEALED_SEED_BYTES
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.terms import Study
@@ -40,12 +46,47 @@ class OpenRound:
     shapes: Mapping[str, tuple[int, ...]]  # of the trainable tensors
     largest_weight: float = 0.0  # absolute, of the trainable tensors
     is_masked: bool = False  # updates are int32 modulo 2^32, of which nothing can be seen
+    encrypted_values: int | None = None  # numbers of the vector, if updates are ciphertexts; `shapes` are theirs then
     is_ordered: bool = False  # the sum was ordered, and the round takes no more updates
 
     @property
     def max_update_bytes(self) -> int:
         """Size that no update file of this model passes."""
-        return sum(4 * math.prod(shape) for shape in self.shapes.values()) + HEADER_BYTES
+        return sum(self.dtype.itemsize * math.prod(shape) for shape in self.shapes.values()) + HEADER_BYTES
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of an update's numbers."""
+        if self.encrypted_values is not None:
+            return np.dtype(np.uint64)
+        return np.dtype(np.int32 if self.is_masked else np.float32)
+
+    @property
+    def values(self) -> int:
+        """Numbers in the vector that an update is, or hides."""
+        if self.encrypted_values is not None:
+            return self.encrypted_values
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+
+def open_round(
+    study: Study, number: int, base: str, model: Mapping[str, np.ndarray], is_ordered: bool = False
+) -> OpenRound:
+    """Return the open round of a study that begins with a model; `base` is the model's content digest."""
+    tensors = {name: model[name] for name in study.model.trainable_names(model)}
+    shapes, values = {name: tensor.shape for name, tensor in tensors.items()}, sum(one.size for one in tensors.values())
+    largest = max(float(np.abs(tensor).max(initial=0)) for tensor in tensors.values())
+    if study.protection.is_encrypted:
+        shapes = {CIPHERTEXTS: ciphertext_shape(values)}
+    return OpenRound(
+        number,
+        base,
+        shapes,
+        largest,
+        study.sends_sums,
+        values if study.protection.is_encrypted else None,
+        is_ordered,
+    )
 
 
 def read_update(claim: Claim, open_round: OpenRound, update: bytes) -> dict[str, np.ndarray]:
@@ -57,7 +98,9 @@ def read_update(claim: Claim, open_round: OpenRound, update: bytes) -> dict[str,
         raise Refused("malformed", f"the update has digest {digest}, the claim says {claim.update}")
     check_names(tensors, open_round)
     for name, shape in sorted(open_round.shapes.items()):
-        check_tensor(name, tensors[name], shape, np.int32 if open_round.is_masked else np.float32)
+        check_tensor(name, tensors[name], shape, open_round.dtype)
+    if open_round.encrypted_values is not None:
+        _check_ciphertexts(tensors[CIPHERTEXTS])
     return tensors
 
 
@@ -78,7 +121,7 @@ def check_names(tensors: Mapping[str, np.ndarray], open_round: OpenRound) -> Non
         raise Refused("tensor-names", f"tensor '{odd[:80]}' {verb}; exactly the trainable tensors are expected")
 
 
-def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> None:
+def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> None:
     """Refuse another shape, dtype, or values that are not finite."""
     if tensor.shape != shape:
         raise Refused("tensor-shape", f"tensor '{name}' has shape {tensor.shape}, {shape} is expected")
@@ -88,7 +131,7 @@ def check_tensor(name: str, tensor: np.ndarray, shape: tuple[int, ...], dtype: t
         raise Refused("not-finite", f"tensor '{name}' has values that are not finite")
 
 
-def check_envelope(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]) -> None:
+def check_envelope(study: Study, claim: Claim, values: int) -> None:
     """Refuse an update that is not hidden as the study says; whether a seed opens only its helper can see."""
     mode, envelope = study.protection.mode, claim.envelope
     found = envelope.kind if envelope else "plain"
@@ -96,9 +139,11 @@ def check_envelope(study: Study, claim: Claim, tensors: Mapping[str, np.ndarray]
         raise Refused("mechanism", f"protection '{found}' was used, '{mode}' is agreed")
     if envelope is None:
         return
-    values = sum(tensor.size for tensor in tensors.values())
     if envelope.values != values:
         raise Refused("malformed", f"the envelope is for {envelope.values} numbers, the update has {values}")
+    key = study.protection.encryption
+    if envelope.kind == "encrypted" and key is not None and envelope.key != key.digest:
+        raise Refused("mechanism", f"the update is encrypted to key {envelope.key}, the study's is {key.digest}")
     helpers = [helper.name for helper in study.protection.helpers]
     if [seed.helper for seed in envelope.seeds] != helpers:
         raise Refused("malformed", f"the envelope must hold one seed for each helper, in order: {', '.join(helpers)}")
@@ -147,6 +192,13 @@ def noise_floor_share(study: Study, site: str, parameters: int) -> float:
     arguments = (study.privacy, study.step_size, terms.iterate_averaging, units)
     noise = update_noise_std(*arguments) * math.sqrt(parameters)
     return norm_bounds(*arguments, parameters).floor / noise if noise > 0 else 1.0
+
+
+def _check_ciphertexts(tensor: np.ndarray) -> None:
+    try:
+        check_polynomials(tensor.astype("<u8", copy=False).tobytes(), 2 * len(tensor), "the ciphertexts")
+    except FedcallError as error:
+        raise Refused("range", str(error)) from None
 
 
 def _load(update: bytes) -> dict[str, np.ndarray]:

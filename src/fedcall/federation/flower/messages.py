@@ -24,8 +24,8 @@ _LARGE_BYTES = 4 * 1024 * 1024
 _SENTENCE_CHARACTERS = 2000
 
 
-RequestKind = Literal["fetch", "upload", "log", "verdict", "nothing", "order", "masks", "refusal"]
-AnswerKind = Literal["model", "receipt", "log", "verdict", "wait", "refused", "order", "taken", "done"]
+RequestKind = Literal["fetch", "upload", "log", "verdict", "nothing", "order", "listed", "masks", "refusal"]
+AnswerKind = Literal["model", "receipt", "log", "verdict", "wait", "refused", "order", "listed", "taken", "done"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Request:
     """What a site wants: a round's model, an answer to its claim or judgement, the log, the verdict; or nothing now.
 
     Nothing is what a node says that stays online, a stock SuperNode. A helper wants a sum order, or has an answer to
-    one: masks with a signed statement, or a sentence why it gives none, in place of the claim.
+    one: masks with a signed statement, or a sentence why it gives none, in place of the claim. A key holder wants a
+    listed update, too: that of the site named in place of the claim.
     """
 
     kind: RequestKind
@@ -48,7 +49,7 @@ class Answer:
     """What a site gets: a model with its opening, a receipt, the log as it may see it, the verdict, or why not (yet).
 
     The sentence of a model is a reason not to train on it, empty if there is none. A helper gets an order with its
-    papers (in place of the model), hears that its answer was taken, or that the study is done.
+    papers, or a listed update (in place of the model), hears that its answer was taken, or that the study is done.
     """
 
     kind: AnswerKind

@@ -23,6 +23,7 @@ from fedcall.study.terms import Site, Study
 
 MAX_ORDER_BYTES = 4 * 1024 * 1024
 _MAX_CLAIM_CHARACTERS = 64 * 1024
+AN_UPDATE = {"masked": "a masked update", "encrypted": "an encrypted update"}
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,9 @@ def _check_claim(post: Post, order: SumOrder, listed: ListedUpdate, text: str) -
         raise FedcallError(f"site '{site.name}': its claim names another {odd} than the order")
     if claim.privacy != post.study.privacy:
         raise FedcallError(f"site '{site.name}': its claim names other privacy terms than the study")
-    if claim.envelope is None or claim.envelope.values != order.values:
-        raise FedcallError(f"site '{site.name}': its claim is not for a masked update of {order.values} numbers")
+    mode = post.study.protection.mode
+    if claim.envelope is None or (claim.envelope.kind, claim.envelope.values) != (mode, order.values):
+        raise FedcallError(f"site '{site.name}': its claim is not for {AN_UPDATE[mode]} of {order.values} numbers")
     return claim
 
 

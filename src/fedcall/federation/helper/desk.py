@@ -1,5 +1,6 @@
 """A helper's desk: takes orders, keeps the log, signs answers. Killed at any moment, it gives the same answer again."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from fedcall.documents import public_text, sign, verify
 from fedcall.errors import FedcallError
 from fedcall.federation.helper.decision import Given, Post, decide, mask_bytes, read_papers
 from fedcall.federation.helper.log import Answered, HelperLog, refuse_older_log, remember_log
+from fedcall.federation.helper.partials import Fetch, Partials
 from fedcall.keys import read_signing_key
 from fedcall.protection.helper_keys import read_helper_identity, read_sealing_private
 from fedcall.study.protection import Helper
@@ -16,7 +18,10 @@ from fedcall.study.terms import Study
 
 @dataclass(frozen=True)
 class SignedMasks:
-    """An answer on its way: the signed statement, and the sum of the masks (no bytes if a seed did not open)."""
+    """An answer on its way: the signed statement, and the sum of the masks (no bytes if a seed did not open).
+
+    After the masks comes a key holder's partial decryption, where updates are encrypted.
+    """
 
     statement: bytes
     masks: bytes
@@ -43,9 +48,17 @@ class HelperDesk:
             )
         self.log = HelperLog(Path(state) / "answers.jsonl")
         self._catch_up()
+        self._partials: Partials | None = None
+        if study.protection.is_encrypted:
+            self._partials = Partials(Path(state) / "partials", keys, study, self.helper.name)
 
-    def answer(self, signed: bytes, papers: bytes, seconds: int) -> SignedMasks:
+    def answer(self, signed: bytes, papers: bytes, seconds: int, fetch: Fetch | None = None) -> SignedMasks:
         """Return the answer to an order; what it was answered before it is answered again, with the same bytes.
+
+        Parameters
+        ----------
+        fetch : callable, optional
+            Returns the update of a listed site, where updates are encrypted: the holder adds them itself.
 
         Raises
         ------
@@ -58,7 +71,7 @@ class HelperDesk:
         answered = self.log.answers(self._study.digest)
         given = decide(self._post, {number: standing.entry for number, standing in answered.items()}, signed, found)
         if given.order.round not in answered:
-            self.log.add(_entry(given), seconds)
+            self.log.add(_entry(given, self._decrypt(given, fetch)), seconds)
             answered = self.log.answers(self._study.digest)
         remember_log(self.log, self._keys, self._study.digest)
         standing = answered[given.order.round]
@@ -72,8 +85,29 @@ class HelperDesk:
             unopened=entry.unopened,
             entries=standing.number,
             log_head=standing.head,
+            partial=entry.partial,
         )
-        return SignedMasks(sign(statement, self._signing), b"" if given.masks is None else mask_bytes(given.masks))
+        masks = b"" if given.masks is None else mask_bytes(given.masks)
+        return SignedMasks(sign(statement, self._signing), masks + self._given_before(entry))
+
+    def _decrypt(self, given: Given, fetch: Fetch | None) -> str | None:
+        """Store this holder's partial decryption of the sum; return its SHA-256, None if the order wants none."""
+        if self._partials is None or given.masks is None:
+            return None
+        if fetch is None:
+            raise FedcallError("encrypted updates are needed to answer this order, and nobody fetches them")
+        return hashlib.sha256(self._partials.make(given.order, fetch)).hexdigest()
+
+    def _given_before(self, entry: Answered) -> bytes:
+        if self._partials is None or entry.partial is None:
+            return b""
+        found = self._partials.stored(entry.order)
+        if hashlib.sha256(found).hexdigest() != entry.partial:
+            raise FedcallError(
+                f"round {entry.round}: the stored partial decryption is another than the log names; restore it from"
+                " your backup"
+            )
+        return found
 
     def _catch_up(self) -> None:
         self.log.catch_up()
@@ -103,7 +137,7 @@ def registered_helper(study: Study, keys: Path) -> Helper:
     )
 
 
-def _entry(given: Given) -> Answered:
+def _entry(given: Given, partial: str | None) -> Answered:
     order = given.order
     return Answered(
         study=order.study,
@@ -113,4 +147,5 @@ def _entry(given: Given) -> Answered:
         values=order.values,
         masks=given.digest,
         unopened=given.unopened,
+        partial=partial,
     )

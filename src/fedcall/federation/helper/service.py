@@ -19,6 +19,7 @@ from fedcall.federation.helper.desk import HelperDesk
 from fedcall.federation.site.visits import Place
 from fedcall.files import write_text
 from fedcall.keys import read_node_key
+from fedcall.protection.bfv import ProgramFailed
 from fedcall.study.terms import Study
 
 log = logging.getLogger("fedcall.helper")
@@ -131,8 +132,17 @@ def _visit(service: HelperService, desk: HelperDesk, place: Place) -> str:
         if answer.kind == "refused":
             raise FedcallError(f"refused by the aggregator: {answer.sentence}")
         return ""
+
+    def fetch(site: str) -> bytes:
+        found = ask(Request("listed", study, 1, site.encode()))
+        if found.kind != "listed":
+            raise Unreachable(f"the update of site '{site}' is not given: {found.sentence or found.kind}")
+        return found.model
+
     try:
-        given = desk.answer(answer.document, answer.model, int(time.time()))
+        given = desk.answer(answer.document, answer.model, int(time.time()), fetch)
+    except ProgramFailed as error:
+        raise Unreachable(str(error)) from None
     except FedcallError as error:
         log.error("an order is not answered: %s", error)
         _note(service.state, f"not answered: {error}")

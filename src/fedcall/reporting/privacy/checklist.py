@@ -6,6 +6,7 @@ The points follow Ponomareva et al. 2023 ("How to DP-fy ML") and NIST SP 800-226
 from importlib.metadata import PackageNotFoundError, version
 
 from fedcall import __version__
+from fedcall.protection.bfv import SCHEME
 from fedcall.reporting.privacy.clipping import clipping_statement
 from fedcall.reporting.privacy.documents import ChecklistItem, Statement
 from fedcall.study.terms import Study
@@ -117,7 +118,7 @@ def trust(study: Study) -> tuple[Statement, ...]:
         if study.privacy.noise_multiplier > 0
         else "receives updates over TLS and sees every site's exact update. Without noise everything rests on it."
     )
-    if study.protection.mode == "masked":
+    if study.sends_sums:
         aggregator = _masked_aggregator(study)
     return (
         Statement(
@@ -140,8 +141,9 @@ def _masked_aggregator(study: Study) -> str:
         if study.privacy.noise == "pooled"
         else "each update carries all the noise, too"
     )
+    hidden = "masked and encrypted" if study.protection.is_encrypted else "masked"
     return (
-        "receives masked updates over TLS and sees the sum of a round alone, over at least"
+        f"receives {hidden} updates over TLS and sees the sum of a round alone, over at least"
         f" {study.least_sites} sites: {spread}. It sees more if it works together with every helper, or if hospitals of"
         f" the study's list are its inventions: the noise is sized for {study.protection.tolerated_sites} that are"
         " false. It is trusted to average honestly. Checks of single updates are off in this mode: their norm, the"
@@ -155,6 +157,17 @@ def _helpers(study: Study) -> tuple[Statement, ...]:
     names = [helper.name for helper in study.protection.helpers]
     if not names:
         return ()
+    if study.protection.encryption is not None:
+        text = (
+            f"({', '.join(names)}) each hold a part of the key that updates are encrypted to, and one mask of each"
+            " update. Each adds the listed ciphertexts itself and gives one partial decryption a round, of one list; a"
+            " sum is opened by all of them together, and one that is honest is enough to keep single updates closed. A"
+            " holder that stops only delays the study. The masks hold against hospitals and coordinators that do not"
+            " keep to the protocol; the encryption alone would not, and holds besides against who only records what is"
+            " sent. The scheme, by the library's own tables, with the parameters that all holders signed (SHA-256"
+            f" {study.protection.encryption.parameters[:12]}…): {SCHEME}."
+        )
+        return (Statement(topic="The key holders", statement=text),)
     text = (
         f"({', '.join(names)}) know the masks and never see an update; one that is honest is enough, and gives the"
         " masks of one list a round, never of a second. A helper that stops only delays the study."
@@ -181,8 +194,9 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Trust in the aggregator",
-            statement="updates are masked: the aggregator sees a round's sum. It sees each site's update if all helpers"
-            " work together with it, and knows the sum of the real sites if others are its inventions."
+            statement=f"updates are {study.protection.mode}: the aggregator sees a round's sum. It sees each site's"
+            " update if all helpers work together with it, and knows the sum of the real sites if others are its"
+            " inventions."
             if study.sends_sums
             else "updates travel by plain TLS: the aggregator sees each site's update, one by one. Only the site's own"
             " noise hides what is in it.",
