@@ -84,20 +84,28 @@ def aggregate(
     ),
     at_once: int = typer.Option(2, "--at-once", min=1, help="Sites that talk to the aggregator at the same time."),
     repeats: int = typer.Option(5, "--repeats", min=1, help="Timed turns of the averaging."),
-    mode: str = typer.Option("plain", "--mode", help="plain, or masked: opening of a sum against plain averaging."),
+    mode: str = typer.Option("plain", "--mode", help="plain, masked or encrypted: opening of a sum."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Time a round of many sites through a real aggregator, and its averaging against a numpy mean.
 
     Sites fetch, upload and get their receipts over HTTPS on this machine; nobody trains. With --mode masked it times
-    what differs: masking, the helper, and the opening of the sum, against the plain averaging of as many updates.
+    what differs: masking, the helper, and the opening of the sum, against the plain averaging of as many updates. With
+    --mode encrypted it does so for encrypted updates, beside masked and plain ones.
 
     Example: fedcall benchmark aggregate --sites 50 --json
     """
     import json
 
-    if mode not in ("plain", "masked"):
-        raise FedcallError(f"--mode {mode}: one of plain, masked expected")
+    if mode not in ("plain", "masked", "encrypted"):
+        raise FedcallError(f"--mode {mode}: one of plain, masked, encrypted expected")
+    if mode == "encrypted":
+        from fedcall.benchmarks import encrypted_sum
+
+        found = [encrypted_sum.benchmark_encrypted_sum(sites, size or None, repeats) for size in parameters]
+        text = "\n\n".join(encrypted_sum.as_text(result) for result in found)
+        say_block(json.dumps([result.model_dump() for result in found], indent=2) if as_json else text)
+        return
     if mode == "masked":
         from fedcall.benchmarks import masked_sum
 

@@ -1,0 +1,21 @@
+"""Benchmarks of opened sums run, and refuse a sum that is not the one in the clear."""
+
+from encrypted_consortium import needs_openfhe
+from fedcall.benchmarks import encrypted_sum, masked_sum
+
+
+def test_benchmark_masked_sum__compares_with_plain_averaging():
+    found = masked_sum.benchmark_masked_sum(2, 2000, 1)
+    assert (found.sites, found.parameters) == (2, 2000)
+    assert found.upload_bytes > 4 * 2000
+    assert "times plain averaging" in masked_sum.as_text(found)
+
+
+@needs_openfhe
+def test_benchmark_encrypted_sum__stands_beside_masked_and_plain():
+    found = encrypted_sum.benchmark_encrypted_sum(2, 2000, 1)
+    assert found.upload_ratio > 10
+    assert found.holder_download_bytes == 2 * found.upload_bytes
+    text = encrypted_sum.as_text(found)
+    assert "encrypted" in text
+    assert max(map(len, text.splitlines())) <= 80
