@@ -5,6 +5,7 @@ import re
 import pytest
 import yaml
 
+from encrypted_consortium import needs_openfhe
 from fedcall.documents import write_signed
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.study.terms import ModelTerms, Site, Study
@@ -60,6 +61,29 @@ def test_dag__a_masked_rehearsal_makes_its_helper_and_brings_it_along(tmp_path):
     assert "fedcall helper keygen --name helper --output private/helper/keys" in planned
     assert "--helper results/tiny/helper/helper.json" in planned
     assert "--helper-keys private" in planned
+
+
+@needs_openfhe
+def test_dag__an_encrypted_rehearsal_holds_the_ceremony_and_lays_the_shares_beside_the_study(tmp_path):
+    privacy = STUDY["privacy"] | {"steps_per_round": 1, "noise": "pooled"}
+    study = STUDY | {"privacy": privacy, "protection": {"mode": "encrypted", "minimum_sites": 2}}
+    workspace = Workspace.create(tmp_path / "workspace", COHORT, study)
+    planned = workspace.snakemake("--dry-run", "--printshellcmds", "--quiet", "host").stdout
+    for name in ("holder_a", "holder_b"):
+        assert f"fedcall encryption keygen --keys private/{name}/keys --ceremony tiny" in planned
+    assert planned.count("--holder results/tiny/holder_b/helper.json") == 2
+    assert "--ceremony tiny --exchange results/tiny/ceremony --output results/tiny/study.yaml" in planned
+
+
+def test_dag__an_encrypted_study_without_openfhe_stops_before_any_job_and_says_what_to_install(tmp_path, monkeypatch):
+    privacy = STUDY["privacy"] | {"steps_per_round": 1, "noise": "pooled"}
+    study = STUDY | {"privacy": privacy, "protection": {"mode": "encrypted", "minimum_sites": 2}}
+    workspace = Workspace.create(tmp_path / "workspace", COHORT, study)
+    monkeypatch.setenv("FEDCALL_ENCRYPTION_PYTHON", str(tmp_path / "none"))
+    stopped = workspace.snakemake("--dry-run")
+    assert stopped.returncode != 0
+    assert "make encryption" in stopped.stdout
+    assert "rule" not in stopped.stdout
 
 
 def test_dag__held_out_patients_judge_where_the_study_says_so(tmp_path):

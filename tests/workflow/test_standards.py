@@ -16,8 +16,8 @@ BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
 SNAKEFILES = [ROOT / "Snakefile", ROOT / "workflow/Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
-# Environments of other people's callers; what is in them is pinned in themselves.
-OTHER_PROGRAMS = ("freebayes", "gatk")
+# Environments of other people's callers, and of OpenFHE; what is in them is pinned in themselves.
+OTHER_PROGRAMS = ("encryption", "freebayes", "gatk")
 # Names that differ between conda-forge and PyPI.
 PYPI_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib", "python-isal": "isal"}
 
@@ -144,6 +144,14 @@ def test_environments__pins_agree_with_constraints(path):
         name, _, version = line.partition(" =")
         if name not in ("python", "pip"):
             assert version == constraints()[PYPI_NAMES.get(name, name)], f"{path.name}: {line}"
+
+
+def test_environments__of_encryption_is_what_make_installs():
+    folder = ROOT / "workflow/envs"
+    lines = [line for line in (folder / "encryption.txt").read_text().splitlines() if not line.startswith("#")]
+    packages = yaml.safe_load((folder / "encryption.yaml").read_text())["dependencies"]
+    named = [one.replace(" =", "==") for one in packages if isinstance(one, str)] + packages[-1]["pip"]
+    assert set(lines) <= set(named)
 
 
 def test_constraints__cover_every_dependency():
