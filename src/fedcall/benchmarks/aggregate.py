@@ -28,7 +28,7 @@ from fedcall.study.terms import AggregationTerms, Site, Study
 from fedcall.weights import weights_digest, write_weights
 
 _PATIENTS = 20
-_PRIVACY = PrivacyTerms(noise_multiplier=2.0, steps_per_round=2, delta=2.5e-3, max_epsilon=3.0)
+_PRIVACY = PrivacyTerms(noise_multiplier=2.0, steps_per_round=2, delta=1e-3, max_epsilon=3.0)
 _START_SECONDS = 120.0
 
 

@@ -1,20 +1,28 @@
 """Opening the sum of many encrypted updates, key holders included, beside masked ones and Flower's plain average."""
 
+import os
 import statistics
 import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel
 
-from fedcall.benchmarks.aggregate import shipped_or_made
-from fedcall.benchmarks.masked_sum import SumBenchmark, benchmark_masked_sum
-from fedcall.benchmarks.sum_rounds import Hide, OrderedRound, agree, ordered_round, release
+from fedcall.benchmarks.aggregate import plain_updates, shipped_or_made
+from fedcall.benchmarks.sum_rounds import (
+    PATIENTS,
+    Hide,
+    OrderedRound,
+    agree,
+    hide_with_masks,
+    ordered_round,
+    processor_seconds,
+    release,
+)
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.aggregation import apply_update
+from fedcall.federation.aggregator.aggregation import Contribution, apply_update, next_global, quiet_flower
 from fedcall.keys import read_secret
 from fedcall.protection import bfv
 from fedcall.protection.ceremony import commit, gather, read_joint_key, reveal, write_shares
@@ -22,29 +30,37 @@ from fedcall.protection.encrypting import encrypt_update
 from fedcall.protection.envelope import Envelope
 from fedcall.protection.helper_keys import create_helper_keys
 from fedcall.study.sums import SumLayout, mean_update
-from fedcall.study.terms import Study
+from fedcall.study.terms import AggregationTerms, Study
 
 _HOLDERS = ("holder-a", "holder-b")
 
 
+class SumCost(BaseModel):
+    """What one round of hidden updates costs each part. Seconds are processor time, children included."""
+
+    site_seconds: float  # hiding the vector
+    helper_seconds: float  # a first answer: order and claims verified, masks summed; encrypted: added and decrypted
+    aggregator_seconds: float  # opening the sum, checks, next model
+    upload_bytes: int  # of one site
+    helper_download_bytes: int  # listed updates
+    helper_answer_bytes: int
+
+
 class EncryptedBenchmark(BaseModel):
-    """One encrypted round with one size of model, and a masked one of the same size. Seconds are wall-clock."""
+    """One round, encrypted, masked and plain, with one size of model and the same sites."""
 
     parameters: int
     sites: int
     scheme: str
-    site_seconds: float  # masking and encrypting, OpenFHE's start included
-    holder_seconds: float  # verifying order and claims, adding the ciphertexts, one partial decryption
-    aggregator_seconds: float  # fusing, taking the masks off, checks, next model
-    upload_bytes: int  # of one site
-    holder_download_bytes: int  # all listed updates
-    holder_answer_bytes: int  # sum of masks and partial decryption
-    shares_bytes: int  # beside the study, once
-    site_ratio: float  # over masking
-    holder_ratio: float  # over a helper's answer
-    aggregator_ratio: float  # over the opening of a masked sum
-    upload_ratio: float  # over a plain upload
-    masked: SumBenchmark
+    encrypted: SumCost
+    masked: SumCost
+    plain_aggregator_seconds: float  # Flower's average of as many plain updates
+    plain_upload_bytes: int
+    shares_bytes: int  # beside an encrypted study, once
+    site_ratio: float  # encrypted over masked
+    helper_ratio: float
+    aggregator_ratio: float
+    upload_ratio: float
     repeats: int
 
 
@@ -54,71 +70,104 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
     Raises
     ------
     FedcallError
-        If OpenFHE is missing, or the opened sum is not bit for bit the sum in the clear.
+        If OpenFHE is missing, or an opened sum is not bit for bit the sum in the clear.
     """
-    terms, tensors = bfv.parameters(), shipped_or_made(parameters)
-    masked = benchmark_masked_sum(sites, parameters, repeats)
+    quiet_flower()
+    count, terms, tensors = max(sites, 2), bfv.parameters(), shipped_or_made(parameters)
     with tempfile.TemporaryDirectory(prefix="fedcall-") as name:
         folder = Path(name)
-        study = _agree(folder, tensors, max(sites, 2))
-        made = ordered_round(folder, study, tensors, _hide(folder, study))
-        holders, answer = _ask_holders(made, repeats)
-        base = {name: np.array(tensor) for name, tensor in tensors.items()}
-        opening = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            closing = made.state.sums.close(base)
-            opening.append(time.perf_counter() - start)
-        assert closing is not None
-        _check_exact(made, base, closing.made.tensors)
-    holder, aggregator = statistics.median(holders), statistics.median(opening)
+        study = agree(folder / "masked", tensors, count, _HOLDERS, {"mode": "masked"})
+        masked = _measure(folder / "masked", study, hide_with_masks(folder / "masked", study), tensors, repeats)
+        study = _agree(folder / "encrypted", tensors, count)
+        hide = _hide(folder / "encrypted", study)
+        encrypted = _measure(folder / "encrypted", study, hide, tensors, repeats)
+        plain = plain_updates(folder / "plain", tensors, count)
+        contributions = [Contribution(site, update, PATIENTS) for site, (update, _) in plain.items()]
+        averaging = _median(lambda: next_global(tensors, contributions, AggregationTerms()), repeats)
+        plain_bytes = sum(path.stat().st_size for path in next(iter(plain.values())))
     return EncryptedBenchmark(
         parameters=sum(tensor.size for tensor in tensors.values()),
-        sites=len(study.sites),
+        sites=count,
         scheme=terms.sentence(),
-        site_seconds=made.hiding_seconds,
-        holder_seconds=holder,
-        aggregator_seconds=aggregator,
-        upload_bytes=made.upload_bytes,
-        holder_download_bytes=made.upload_bytes * len(study.sites),
-        holder_answer_bytes=answer,
-        shares_bytes=len(_HOLDERS) * terms.polynomial_bytes(1),
-        site_ratio=made.hiding_seconds / masked.masking_seconds,
-        holder_ratio=holder / masked.helper_seconds,
-        aggregator_ratio=aggregator / masked.opening_seconds,
-        upload_ratio=made.upload_bytes / masked.plain_upload_bytes,
+        encrypted=encrypted,
         masked=masked,
+        plain_aggregator_seconds=averaging,
+        plain_upload_bytes=plain_bytes,
+        shares_bytes=len(_HOLDERS) * terms.polynomial_bytes(1),
+        site_ratio=_ratio(encrypted.site_seconds, masked.site_seconds),
+        helper_ratio=_ratio(encrypted.helper_seconds, masked.helper_seconds),
+        aggregator_ratio=_ratio(encrypted.aggregator_seconds, masked.aggregator_seconds),
+        upload_ratio=encrypted.upload_bytes / masked.upload_bytes,
         repeats=repeats,
     )
 
 
 def as_text(result: EncryptedBenchmark) -> str:
     """Return the result for people, at most 80 columns."""
-    masked = result.masked
+    one, other = result.masked, result.encrypted
+    plain = f"{result.plain_aggregator_seconds:.2f}"
     rows = [
-        ("", "plain", "masked", "encrypted"),
-        ("a site's hiding, s", "", f"{masked.masking_seconds:.3f}", f"{result.site_seconds:.3f}"),
-        ("a helper or holder, s", "", f"{masked.helper_seconds:.3f}", f"{result.holder_seconds:.3f}"),
+        ("processor seconds", "plain", "masked", "encrypted"),
+        ("  a site's hiding", "", f"{one.site_seconds:.2f}", f"{other.site_seconds:.2f}"),
+        ("  a helper or holder", "", f"{one.helper_seconds:.2f}", f"{other.helper_seconds:.2f}"),
+        ("  the aggregator", plain, f"{one.aggregator_seconds:.2f}", f"{other.aggregator_seconds:.2f}"),
+        ("megabytes", "", "", ""),
         (
-            "aggregator, s",
-            f"{masked.averaging_seconds:.3f}",
-            f"{masked.opening_seconds:.3f}",
-            f"{result.aggregator_seconds:.3f}",
+            "  sent by a site",
+            f"{result.plain_upload_bytes / 1e6:.2f}",
+            f"{one.upload_bytes / 1e6:.2f}",
+            f"{other.upload_bytes / 1e6:.2f}",
         ),
-        (
-            "upload of a site, MB",
-            f"{masked.plain_upload_bytes / 1e6:.2f}",
-            f"{masked.upload_bytes / 1e6:.2f}",
-            f"{result.upload_bytes / 1e6:.2f}",
-        ),
-        ("fetched by a holder, MB", "", "0", f"{result.holder_download_bytes / 1e6:.2f}"),
-        ("sent by a holder, MB", "", f"{4e-6 * masked.parameters:.2f}", f"{result.holder_answer_bytes / 1e6:.2f}"),
+        ("  fetched by a holder", "", "", f"{other.helper_download_bytes / 1e6:.2f}"),
+        ("  sent by a holder", "", f"{one.helper_answer_bytes / 1e6:.2f}", f"{other.helper_answer_bytes / 1e6:.2f}"),
     ]
-    lines = [f"{name:<24}{plain:>12}{one:>12}{other:>12}" for name, plain, one, other in rows]
-    return "\n".join([f"{result.sites} sites, {result.parameters:,} parameters", *lines])
+    lines = [f"{name:<24}{plain:>12}{masked:>12}{hidden:>12}" for name, plain, masked, hidden in rows]
+    return "\n".join([f"{result.sites} sites, {result.parameters:,} parameters, two holders", *lines])
 
 
-def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int) -> Study:
+def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.ndarray], repeats: int) -> SumCost:
+    """Play a round; each of a helper's answers is a first one, with a log of its own."""
+    made = ordered_round(folder, study, tensors, hide, processor_seconds)
+    base = {name: np.array(tensor) for name, tensor in tensors.items()}
+    asked, size = [], 0
+    for name in _HOLDERS:
+        order = made.order(name)
+        for turn in range(repeats if name == _HOLDERS[0] else 1):
+            for memory in (folder / "keys" / name).glob("answers-*.head"):
+                memory.unlink()
+            desk = made.desk(name, folder / f"answers-{name}-{turn}")
+            start = processor_seconds()
+            given = desk.answer(*order, 1, partial(made.state.sums.listed, name))
+            asked.append(processor_seconds() - start)
+            size = len(given.masks)
+        made.state.sums.take(name, given.statement, given.masks)
+    closing = made.state.sums.close(base)
+    assert closing is not None
+    _check_exact(made, base, closing.made.tensors)
+    return SumCost(
+        site_seconds=made.hiding_seconds,
+        helper_seconds=statistics.median(asked),
+        aggregator_seconds=_median(lambda: made.state.sums.close(base), repeats),
+        upload_bytes=made.upload_bytes,
+        helper_download_bytes=made.upload_bytes * len(study.sites) if study.protection.is_encrypted else 0,
+        helper_answer_bytes=size,
+    )
+
+
+def _median(work: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = processor_seconds()
+        work()
+        seconds.append(processor_seconds() - start)
+    return statistics.median(seconds)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / max(other, 1 / os.sysconf("SC_CLK_TCK"))  # the processor's clock has no finer steps
+
+
+def _agree(folder: Path, tensors: Mapping[str, np.ndarray], count: int) -> Study:
     keys = [folder / "keys" / name for name in _HOLDERS]
     for path, name in zip(keys, _HOLDERS, strict=True):
         create_helper_keys(path, name)
@@ -143,25 +192,6 @@ def _hide(folder: Path, study: Study) -> Hide:
         return made.tensors, made.envelope
 
     return hide
-
-
-def _ask_holders(made: OrderedRound, repeats: int) -> tuple[list[float], int]:
-    """Have both holders answer; return the seconds of the first holder's answers, each as if it were the first."""
-    first, seconds, size = _HOLDERS[0], [], 0
-    order = {name: made.order(name) for name in _HOLDERS}
-    for turn in range(repeats):
-        for memory in (made.folder / "keys" / first).glob("answers-*.head"):
-            memory.unlink()
-        desk = made.desk(first, made.folder / f"answers-{turn}")
-        start = time.perf_counter()
-        given = desk.answer(*order[first], 1, partial(made.state.sums.listed, first))
-        seconds.append(time.perf_counter() - start)
-        size = len(given.masks)
-    made.state.sums.take(first, given.statement, given.masks)
-    for name in _HOLDERS[1:]:
-        given = made.desk(name, made.folder / name).answer(*order[name], 1, partial(made.state.sums.listed, name))
-        made.state.sums.take(name, given.statement, given.masks)
-    return seconds, size
 
 
 def _check_exact(made: OrderedRound, base: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> None:
