@@ -1,5 +1,9 @@
 """Encrypted sums are exact; what is damaged, missing or another's is an error."""
 
+import math
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -144,3 +148,43 @@ def test_a_hospital_that_subtracts_anothers_ciphertext_learns_nothing_through_th
     found = opened(holders, [*masked, crafted(masked[0])], 50, 3)
     # The helpers tell the sum of all masks, those of the made-up update included, which cannot be minus those of north.
     assert not np.any((found - masks.sum(0)) % 2**32 == south % 2**32)
+
+
+@needs_openfhe
+def test_a_made_up_ciphertext_opens_what_follows_from_the_joint_key_and_masks_are_untouched_by_it(holders, tmp_path):
+    """The second reason: (0, D u) in a sum opens u s besides, whatever else is summed; D is the unit of plaintexts."""
+    terms = bfv.parameters()
+    unit = math.prod(terms.moduli) // terms.plaintext_modulus
+
+    def slots(vector: np.ndarray, times: int) -> np.ndarray:
+        """Return all slots of a sum with `times` (0, D) in it, as a coordinator sees them who checks nothing."""
+        total = np.frombuffer(bfv.encrypt(holders[1], vector), "<u8").reshape(2, len(terms.moduli), -1).copy()
+        for row, modulus in zip(total[1], terms.moduli, strict=True):  # a constant is itself in evaluation form
+            row[:] = [(int(one) + times * unit) % modulus for one in row]
+        parts = []
+        for place, secret in enumerate(holders[0]):
+            parts.append(tmp_path / str(place))
+            parts[-1].write_bytes(bfv.partial(total.tobytes(), secret, place == 0))
+        script = (
+            "import sys; sys.path.insert(0, sys.argv[1])\n"
+            "import bfv_program as p, numpy as np\n"
+            "s = p.Scheme(); parts = [s.partial(s.read(one)[0], n == 0) for n, one in enumerate(sys.argv[3:])]\n"
+            "plain = s.context.MultipartyDecryptFusion(parts); plain.SetLength(s.ring)\n"
+            "np.array(plain.GetPackedValue(), '<i8').tofile(sys.argv[2])\n"
+        )
+        folder, output = Path(bfv.__file__).parent, tmp_path / "slots"
+        subprocess.run([bfv.find_interpreter(), "-I", "-c", script, folder, output, *parts], check=True)
+        return np.fromfile(output, "<i8")
+
+    honest = [np.arange(50), np.arange(50)[::-1] * 7]
+    padded = [np.pad(one, (0, terms.ring_dimension - 50)) for one in honest]
+    for one in padded:
+        one[-1] = 1  # the canary
+    told = [(slots(one, 1) - known) % terms.plaintext_modulus for one, known in zip(honest, padded, strict=True)]
+    assert np.array_equal(told[0], told[1])  # the joint key's own numbers, once in every slot
+    assert len(np.unique(told[0])) > 16_000
+    assert np.array_equal(
+        (slots(honest[0], 2) - padded[0]) % terms.plaintext_modulus, 2 * told[0] % terms.plaintext_modulus
+    )
+    with pytest.raises(FedcallError, match="do not open"):  # and our own fuse opens none of it
+        bfv.fuse([(tmp_path / str(place)).read_bytes() for place in range(2)], 50, 1)
