@@ -11,6 +11,7 @@ rule call_variants:
         regions=regions_of,
         haploid=haploid_of,
         panel=panel_of_this_run(),
+        recalibration=recalibration_of,
     output:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
         index="results/{study}/{site}/calls/{patient}.vcf.gz.tbi",
@@ -32,12 +33,13 @@ rule call_variants:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         panel=lambda wildcards, input: option("--panel", input.panel),
+        recalibration=recalibration_option,
         shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall call --model {input.model} --alignments {input.alignments} --reference {input.reference:q}"
         " {params.regions} {params.haploid} --sample {wildcards.patient} --output {output.calls} --threads {threads}"
-        " {params.panel} {params.shard} > {log} 2>&1"
+        " {params.panel} {params.recalibration} {params.shard} > {log} 2>&1"
 
 
 use rule call_variants as call_baseline with:
@@ -50,6 +52,7 @@ use rule call_variants as call_baseline with:
         regions=regions_of,
         haploid=haploid_of,
         panel=panel_of_this_run(),
+        recalibration=recalibration_of,
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
         index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz.tbi",

@@ -18,7 +18,14 @@ rule compare_people:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         configuration=CONFIG.model_dump_json(
-            exclude={"sweep", "shard_size", "shard_jobs", "device", "public_thinning"}
+            exclude={
+                "sweep",
+                "shard_size",
+                "shard_jobs",
+                "device",
+                "public_thinning",
+                "local",
+            }
         ),
         alignments=alignments_made_here,
         version=FEDCALL_VERSION,

@@ -11,6 +11,7 @@ rule extract_pileup:
         regions=regions_of,
         labels=labels_of,
         labels_index=labels_index_of,
+        recalibration=recalibration_of,
     output:
         examples="results/{study}/{site}/examples/{patient}.safetensors",
     log:
@@ -33,13 +34,14 @@ rule extract_pileup:
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)
         ),
+        recalibration=recalibration_option,
         keep=100,
         shard="",
         version=FEDCALL_VERSION,
     shell:
         "fedcall pileup --alignments {input.alignments} --reference {input.reference:q} {params.regions}"
         " {params.truth} {params.sample} --keep-percent {params.keep} --output {output.examples} --threads {threads}"
-        " {params.shard} > {log} 2>&1"
+        " {params.recalibration} {params.shard} > {log} 2>&1"
 
 
 use rule extract_pileup as extract_thinned_pileup with:
@@ -57,6 +59,7 @@ use rule extract_pileup as extract_thinned_pileup with:
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)
         ),
+        recalibration=recalibration_option,
         keep=lambda wildcards: wildcards.percent,
         shard="",
         version=FEDCALL_VERSION,

@@ -35,11 +35,14 @@ rule privacy_report:
         sketches=CONFIG.sketches,
         rounds="results/{study}/{site}/rounds",
         audit=lambda wildcards, input: f"--audit {input.audit}" if input.audit else "",
+        recalibrated=(
+            "--recalibrated" if CONFIG.local.base_qualities == "recalibrated" else ""
+        ),
         version=FEDCALL_VERSION,
     shell:
         "fedcall report privacy --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
         " --ledger {params.ledger:q} --rounds {params.rounds} --log {input.decisions} {params.audit}"
-        " --sketches {params.sketches:q} --html {output.html} --json {output.json} > {log} 2>&1"
+        " --sketches {params.sketches:q} {params.recalibrated} --html {output.html} --json {output.json} > {log} 2>&1"
 
 
 rule privacy_report_of_study:

@@ -19,6 +19,7 @@ use rule extract_pileup as extract_pileup_shard with:
         sample=lambda wildcards, input: option(
             "--sample", input.labels and sample_of(wildcards)
         ),
+        recalibration=recalibration_option,
         keep=100,
         shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
@@ -67,6 +68,7 @@ use rule call_variants as call_variants_shard with:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         panel=lambda wildcards, input: option("--panel", input.panel),
+        recalibration=recalibration_option,
         shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
 
@@ -116,6 +118,7 @@ use rule call_baseline as call_baseline_shard with:
         regions=lambda wildcards, input: option("--regions", input.regions),
         haploid=lambda wildcards, input: option("--ploidy-bed", input.haploid),
         panel=lambda wildcards, input: option("--panel", input.panel),
+        recalibration=recalibration_option,
         shard=SHARD_OPTIONS,
         version=FEDCALL_VERSION,
 

@@ -41,15 +41,21 @@ def call(
         help="VCF of public allele frequencies (AC and AN, genotypes, or AF), bgzipped and indexed: what is expected of"
         " a candidate follows from it. Never frequencies of private patients.",
     ),
+    recalibration: Path | None = typer.Option(
+        None,
+        "--recalibration",
+        help="Table that 'fedcall recalibrate' made from these alignments; without it qualities are those reported.",
+    ),
 ) -> None:
     """Call the variants of one patient with a trained model.
 
-    Writes a bgzipped VCF 4.3 with a tabix index: GT, GQ, PL, DP, AD and QUAL, and the digests of model, study and
-    panel.
+    Writes a bgzipped VCF 4.3 with a tabix index: GT, GQ, PL, DP, AD and QUAL, and the digests of model, study, panel
+    and recalibration.
 
     Example: fedcall call --model final.safetensors --alignments p1.bam --reference genome.fa --panel 1000genomes.vcf.gz
     --output p1.vcf.gz
     """
+    from fedcall.files import sha256_file
     from fedcall.genomics.calling.calls import Part, Provenance, rows_within, sample_name, write_calls
     from fedcall.genomics.calling.panel import look_up, open_panel, with_panel
     from fedcall.genomics.regions import read_regions
@@ -68,11 +74,20 @@ def call(
 
     spans = spans_of(alignments, reference, regions)
     digest = frequencies.digest if frequencies is not None else None
-    provenance = Provenance(weights.digest, weights.metadata.get("study"), digest)
+    fitted = sha256_file(recalibration) if recalibration is not None else None
+    provenance = Provenance(weights.digest, weights.metadata.get("study"), digest, fitted)
 
     def call_shard(path: Path, part: Shard) -> int:
         reach = CALL_REACH if part.total > 1 else 0
-        examples = extract_examples(alignments, reference, regions, None, None, threads, shard=part, reach=reach)
+        examples = extract_examples(
+            alignments,
+            reference,
+            regions,
+            threads=threads,
+            shard=part,
+            reach=reach,
+            recalibration=recalibration,
+        )
         own = [span for span, _ in cut_regions(spans, part)] if reach else None
         found = posteriors(tensors, examples)
         if frequencies is not None:

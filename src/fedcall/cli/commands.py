@@ -11,6 +11,7 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     "Start here": {"check": ("check", "compare-people"), "simulate": ("simulate",)},
     "Data path: from alignments to calls": {
         "normalise": ("align", "normalise-alignments", "normalise-labels", "confident-regions"),
+        "recalibrate": ("recalibrate",),
         "pileup": ("pileup", "gather"),
         "call": ("call", "call-classical"),
         "concordance": ("concordance", "errors", "allele-counts"),

@@ -10,9 +10,48 @@ from fedcall.errors import FedcallError
 
 def register(app: typer.Typer) -> None:
     """Add the `experiments` commands."""
-    group = typer.Typer(no_args_is_help=True, help="Experiments on simulated people; nothing is charged or sent.")
+    group = typer.Typer(no_args_is_help=True, help="Experiments on people whose data is not private; nothing is sent.")
     group.command("pooling")(pooling)
+    group.command("local")(local)
     app.add_typer(group, name="experiments")
+
+
+def local(
+    samples: Path = typer.Option(..., "--samples", help="Sheet of people; all must have 'no' in column 'private'."),
+    reference: Path = typer.Option(..., "--reference", help="Reference of rows that name none."),
+    within: list[str] = typer.Option([], "--within", help="Score only in this region (CONTIG:FIRST-LAST)."),
+    model: Path | None = typer.Option(None, "--model", help="Model to call with; the likelihood alone if left out."),
+    panel: Path | None = typer.Option(None, "--panel", help="Public allele frequencies: their sites are left out."),
+    scenarios: list[str] = typer.Option([], "--scenario", help="Of those in the table; all if left out."),
+    seeds: int = typer.Option(1, "--seeds", min=1, max=100, help="Draws of the damage."),
+    output: Path | None = typer.Option(None, "--output", help="Also write the rows as JSON, one a line."),
+) -> None:
+    """Put wrong qualities and damage into people's reads, and print what their own reads alone win back, untrained.
+
+    Example: fedcall experiments local --samples config/ceu/gate_public.tsv --reference
+    ../shared/data/ceu_1000g/reference.fa.gz --within 20:20075001-20150000
+    """
+    from fedcall.experiments.chemistry import SCENARIOS
+
+    unknown = sorted(set(scenarios) - SCENARIOS.keys())
+    if unknown:
+        raise FedcallError(f"--scenario '{unknown[0]}': one of {', '.join(map(repr, SCENARIOS))} expected")
+
+    from fedcall.experiments.local_fit import Setting, as_text, local_gains, read_people
+    from fedcall.files import write_text
+    from fedcall.genomics.calling.panel import open_panel
+    from fedcall.model.caller import build_model, weights_of
+    from fedcall.model.inference import checked_tensors
+    from fedcall.weights import read_weights
+
+    people = read_people(samples)
+    tensors = weights_of(build_model()) if model is None else checked_tensors(read_weights(model), str(model))
+    known = open_panel(panel, reference) if panel is not None else None
+    chosen = scenarios or list(SCENARIOS)
+    gains = local_gains(Setting(people, reference, within, tensors, known), chosen, range(1, seeds + 1))
+    if output is not None:
+        write_text(output, "".join(f"{one.model_dump_json()}\n" for one in gains))
+    say_block(as_text(gains))
 
 
 def pooling(

@@ -34,6 +34,11 @@ def pileup(
         min=1,
         help="Work through the regions in parts of at most so many bases, one after another: less memory, same result.",
     ),
+    recalibration: Path | None = typer.Option(
+        None,
+        "--recalibration",
+        help="Table that 'fedcall recalibrate' made from these alignments; without it qualities are those reported.",
+    ),
 ) -> None:
     """Find the candidate variants of one patient and encode them as examples.
 
@@ -49,7 +54,17 @@ def pileup(
     from fedcall.genomics.shards import Shard, gather_examples, parse_shard, work_in_turn
 
     def extract(path: Path, part: Shard) -> int:
-        found = extract_examples(alignments, reference, regions, truth, sample, threads, keep=keep / 100, shard=part)
+        found = extract_examples(
+            alignments,
+            reference,
+            regions,
+            truth,
+            sample,
+            threads,
+            keep=keep / 100,
+            shard=part,
+            recalibration=recalibration,
+        )
         write_examples(path, found)
         return len(found)
 

@@ -47,6 +47,9 @@ def privacy(
     sketches: Path | None = typer.Option(
         None, "--sketches", help="The site's folder of sketches: what relatives found there lost together is told, too."
     ),
+    recalibrated: bool = typer.Option(
+        False, "--recalibrated", help="The site recalibrates base qualities ('local' in its configuration): say so."
+    ),
 ) -> None:
     """Write a site's privacy-budget report: what its patients have lost, and whether this may go on.
 
@@ -72,7 +75,7 @@ def privacy(
     audited = read_audit(audit, agreed) if audit else None
     families = known_families(sketches, agreed.name) if sketches else ()
     facts = read_ledger(ledger, secret, agreed, site, families)
-    document = privacy_report(agreed, site, records, facts, shareable, audited)
+    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     say(document.spent.sentence)
 

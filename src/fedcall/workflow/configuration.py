@@ -160,6 +160,16 @@ class SyftChoices(Document):
     )
 
 
+class LocalChoices(Document):
+    """What a hospital fits on its own patients' reads, without labels, and keeps."""
+
+    base_qualities: Literal["reported", "recalibrated"] = Field(
+        "reported",
+        description="'recalibrated' lowers the base qualities of a patient's reads where those reads themselves show"
+        " far more errors than the qualities say, or damage (oxidation, formalin); elsewhere they stay as reported.",
+    )
+
+
 class Config(Document):
     """`config.yaml`. Relative paths are relative to the working directory of Snakemake."""
 
@@ -187,6 +197,10 @@ class Config(Document):
         DEEPVARIANT_IMAGE,
         description="Container with run_deepvariant, for `snakemake --sdm apptainer`: an address, best with a digest"
         " (docker://google/deepvariant@sha256:...), or an image file.",
+    )
+    local: LocalChoices = Field(
+        LocalChoices(),
+        description="Fitted on this hospital's own patients; it never leaves, is no release and costs no epsilon.",
     )
     sweep: SweepChoices = Field(SweepChoices(), description="Of the target privacy_utility_sweep.")
     shard_size: Annotated[int, Field(ge=10_000)] = Field(

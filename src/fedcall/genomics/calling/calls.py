@@ -39,6 +39,7 @@ class Provenance:
     model_digest: str
     study_digest: str | None = None
     panel_digest: str | None = None
+    recalibration_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ def _header(contigs: dict[str, int], reference: Path, sample: str, provenance: P
         yield f"##fedcall_study={provenance.study_digest}"
     if provenance.panel_digest is not None:
         yield f"##fedcall_panel={provenance.panel_digest}"
+    if provenance.recalibration_digest is not None:
+        yield f"##fedcall_recalibration={provenance.recalibration_digest}"
     yield f"##reference={reference.name}"
     yield from _HEADER
     for name, length in contigs.items():

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedcall.compiled import kernel
+from fedcall.genomics.reads.packed_reference_kernels import LEAP, pack_pairs
 from fedcall.genomics.reads.record_fields import (
     BASE,
     CIGAR,
@@ -29,9 +30,6 @@ from fedcall.genomics.reads.record_fields import (
 _INSERTION_AFTER, _DELETION_AFTER = 1, 2
 _STRAND = 9
 """Channels per strand: A, C, G, T, I, I1, D, D1, *."""
-# 0..3 = ACGT to BAM's four-bit codes; anything else to "=", which no base counted here has.
-_PACKED = np.array([1, 2, 4, 8, 0], np.uint8)
-_LEAP = 16
 _TOP_BITS = np.uint64(0x8080_8080_8080_8080)
 _LEAST_QUALITIES = np.uint64(MIN_BASE_QUALITY * 0x0101_0101_0101_0101)
 
@@ -65,7 +63,7 @@ def count_channels(
     number of events written
     """
     found, positions = 0, len(counts)
-    pairs = _pairs(reference)
+    pairs = pack_pairs(reference)
     cover = np.zeros((2, positions + 1), np.int32)
     longest = 1
     for row in range(len(table)):
@@ -150,22 +148,6 @@ def count_channels(
 
 
 @kernel
-def _pairs(reference: np.ndarray) -> np.ndarray:
-    """Pack each base of the reference with the one behind it, as BAM packs a read's: pairs from even, then odd places.
-
-    The pair at position p stands at p >> 1, for odd p half of the array's length further on.
-    """
-    half = len(reference) // 2 + 8
-    pairs = np.zeros(2 * half, np.uint8)
-    for at in range(len(reference)):
-        pair = _PACKED[reference[at]] << 4
-        if at + 1 < len(reference):
-            pair |= _PACKED[reference[at + 1]]
-        pairs[(at & 1) * half + (at >> 1)] = pair
-    return pairs
-
-
-@kernel
 def _correct(
     buffer: np.ndarray,
     sequence: int,
@@ -182,10 +164,10 @@ def _correct(
     at, half = low, pairs.size // 2
     while at < high:
         here = at + shift
-        last = min(at + _LEAP, high)
+        last = min(at + LEAP, high)
         if here & 1:
             last = at + 1
-        elif at + _LEAP <= high:
+        elif at + LEAP <= high:
             # Unsigned, because every signed index would be tested for being negative.
             own = np.uint64(sequence + (here >> 1))
             expected = np.uint64((at & 1) * half + (at >> 1))

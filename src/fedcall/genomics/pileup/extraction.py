@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 
 from fedcall.genomics.alleles import MAX_SHIFT, without_ambiguity
+from fedcall.genomics.base_qualities.applying import Recalibration, reads_digest
+from fedcall.genomics.base_qualities.table import read_table
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
     WINDOW,
@@ -91,6 +93,7 @@ class Source:
     alignment_contigs: tuple[str, ...]
     label_types: Literal["all", "snps"]
     keep: float
+    recalibration: Recalibration | None = None
 
     @cached_property
     def alignment_ranks(self) -> dict[str, int]:
@@ -109,6 +112,7 @@ def extract_examples(
     keep: float = 1.0,
     shard: Shard = WHOLE,
     reach: int = 0,
+    recalibration: Path | None = None,
 ) -> Examples:
     """Find and encode the candidates of one patient.
 
@@ -124,6 +128,8 @@ def extract_examples(
     keep : share of the fragments to look at, in (0, 1]: the patient as a lower depth would show them
     shard : look at this part of the regions only; its rows are those the whole would have there
     reach : bases of the regions around the shard to look at, too
+    recalibration : table that `fedcall recalibrate` made from these alignments; without it, or where it leaves the
+        reads alone, qualities are those reported
 
     Returns
     -------
@@ -151,6 +157,7 @@ def extract_examples(
         tuple(known),
         label_types(truth) if truth is not None else "all",
         keep,
+        _recalibration(recalibration, alignments),
     )
     pieces = cut_regions(spans, shard, reach)
     if threads > 1:
@@ -215,7 +222,10 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
         return empty_examples()
     covered = sequence[: end - start]
     reference = base_codes(covered)
-    records = reassemble(spell_plainly(records, reference, start), reference, start)
+    records = spell_plainly(records, reference, start)
+    if source.recalibration is not None:
+        source.recalibration.apply(records, reference, start)
+    records = reassemble(records, reference, start)
     counts = workspace.counts.take(end - start)[: end - start]
     counts[:] = 0
     events = np.empty((records.indels, 4), np.int64)
@@ -229,6 +239,13 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     candidates = everything.take(rows)
     evidence = collect_evidence(records, candidates, fits, counts, reference, start)
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
+
+
+def _recalibration(path: Path | None, alignments: Path) -> Recalibration | None:
+    if path is None:
+        return None
+    table = read_table(path, reads_digest(alignments))
+    return None if table.leaves_alone else Recalibration(table)
 
 
 def _extract_all(source: Source, stretches: Sequence[Stretch], threads: int) -> list[Examples]:

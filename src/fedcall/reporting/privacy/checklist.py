@@ -227,6 +227,19 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
     return (patient, *lines)
 
 
+def local_parameters(recalibrated: bool) -> tuple[Statement, ...]:
+    """Return what a site fits on its own patients and keeps; nothing if it fits nothing."""
+    if not recalibrated:
+        return ()
+    text = (
+        "this site recalibrates the base qualities of each patient's reads with a table made from that patient's reads"
+        " alone. The tables never leave, are no release, cost no epsilon and stand in no ledger. They change what"
+        " training sees of the patient they were made from, and of nobody else, so the bound on one patient is as"
+        " before."
+    )
+    return (Statement(topic="Local parameters", statement=text),)
+
+
 def software() -> tuple[Statement, ...]:
     """Return the versions the guarantee depends on."""
     found = [Statement(topic="fedcall", statement=__version__)]

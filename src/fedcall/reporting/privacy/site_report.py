@@ -7,7 +7,7 @@ from fedcall.reporting.base import figures
 from fedcall.reporting.base.gauge import gauge
 from fedcall.reporting.base.pages import round_up
 from fedcall.reporting.privacy.audit import audit_conditions, audit_statement
-from fedcall.reporting.privacy.checklist import checklist, not_covered, software, trust
+from fedcall.reporting.privacy.checklist import checklist, local_parameters, not_covered, software, trust
 from fedcall.reporting.privacy.clipping import adaptive_clipping
 from fedcall.reporting.privacy.documents import (
     Audit,
@@ -41,6 +41,7 @@ def privacy_report(
     ledger: LedgerFacts,
     shareable: bool = False,
     audit: Audit | None = None,
+    recalibrated: bool = False,
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
 
@@ -58,6 +59,8 @@ def privacy_report(
         Leave out what depends on which patients took part in other studies, so that the report may leave the site.
     audit : Audit, optional
         What an audit of this kind of study proved.
+    recalibrated : bool
+        Whether the site recalibrates base qualities from its patients' reads.
     """
     terms = study.privacy
     over_ledger = None if shareable else spend_over_ledger(study, ledger)
@@ -95,7 +98,7 @@ def privacy_report(
         adaptive_clipping=adaptive_clipping(study, site, records),
         audit=audit,
         trust=trust(study),
-        not_covered=not_covered(study),
+        not_covered=(*not_covered(study), *local_parameters(recalibrated)),
         checklist=checklist(
             study, spent.sentence, ledger_sentence(over_ledger, terms.max_epsilon), audit_statement(audit)
         ),

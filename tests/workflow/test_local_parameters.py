@@ -1,0 +1,71 @@
+"""What a hospital fits on its own patients: a table from one patient's reads, for that patient's examples and calls."""
+
+import json
+import re
+
+import yaml
+
+from fedcall.reporting.privacy.checklist import local_parameters
+from rehearsal_workspace import COHORT, STUDY, Workspace
+
+READERS = {"extract_pileup", "call_variants", "call_baseline"}
+
+
+def plan(folder, local: dict | None) -> str:
+    workspace = Workspace.create(folder, COHORT, STUDY)
+    if local is not None:
+        config = workspace.path / "config/config.yaml"
+        config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"local": local}))
+    return workspace.snakemake("--dry-run", "--printshellcmds").stdout
+
+
+def test_local__a_table_depends_on_its_patients_reads_and_nobody_elses(tmp_path):
+    """So the sensitivity of training holds: one patient changes that patient's rows only (docs/threat-model.md)."""
+    output = plan(tmp_path / "local", {"base_qualities": "recalibrated"})
+    patients = set(re.findall(r"wildcards: .*patient=([\w-]+)", output))
+    assert len(patients) >= 10
+    made, used = set(), set()
+    for job in re.split(r"\n\s*(?=(?:local)?rule )", output):
+        rule, wildcards = re.match(r"(?:local)?rule (\w+):", job), re.search(r"patient=([\w-]+)", job)
+        if rule is None or wildcards is None:
+            continue
+        inputs = re.search(r"input: (.*)", job)[1].split(", ")
+        patient = wildcards[1]
+        table = f"results/tiny/{re.search(r'site=([a-z]+)', job)[1]}/base_qualities/{patient}.json"
+        named = {name for name in patients for path in inputs if re.search(rf"/{name}\.", path)}
+        if rule[1] == "recalibrate_qualities":
+            made.add(patient)
+            assert named == {patient}, "a table is made from one patient's reads"
+            assert {path for path in inputs if patient in path} == {
+                table.replace("base_qualities", "alignments").replace("json", suffix) for suffix in ("bam", "bam.bai")
+            }, "no label, and nothing else of the patient"
+            assert f"--output {table}" in job
+        if rule[1] in READERS:
+            used.add(rule[1])
+            assert named == {patient}, "examples and calls are one patient's"
+            assert table in inputs
+            assert f"--recalibration {table}" in job
+    assert made == patients
+    assert used == READERS
+    assert "--recalibrated --html" in output
+
+
+def test_local__left_out_nothing_is_made_or_used(tmp_path):
+    for number, local in enumerate((None, {}, {"base_qualities": "reported"})):
+        output = plan(tmp_path / str(number), local)
+        assert "extract_pileup" in output
+        assert "recalibrat" not in output
+
+
+def test_local__a_mistake_is_one_line(tmp_path):
+    output = plan(tmp_path / "local", {"base_qualities": "yes"})
+    told = [line for line in output.splitlines() if line.startswith("fedcall:")]
+    assert len(told) == 1
+    assert re.search(r"config\.yaml:\d+.*base_qualities.*'reported' or 'recalibrated'", told[0])
+
+
+def test_local__the_privacy_report_names_it():
+    assert local_parameters(False) == ()
+    (told,) = local_parameters(True)
+    assert "never leave" in told.statement
+    json.loads(told.model_dump_json())
