@@ -121,6 +121,23 @@ def test_reruns__changed_configuration(finished, key, value, again, spared):
     assert not spared & found
 
 
+def test_reruns__local_parameters_are_for_rounds_to_come(finished):
+    """Calls use them at once; rounds that were charged stand as they are."""
+    path = finished.path / "config/config.yaml"
+    local = {"local": {"base_qualities": "recalibrated"}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | local))
+    found = planned(finished)
+    assert {"recalibrate_qualities", "call_variants", "privacy_report"} <= found
+    assert not found & {
+        "compare_people",
+        "train_public",
+        "agree_study",
+        "extract_pileup",
+        "train_round",
+        "upload_update",
+    }
+
+
 def test_reruns__changed_study_is_another_folder(finished):
     path = finished.path / "config/study.yaml"
     terms = yaml.safe_load(path.read_text())

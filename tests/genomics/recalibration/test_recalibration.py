@@ -9,7 +9,7 @@ import pytest
 from fedcall.errors import FedcallError
 from fedcall.genomics.base_qualities.applying import Recalibration, reads_digest
 from fedcall.genomics.base_qualities.table import RecalibrationTable, read_table, write_table
-from fedcall.genomics.examples import Examples
+from fedcall.genomics.examples import Examples, write_examples
 from fedcall.genomics.pileup.candidates import base_codes
 from fedcall.genomics.pileup.extraction import extract_examples, spans_of
 from fedcall.genomics.reads.alignment_records import fetch_records
@@ -186,6 +186,25 @@ def test_read_table__a_table_is_for_the_reads_it_was_made_from(tmp_path: Path) -
     assert len(extract_examples(one, reference, recalibration=tmp_path / "one.json")) > 0
     with pytest.raises(FedcallError, match=r"one\.json: made from other reads; a patient's table is for that patient"):
         extract_examples(other, reference, recalibration=tmp_path / "one.json")
+
+
+def test_recalibrate__one_patients_reads_change_nobody_elses_files(tmp_path: Path) -> None:
+    """One process works on both, so that nothing of one patient stays in it and reaches the other."""
+
+    def files_of_second(first: Path, reference: Path) -> tuple[bytes, bytes]:
+        second, _ = write_person(tmp_path, 0.01, 35, seed=2, bases=8_000, name="second.bam")
+        for one in (first, second):
+            table, examples = one.with_suffix(".json"), one.with_suffix(".safetensors")
+            write_table(table, table_of(one, reference))
+            write_examples(examples, extract_examples(one, reference, recalibration=table))
+        return table.read_bytes(), examples.read_bytes()
+
+    first, reference = write_person(tmp_path, 0.01, 35, bases=8_000, name="first.bam")
+    before, table = files_of_second(first, reference), first.with_suffix(".json").read_bytes()
+    first, reference = write_person(tmp_path, 0.05, 39, oxidised(0.05), bases=8_000, name="first.bam")
+    after = files_of_second(first, reference)
+    assert before == after
+    assert first.with_suffix(".json").read_bytes() != table
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": "fedcall.recalibration/2"}', "[1]", "\x00"])
