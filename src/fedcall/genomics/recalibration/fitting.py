@@ -26,6 +26,8 @@ BELIEVED = 40
 LEAST_DAMAGE = 2.0
 """A kind of mismatch is damage if it is so many times as frequent as expected; machines alone make some kinds twice as
 often as others."""
+PLACE_SHRINKAGE = 2.0
+"""Mismatches that the rate in the whole read counts for in the rate of each part of it."""
 _NORMAL_99 = 2.326
 _NORMAL_DAMAGE = 3.9
 """One-sided normal quantile of 0.05 divided by the 1,000 tests of one person."""
@@ -129,13 +131,14 @@ def _damage(counts: Counts, errors: np.ndarray, spread: float) -> np.ndarray:
     observed = counts.mismatches.sum(0).astype(float)
     bases = np.broadcast_to(counts.bases.sum(0)[..., None], observed.shape).astype(float)
     whole = _excess(observed.sum(1), expected.sum(1), bases.sum(1), spread)
-    rates = np.broadcast_to(whole[:, None], observed.shape).copy()
-    # A place differs from the read as a whole if it has clearly more of it, or clearly less.
     own = _excess(observed, expected, bases, spread)
-    more = own > rates
-    fewer = observed + _NORMAL_DAMAGE * np.sqrt(spread * (observed + 1)) < expected + rates * bases
-    decided: np.ndarray = np.where(more | fewer, own, rates)
-    return decided
+    # Damage of the whole read has a rate in each part of it, shrunk towards the whole's where there is little to see.
+    prior = np.broadcast_to(whole[:, None], observed.shape)
+    seen = np.maximum(observed - expected, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shrunk = (seen + PLACE_SHRINKAGE) / (bases + PLACE_SHRINKAGE / prior)
+    rates: np.ndarray = np.where(prior > 0, shrunk, own)
+    return rates
 
 
 def _excess(observed: np.ndarray, expected: np.ndarray, bases: np.ndarray, spread: float) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 
 from fedcall.compiled import kernel
 from fedcall.genomics.base_qualities.quality_kernels import class_of
+from fedcall.genomics.reads.packed_reference_kernels import LEAP, pack_pairs
 from fedcall.genomics.reads.record_fields import (
     BASE,
     CIGAR,
@@ -22,6 +23,7 @@ from fedcall.genomics.reads.record_fields import (
     is_aligned,
     u8,
     u32,
+    u64,
 )
 
 ALONE = 10
@@ -89,6 +91,7 @@ def count_mismatches(
     variants : float64, shape of `bases`, added to: bases times `expected`
     """
     wrong = np.empty(4096, np.int64)
+    pairs = pack_pairs(reference)
     for row in range(len(table)):
         if table[row, MAPPING_QUALITY] < lowest_mapping:
             continue
@@ -98,37 +101,7 @@ def count_mismatches(
         sequence, qualities = table[row, SEQUENCE], table[row, QUALITIES]
         if length == 0 or u8(buffer, qualities) == 255:
             continue
-        # First what the read shows that others do not: offsets of mismatches, and of the bases beside gaps and clips.
-        found = 0
-        r, q = table[row, POSITION] - start, 0
-        for k in range(table[row, CIGAR_OPS]):
-            value = u32(buffer, table[row, CIGAR] + 4 * k)
-            operation, size = value & 15, value >> 4
-            if is_aligned(operation):
-                for at in range(max(0, -r), min(size, len(reference) - r)):
-                    here = q + at
-                    byte = u8(buffer, sequence + (here >> 1))
-                    base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
-                    differs = base < 4 and base != reference[r + at] and reference[r + at] < 4
-                    if differs and buffer[qualities + here] >= MIN_BASE_QUALITY and found < len(wrong):
-                        wrong[found] = here
-                        found += 1
-                r += size
-                q += size
-            elif operation == INSERTION or operation == SOFT_CLIP:
-                # Bases that are not aligned stand for the gap or clip: the first and the last of them.
-                for here in (q, q + size - 1):
-                    if found < len(wrong):
-                        wrong[found] = here
-                        found += 1
-                q += size
-            elif operation == DELETION or operation == SKIP:
-                # No base stands for it; those on both sides see each other.
-                for here in (q - 1, q):
-                    if found < len(wrong):
-                        wrong[found] = here
-                        found += 1
-                r += size
+        found = _list_departures(buffer, table, row, reference, start, pairs, wrong)
         r, q, nearest = table[row, POSITION] - start, 0, 0
         for k in range(table[row, CIGAR_OPS]):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
@@ -137,23 +110,24 @@ def count_mismatches(
                 for at in range(max(0, -r), min(size, len(reference) - r)):
                     here = q + at
                     depth = usable[r + at]
-                    quality = buffer[qualities + here]
+                    quality = u8(buffer, qualities + here)
                     if depth == 0 or quality < MIN_BASE_QUALITY:
                         continue
-                    while nearest < found and wrong[nearest] < here - ALONE:
-                        nearest += 1
-                    others, other = 0, nearest
-                    while other < found and wrong[other] <= here + ALONE:
-                        others += wrong[other] != here
-                        other += 1
-                    if others > 0:
-                        continue
+                    true = u8(reference, r + at)
+                    if found > 0:
+                        while nearest < found and wrong[nearest] < here - ALONE:
+                            nearest += 1
+                        others, other = 0, nearest
+                        while other < found and wrong[other] <= here + ALONE:
+                            others += wrong[other] != here
+                            other += 1
+                        if others > 0:
+                            continue
                     byte = u8(buffer, sequence + (here >> 1))
                     base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
                     if base > 3:
                         continue
                     place = class_of(here, length, reverse, class_of_distance)
-                    true = reference[r + at]
                     if reverse:
                         true, base = 3 - true, 3 - base
                     kept = min(quality, _HIGHEST)
@@ -167,3 +141,60 @@ def count_mismatches(
                 q += size
             elif operation == DELETION or operation == SKIP:
                 r += size
+
+
+@kernel
+def _list_departures(
+    buffer: np.ndarray,
+    table: np.ndarray,
+    row: int,
+    reference: np.ndarray,
+    start: int,
+    pairs: np.ndarray,
+    wrong: np.ndarray,
+) -> int:
+    """Write where a read departs from the reference, ascending: offsets of its mismatches, and beside gaps and clips.
+
+    Returns
+    -------
+    number of offsets written, at most `len(wrong)`
+    """
+    found, half = 0, len(pairs) // 2
+    sequence, qualities = table[row, SEQUENCE], table[row, QUALITIES]
+    r, q = table[row, POSITION] - start, 0
+    for k in range(table[row, CIGAR_OPS]):
+        value = u32(buffer, table[row, CIGAR] + 4 * k)
+        operation, size = value & 15, value >> 4
+        if is_aligned(operation):
+            at, last = max(0, r), min(r + size, len(reference))
+            while at < last:
+                here = at - r + q
+                if here & 1 == 0 and at + LEAP <= last:
+                    own = np.uint64(sequence + (here >> 1))
+                    if u64(buffer, own) == u64(pairs, np.uint64((at & 1) * half + (at >> 1))):
+                        at += LEAP
+                        continue
+                byte = u8(buffer, sequence + (here >> 1))
+                base = BASE[byte >> 4 if here & 1 == 0 else byte & 15]
+                differs = base < 4 and base != reference[at] and reference[at] < 4
+                if differs and buffer[qualities + here] >= MIN_BASE_QUALITY and found < len(wrong):
+                    wrong[found] = here
+                    found += 1
+                at += 1
+            r += size
+            q += size
+        elif operation == INSERTION or operation == SOFT_CLIP:
+            # Bases that are not aligned stand for the gap or clip: the first and the last of them.
+            for here in (q, q + size - 1):
+                if found < len(wrong):
+                    wrong[found] = here
+                    found += 1
+            q += size
+        elif operation == DELETION or operation == SKIP:
+            # No base stands for it; those on both sides see each other.
+            for here in (q - 1, q):
+                if found < len(wrong):
+                    wrong[found] = here
+                    found += 1
+            r += size
+    return found
