@@ -1,6 +1,5 @@
 """Opening the sum of many encrypted updates, key holders included, beside masked ones and Flower's plain average."""
 
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping
@@ -94,9 +93,9 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
         plain_aggregator_seconds=averaging,
         plain_upload_bytes=plain_bytes,
         shares_bytes=len(_HOLDERS) * terms.polynomial_bytes(1),
-        site_ratio=_ratio(encrypted.site_seconds, masked.site_seconds),
-        helper_ratio=_ratio(encrypted.helper_seconds, masked.helper_seconds),
-        aggregator_ratio=_ratio(encrypted.aggregator_seconds, masked.aggregator_seconds),
+        site_ratio=encrypted.site_seconds / masked.site_seconds,
+        helper_ratio=encrypted.helper_seconds / masked.helper_seconds,
+        aggregator_ratio=encrypted.aggregator_seconds / masked.aggregator_seconds,
         upload_ratio=encrypted.upload_bytes / masked.upload_bytes,
         repeats=repeats,
     )
@@ -105,12 +104,12 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
 def as_text(result: EncryptedBenchmark) -> str:
     """Return the result for people, at most 80 columns."""
     one, other = result.masked, result.encrypted
-    plain = f"{result.plain_aggregator_seconds:.2f}"
+    plain = f"{result.plain_aggregator_seconds:.3f}"
     rows = [
         ("processor seconds", "plain", "masked", "encrypted"),
-        ("  a site's hiding", "", f"{one.site_seconds:.2f}", f"{other.site_seconds:.2f}"),
-        ("  a helper or holder", "", f"{one.helper_seconds:.2f}", f"{other.helper_seconds:.2f}"),
-        ("  the aggregator", plain, f"{one.aggregator_seconds:.2f}", f"{other.aggregator_seconds:.2f}"),
+        ("  a site's hiding", "", f"{one.site_seconds:.3f}", f"{other.site_seconds:.3f}"),
+        ("  a helper or holder", "", f"{one.helper_seconds:.3f}", f"{other.helper_seconds:.3f}"),
+        ("  the aggregator", plain, f"{one.aggregator_seconds:.3f}", f"{other.aggregator_seconds:.3f}"),
         ("megabytes", "", "", ""),
         (
             "  sent by a site",
@@ -161,10 +160,6 @@ def _median(work: Callable[[], object], repeats: int) -> float:
         work()
         seconds.append(processor_seconds() - start)
     return statistics.median(seconds)
-
-
-def _ratio(one: float, other: float) -> float:
-    return one / max(other, 1 / os.sysconf("SC_CLK_TCK"))  # the processor's clock has no finer steps
 
 
 def _agree(folder: Path, tensors: Mapping[str, np.ndarray], count: int) -> Study:

@@ -94,8 +94,8 @@ def release(study: Study, site: str) -> Release:
 
 
 def processor_seconds() -> float:
-    """Return the processor time of this process and of its children that have ended."""
-    return sum(os.times()[:4])
+    """Return the processor time of this process and, in steps of 10 ms, of its children that have ended."""
+    return time.process_time() + sum(os.times()[2:4])
 
 
 def ordered_round(

@@ -12,6 +12,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.keys import read_signing_key
 from fedcall.protection import bfv
+from fedcall.reporting.privacy.checklist import not_covered, trust
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.sum_orders import MaskSum, SumOrder, check_opening
 from fedcall.study.sums import SumLayout, mean_update
@@ -191,3 +192,11 @@ def test_judge__what_is_no_ciphertext_of_this_study_is_refused(consortium, chang
     content = update[:-1] if change == "cut" else weights_bytes(tensors, {})
     answer = state.answer("north", 1, consortium.sign_claim(claim, "north"), content)
     assert verify(answer, Receipt, consortium.study.coordinator).reason == reason
+
+
+def test_trust__a_report_names_the_key_holders_and_the_schemes_parameters(made):
+    told = {one.topic: one.statement for one in trust(made.study)}
+    assert "masked and encrypted updates" in told["The aggregator"]
+    for word in (*HOLDERS, bfv.SCHEME, made.study.protection.encryption.parameters[:12]):
+        assert word in told["The key holders"]
+    assert any("updates are encrypted" in one.statement for one in not_covered(made.study))
