@@ -16,8 +16,9 @@ import numpy as np
 
 from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
+from fedcall.genomics.observations import REPEAT
 
-SCHEMA = "fedcall.examples/1"
+SCHEMA = "fedcall.examples/2"
 WINDOW = 33
 CENTRE = WINDOW // 2
 """Column of the candidate's position in a window; for indels, the base before the first changed one."""
@@ -97,6 +98,12 @@ class Examples:
         REF and ALT of row 0, REF and ALT of row 1, … without separators.
     allele_offsets : int64, shape (2n + 1,)
         Where each allele begins in `allele_bytes`; the last is its length.
+    observations : uint32, shape (r,)
+        What each fragment over row 0 shows, then over row 1, …; packed as `genomics.observations` says.
+    observation_offsets : int64, shape (n + 1,)
+        Where each row begins in `observations`; the last is its length.
+    repeats : uint8, shape (n, 3)
+        Of each indel, the repeat it stands in: columns `observations.REPEAT`.
     metadata : dict of str to str
         schema, contigs (JSON list), sample, reference_sha256, candidates, regions, …
     """
@@ -112,6 +119,9 @@ class Examples:
     depth: np.ndarray
     allele_bytes: np.ndarray
     allele_offsets: np.ndarray
+    observations: np.ndarray
+    observation_offsets: np.ndarray
+    repeats: np.ndarray
     metadata: dict[str, str]
 
     def __len__(self) -> int:
@@ -141,11 +151,18 @@ _DTYPES: dict[str, str] = {
     "depth": "<i4",
     "allele_bytes": "|u1",
     "allele_offsets": "<i8",
+    "observations": "<u4",
+    "observation_offsets": "<i8",
+    "repeats": "|u1",
 }
-_SAFETENSORS_NAMES = {"<u2": "U16", "|u1": "U8", "<f4": "F32", "|i1": "I8", "<i8": "I64", "<i4": "I32"}
+_FROM_READS = ("observations", "observation_offsets", "repeats")
+_PARTS = {"allele_offsets": "allele_bytes", "observation_offsets": "observations"}
+"""Columns that say where the rows of another begin."""
+_LENGTHS = ("position", "allele_bytes", "observations")
+_SAFETENSORS_NAMES = {"<u2": "U16", "<u4": "U32", "|u1": "U8", "<f4": "F32", "|i1": "I8", "<i8": "I64", "<i4": "I32"}
 
 
-def _shapes(rows: int, allele_bytes: int) -> dict[str, tuple[int, ...]]:
+def _shapes(rows: int, allele_bytes: int, observations: int) -> dict[str, tuple[int, ...]]:
     return {
         "counts": (rows, len(COUNT_CHANNELS), WINDOW),
         "reference": (rows, WINDOW),
@@ -158,11 +175,17 @@ def _shapes(rows: int, allele_bytes: int) -> dict[str, tuple[int, ...]]:
         "depth": (rows,),
         "allele_bytes": (allele_bytes,),
         "allele_offsets": (2 * rows + 1,),
+        "observations": (observations,),
+        "observation_offsets": (rows + 1,),
+        "repeats": (rows, len(REPEAT)),
     }
 
 
 def make_examples(alleles: Sequence[tuple[str, str]], metadata: dict[str, str], **arrays: np.ndarray) -> Examples:
     """Build examples from (REF, ALT) pairs and the other arrays; dtypes are converted, shapes are checked.
+
+    Without `observations`, `observation_offsets` and `repeats`, no fragment is known of: a trained chemistry then changes
+    nothing but the prior.
 
     Raises
     ------
@@ -174,12 +197,15 @@ def make_examples(alleles: Sequence[tuple[str, str]], metadata: dict[str, str], 
     offsets = np.zeros(2 * rows + 1, np.int64)
     np.cumsum([len(allele) for allele in text], out=offsets[1:])
     arrays = {**arrays, "allele_bytes": np.frombuffer(b"".join(text), np.uint8), "allele_offsets": offsets}
+    for name, shape in _shapes(rows, 0, 0).items():
+        if name in _FROM_READS:
+            arrays.setdefault(name, np.zeros(shape, _DTYPES[name]))
     return _checked(arrays, {**metadata, "schema": SCHEMA, "candidates": str(rows)})
 
 
 def empty_examples(metadata: dict[str, str] | None = None) -> Examples:
     """Return examples without a row: the legal state of a patient without reads or candidates."""
-    arrays = {name: np.zeros(shape, _DTYPES[name]) for name, shape in _shapes(0, 0).items()}
+    arrays = {name: np.zeros(shape, _DTYPES[name]) for name, shape in _shapes(0, 0, 0).items()}
     return _checked(arrays, {"contigs": "[]", **(metadata or {}), "schema": SCHEMA, "candidates": "0"})
 
 
@@ -212,7 +238,7 @@ def write_joined(
     }
     metadata = {key: metadata[key] for key in sorted(metadata) if key not in without}
     header: dict[str, object] = {"__metadata__": metadata}
-    shapes = _shapes(sum(len(shard) for shard in shards), sum(len(shard.allele_bytes) for shard in shards))
+    shapes = _shapes(*(sum(len(getattr(shard, name)) for shard in shards) for name in _LENGTHS))
     end = 0
     for name in names:
         begin = end
@@ -301,16 +327,16 @@ def _shared_metadata(shards: Sequence[Examples]) -> dict[str, str]:
 
 
 def _joined_column(shards: Sequence[Examples], contigs: Mapping[str, int], name: str) -> Iterator[np.ndarray]:
-    if name == "allele_offsets":
+    if name in _PARTS:
         yield np.zeros(1, np.int64)
     base = 0
     for shard in shards:
         array = getattr(shard, name)
         if name == "contig":
             array = np.array([contigs[contig] for contig in shard.contigs] or [0], np.uint16)[array]
-        elif name == "allele_offsets":
+        elif name in _PARTS:
             array = array[1:] + base
-            base += int(shard.allele_offsets[-1])
+            base += len(getattr(shard, _PARTS[name]))
         yield array
 
 
@@ -331,12 +357,13 @@ def _checked(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> Example
     missing = [field.name for field in fields(Examples) if field.name not in arrays and field.name != "metadata"]
     if missing:
         raise ValueError(f"missing {missing[0]}")
-    shapes = _shapes(len(arrays["position"]), len(arrays["allele_bytes"]))
+    shapes = _shapes(*(len(arrays[name]) for name in _LENGTHS))
     for name, shape in shapes.items():
         if arrays[name].shape != shape:
             raise ValueError(f"{name} must have shape {shape}. Found {arrays[name].shape}.")
-    offsets = arrays["allele_offsets"]
-    if offsets[0] != 0 or offsets[-1] != len(arrays["allele_bytes"]) or (np.diff(offsets) < 0).any():
-        raise ValueError("allele_offsets do not divide allele_bytes")
+    for name, divided in _PARTS.items():
+        offsets = arrays[name]
+        if offsets[0] != 0 or offsets[-1] != len(arrays[divided]) or (np.diff(offsets) < 0).any():
+            raise ValueError(f"{name} do not divide {divided}")
     converted = {name: np.asarray(arrays[name]).astype(dtype, copy=False) for name, dtype in _DTYPES.items()}
     return Examples(**converted, metadata=metadata)

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
 from fedcall.model import inference as network
+from fedcall.model.chemistry import FLOOR
+from fedcall.model.chemistry_layer import Chemistry
 from fedcall.model.encoding import INPUT_CHANNELS
 from fedcall.model.inference import ARCHITECTURE, CLASSES, EVIDENCE_SCALE, GROUPS, HEAD_INPUTS, HIDDEN, WIDTH
 from fedcall.study.terms import ModelTerms
@@ -35,7 +37,10 @@ class VariantCaller(nn.Module):
     Indels have weights of their own in the head: they are a tenth of the variants, so a correction shared with SNPs is
     learned on SNPs and paid by them (docs/results.md).
 
-    Only Conv1d, GroupNorm and Linear layers hold parameters: those have per-unit gradient samplers.
+    Below it lies `chemistry`, the likelihood's own constants, zero as well (`model.chemistry`): given what fragments
+    show, it says what other constants would make of the log posteriors, before network and head see them.
+
+    Only Conv1d, GroupNorm, Linear and Chemistry layers hold parameters: those have per-unit gradient samplers.
     """
 
     def __init__(self) -> None:
@@ -48,8 +53,11 @@ class VariantCaller(nn.Module):
         self.norm2 = nn.GroupNorm(GROUPS, WIDTH)
         self.hidden = nn.Linear(3 * WIDTH + len(SCALARS), HIDDEN)
         self.head = nn.Linear(HEAD_INPUTS, CLASSES)
+        self.chemistry = Chemistry()
 
-    def forward(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+    def forward(
+        self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor, observed: Tensor | None = None
+    ) -> Tensor:
         """Return logits of the genotypes.
 
         Parameters
@@ -58,12 +66,22 @@ class VariantCaller(nn.Module):
         scalars : float32, shape (b, len(SCALARS))
         log_posteriors : float32, shape (b, 3)
             All three as `model.encoding.encode` makes them.
+        observed : int32, optional
+            From `chemistry.observed`; without it the chemistry is left out.
 
         Returns
         -------
         float32, shape (b, 3)
         """
-        return self.correct(self.pooled(windows), scalars, log_posteriors)
+        return self.correct(self.pooled(windows), scalars, self.judged(log_posteriors, observed))
+
+    def judged(self, log_posteriors: Tensor, observed: Tensor | None) -> Tensor:
+        """Return log posteriors by the model's chemistry; an untrained one that stays so costs nothing."""
+        chemistry = self.chemistry
+        if observed is None or not (chemistry.is_trained or any(bool(p.any()) for p in chemistry.parameters())):
+            return log_posteriors.clamp(min=FLOOR)
+        judged: Tensor = chemistry(log_posteriors, observed)
+        return judged
 
     def pooled(self, windows: Tensor) -> Tensor:
         """Return what the convolutions see: centre, mean and largest of each channel, float32, shape (b, 3 · WIDTH)."""
@@ -137,7 +155,7 @@ def build_model(terms: ModelTerms | None = None) -> VariantCaller:
         for name, parameter in sorted(model.named_parameters()):
             if name.startswith("norm"):
                 parameter.fill_(1.0 if name.endswith("weight") else 0.0)
-            elif name.startswith("head.") or name.endswith("bias"):
+            elif name.startswith(("head.", "chemistry.")) or name.endswith("bias"):
                 parameter.zero_()
             else:
                 bound = np.sqrt(3.0 / np.prod(parameter.shape[1:]))  # variance 1 / fan-in

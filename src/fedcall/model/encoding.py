@@ -4,9 +4,7 @@ import numpy as np
 
 from fedcall.genomics.examples import COUNT_CHANNELS, WINDOW, Examples
 from fedcall.genomics.priors import log_priors
-
-FLOOR = -30.0
-"""Smallest log posterior the model sees: beyond it only rounding would speak."""
+from fedcall.model.chemistry import FLOOR
 
 INPUT_CHANNELS: int = len(COUNT_CHANNELS) + 6
 """Counts as shares of the depth (18), reference one-hot (4), relative depth, share of reads unlike the reference."""
@@ -33,7 +31,7 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
         what disagrees with the reference stands out (Clair3's convention).
     scalars : float32, shape (b, len(SCALARS))
     log_posteriors : float32, shape (b, 3)
-        Log likelihood + log prior, normalised, not below `FLOOR`.
+        Log likelihood + log prior, normalised; as examples hold it, before chemistry and `FLOOR`.
     """
     counts = examples.counts[rows].astype(np.float32)
     reference = examples.reference[rows]
@@ -53,7 +51,7 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     windows[:, -2] = np.minimum(depth / mean_depth, _SHARE_LIMIT) - 1.0
     matching = (pooled[:, :4] * one_hot).sum(1)
     windows[:, -1] = np.where(known, (depth - matching) / np.maximum(depth, 1.0), 0.0)
-    return windows, scalars, log_posteriors(examples, rows)
+    return windows, scalars, _log_posteriors(examples, rows).astype(np.float32)
 
 
 def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.ndarray:
@@ -64,9 +62,13 @@ def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.nd
     float32, shape (b, 3)
         Natural logarithms of P(0/0, 0/1, 1/1 | reads), not below `FLOOR`.
     """
+    floored: np.ndarray = np.maximum(_log_posteriors(examples, rows), FLOOR).astype(np.float32)
+    return floored
+
+
+def _log_posteriors(examples: Examples, rows: np.ndarray | slice) -> np.ndarray:
     prior = log_priors(examples.scalars[rows], examples.reference[rows])
     joint = examples.log_likelihoods[rows].astype(np.float64) + prior
     joint -= joint.max(1, keepdims=True, initial=-np.inf)
-    posteriors = joint - np.log(np.exp(joint).sum(1, keepdims=True))
-    floored: np.ndarray = np.maximum(posteriors, FLOOR).astype(np.float32)
-    return floored
+    posteriors: np.ndarray = joint - np.log(np.exp(joint).sum(1, keepdims=True))
+    return posteriors

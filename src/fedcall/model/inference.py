@@ -9,6 +9,7 @@ import numpy as np
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
+from fedcall.model import chemistry
 from fedcall.model.encoding import INPUT_CHANNELS, encode
 from fedcall.progress import progress
 from fedcall.weights import Weights
@@ -32,6 +33,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "hidden.bias": (HIDDEN,),
     "head.weight": (CLASSES, HEAD_INPUTS),
     "head.bias": (CLASSES,),
+    **chemistry.SHAPES,
 }
 """Tensors of a whole model, all float32."""
 
@@ -52,19 +54,22 @@ def checked_tensors(weights: Weights, source: str) -> dict[str, np.ndarray]:
     found = weights.metadata.get("architecture", ARCHITECTURE)
     if found != ARCHITECTURE:
         raise FedcallError(f"{source}: architecture '{found}', this version of fedcall runs '{ARCHITECTURE}'")
-    for name in sorted(SHAPES.keys() | weights.tensors.keys()):
-        if name not in weights.tensors:
+    tensors = dict(weights.tensors)
+    if not any(name.startswith(chemistry.PREFIX) for name in tensors):  # made before models had one: as untrained
+        tensors |= {name: np.zeros(shape, np.float32) for name, shape in chemistry.SHAPES.items()}
+    for name in sorted(SHAPES.keys() | tensors.keys()):
+        if name not in tensors:
             raise FedcallError(f"{source}: tensor '{name}' is missing; this is no whole '{ARCHITECTURE}' model")
         if name not in SHAPES:
             raise FedcallError(f"{source}: tensor '{name}' does not belong to a '{ARCHITECTURE}' model")
-        tensor = weights.tensors[name]
+        tensor = tensors[name]
         if tensor.shape != SHAPES[name] or tensor.dtype != np.float32:
             raise FedcallError(
                 f"{source}: tensor '{name}' is {tensor.dtype} {tensor.shape}, float32 {SHAPES[name]} expected"
             )
         if not np.isfinite(tensor).all():
             raise FedcallError(f"{source}: tensor '{name}' holds values that are not finite")
-    return dict(weights.tensors)
+    return tensors
 
 
 def posteriors(tensors: Tensors, examples: Examples) -> np.ndarray:
@@ -82,21 +87,32 @@ def posteriors(tensors: Tensors, examples: Examples) -> np.ndarray:
         P(0/0), P(0/1), P(1/1); rows sum to 1.
     """
     result = np.empty((len(examples), CLASSES), np.float32)
+    learned = chemistry.chemistry_of(tensors)
     with progress("calling", len(examples), "candidates") as done:
         for start in range(0, len(examples), _BATCH_ROWS):
             rows = np.arange(start, min(start + _BATCH_ROWS, len(examples)))
-            values = logits(tensors, *encode(examples, rows))
+            added = None if learned is None else chemistry.change(chemistry.observed(examples, rows), learned)
+            values = logits(tensors, *encode(examples, rows), added)
             odds = np.exp(values - values.max(1, keepdims=True))
             result[rows] = odds / odds.sum(1, keepdims=True)
             done.advance(len(rows))
     return result
 
 
-def logits(tensors: Tensors, windows: np.ndarray, scalars: np.ndarray, log_posteriors: np.ndarray) -> np.ndarray:
+def logits(
+    tensors: Tensors,
+    windows: np.ndarray,
+    scalars: np.ndarray,
+    log_posteriors: np.ndarray,
+    added: np.ndarray | None = None,
+) -> np.ndarray:
     """Return logits of the genotypes, float32, shape (b, 3); inputs as `encoding.encode` makes them.
+
+    `added` is what the model's chemistry adds to the log posteriors (`chemistry.change`); nothing by default.
 
     Each row is a product of its own to BLAS, with the same shape in any batch: equal rows give equal bytes.
     """
+    log_posteriors = chemistry.judged(log_posteriors, added)
     x = _relu(_group_norm(tensors, "norm0", _convolve(tensors, "stem", windows)))
     for layer in "12":
         x = x + _relu(_group_norm(tensors, f"norm{layer}", _convolve(tensors, f"conv{layer}", x)))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fedcall.genomics.observations import Observed, pack
 from fedcall.genomics.pileup import observation_kernels as kernels
 from fedcall.genomics.pileup.candidates import MIN_FRACTION, Candidates
 from fedcall.genomics.pileup.evidence_kernels import judge_bases, one_per_fragment
@@ -58,6 +59,11 @@ class Evidence:
     def take(self, rows: np.ndarray) -> "Evidence":
         """Return some of the rows; `rows` increases."""
         return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def packed(self) -> np.ndarray:
+        """Return what examples keep of each row: uint32, shape (m,)."""
+        columns = (self.shown, self.reverse, self.orientation, self.base_quality, self.mapping_quality)
+        return pack(Observed(*columns, self.end_distance, self.departures))
 
 
 def collect_evidence(

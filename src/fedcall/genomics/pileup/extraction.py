@@ -27,7 +27,7 @@ from fedcall.genomics.pileup.candidates import Candidates, base_codes, find_cand
 from fedcall.genomics.pileup.count_kernels import count_channels
 from fedcall.genomics.pileup.evidence import ALT, REF, Evidence, collect_evidence
 from fedcall.genomics.pileup.evidence_summary import count_neighbours, summarise
-from fedcall.genomics.pileup.likelihood import log_likelihoods
+from fedcall.genomics.pileup.likelihood import log_likelihoods, repeats
 from fedcall.genomics.pileup.realignment import fit_indels
 from fedcall.genomics.pileup.reassembly import REACH, reassemble
 from fedcall.genomics.reads.alignment_records import fetch_records
@@ -283,6 +283,7 @@ def _encode(
 ) -> Examples:
     likelihoods = log_likelihoods(evidence, candidates)
     count = len(candidates)
+    depth = np.bincount(evidence.candidate, minlength=count)
     depths = [np.bincount(evidence.candidate[evidence.shown == kind], minlength=count) for kind in (REF, ALT)]
     windows = np.zeros((count, len(COUNT_CHANNELS), WINDOW), np.uint16)
     bases = np.full((count, WINDOW), 4, np.uint8)
@@ -298,7 +299,10 @@ def _encode(
         contig=np.zeros(count, np.uint16),
         position=candidates.position,
         allele_depths=np.stack(depths, 1),
-        depth=np.bincount(evidence.candidate, minlength=count),
+        depth=depth,
+        observations=evidence.packed(),
+        observation_offsets=np.concatenate([[0], np.cumsum(depth)]),
+        repeats=repeats(candidates),
     )
 
 

@@ -7,6 +7,7 @@ place (genotype 1/2) are not taken for two copies of each.
 
 import numpy as np
 
+from fedcall.genomics.observations import pack_repeats
 from fedcall.genomics.pileup.candidates import Candidates
 from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, Evidence
 
@@ -67,15 +68,19 @@ def indel_error(candidates: Candidates) -> np.ndarray:
     Grows with the number of repeated motifs, faster for homopolymers; the shape of DRAGEN-GATK's default tables of gap
     penalties (45 Phred outside repeats, falling to about 20 in long homopolymers).
     """
-    length = np.array([abs(len(allele.ref) - len(allele.alt)) for allele in candidates.alleles], np.int64)
-    deleted = np.array([len(allele.ref) > len(allele.alt) for allele in candidates.alleles], bool)
     period = np.maximum(candidates.period, 1)
-    tract = candidates.shift + np.where(deleted, length, 0)
-    repeats = tract / period
+    repeats = _tract(candidates) / period
     homopolymer = np.clip(42.0 - 3.4 * np.maximum(repeats - 4.0, 0.0), 12.0, 42.0)
     longer = np.clip(42.0 - 3.0 * np.maximum(repeats - 2.0, 0.0), 15.0, 42.0)
     phred = np.where(period == 1, homopolymer, longer)
     return np.where(candidates.is_indel, 10.0 ** (-phred / 10.0), 0.0)
+
+
+def repeats(candidates: Candidates) -> np.ndarray:
+    """Return what examples keep of the repeat an indel stands in: uint8, shape (n, 3) (`observations.REPEAT`)."""
+    is_indel = candidates.is_indel
+    tract = np.where(is_indel, _tract(candidates), 0)
+    return pack_repeats(np.where(is_indel, candidates.period, 0), tract, entangled(candidates))
 
 
 def entangled(candidates: Candidates) -> np.ndarray:
@@ -94,6 +99,10 @@ def entangled(candidates: Candidates) -> np.ndarray:
     together[:-1] |= pair
     carriers = np.bincount(candidate, minlength=len(candidates))
     return np.bincount(candidate[together], minlength=len(candidates)) > TOGETHER_SHARE * carriers
+
+
+def _tract(candidates: Candidates) -> np.ndarray:
+    return candidates.shift + np.maximum(-candidates.gained, 0)
 
 
 def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:

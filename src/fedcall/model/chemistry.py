@@ -1,0 +1,132 @@
+"""The likelihood's own constants as tensors of the model: what sequencing does wrong, wherever in the genome.
+
+Examples hold the likelihood that the constants of `genomics.pileup.likelihood` give, and what each fragment shows. A
+model's chemistry adds what other constants would change, Δ = L(chemistry) − L(0): with tensors of zero nothing, exactly.
+A place in the genome is no input, so none can be learned: candidates that look alike are changed alike, everywhere.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from fedcall.genomics.examples import BASES, IS_INDEL, SCALARS, Examples
+from fedcall.genomics.priors import kinds
+from fedcall.model import chemistry_kernels as kernels
+
+PREFIX = "chemistry."
+FLOOR = -30.0
+"""Smallest log posterior the model sees: beyond it only rounding would speak."""
+LARGEST = 6.0
+"""No constant moves further from today's value than this, whatever noise adds; in nats."""
+
+
+class ChemistryTensor(NamedTuple):
+    """One tensor: its shape, what one unit of it is worth in nats, and what it means."""
+
+    shape: tuple[int, ...]
+    scale: float
+    meaning: str
+
+
+TENSORS: dict[str, ChemistryTensor] = {
+    "base_quality": ChemistryTensor(
+        (9,), 1.0, "log error at base quality 0, and the logarithm of its slope in eight steps of 5, falling throughout"
+    ),
+    "mapping_quality": ChemistryTensor((5,), 1.0, "the same by mapping quality, in four steps of 10"),
+    "limit": ChemistryTensor((1,), 1.0, "how far a read is believed at most, beyond quality 40"),
+    "departures": ChemistryTensor((5,), 1.0, "log error of a mismatch in a read with 0, 1, 2, 3, 4 departures nearby"),
+    "ends": ChemistryTensor((2, 4), 1.0, "log error by strand and distance to the read's end: below 5, 10, 20, more"),
+    "substitution": ChemistryTensor(
+        (2, 12), 1.0, "log error of each substitution as the read has it: below 5 bases from its end, further in"
+    ),
+    "orientation": ChemistryTensor((12,), 1.0, "log error of each substitution as the fragment's F1R2 strand has it"),
+    "shared": ChemistryTensor((2,), 1.0, "how much further equal errors say: log odds for bases, logarithm for indels"),
+    "third": ChemistryTensor((1,), 1.0, "log weight of a haplotype with a third allele"),
+    "homopolymer": ChemistryTensor((2, 10), 1.0, "log error of deletion, insertion by length of a homopolymer, to 10"),
+    "repeat": ChemistryTensor((2, 6), 1.0, "log error of deletion, insertion by copies of a longer motif, to 6"),
+    "missed": ChemistryTensor((2,), 1.0, "log rate at which a read of a deletion, an insertion is aligned without it"),
+    "anchor": ChemistryTensor((1,), 1.0, "log rate at which reads that end near a repeat miss its indels"),
+    "together": ChemistryTensor((1,), 1.0, "log error of an indel that reads show together with another gap"),
+    "balance": ChemistryTensor((3,), 1.0, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"),
+    "prior": ChemistryTensor((5, 2), 1.0, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
+}
+SHAPES: dict[str, tuple[int, ...]] = {PREFIX + name: tensor.shape for name, tensor in TENSORS.items()}
+_SCALES = np.concatenate([np.full(int(np.prod(one.shape)), one.scale) for one in TENSORS.values()])
+_REF, _ALT = SCALARS.index(f"ref_{BASES[0]}"), SCALARS.index(f"alt_{BASES[0]}")
+_INSERTED = SCALARS.index("is_insertion")
+
+Tensors = Mapping[str, np.ndarray]
+
+
+def observed(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Return what a chemistry looks at: int32, shape (b, FRAGMENTS + most fragments), as `chemistry_kernels` reads it."""
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    scalars, reference = np.asarray(examples.scalars[rows]), np.asarray(examples.reference[rows])
+    begins, ends = examples.observation_offsets[rows], examples.observation_offsets[rows + 1]
+    counts = ends - begins
+    found = np.full((len(rows), kernels.FRAGMENTS + int(counts.max(initial=0))), -1, np.int32)
+    found[:, kernels.IS_INDEL] = scalars[:, IS_INDEL] > 0
+    found[:, kernels.REF_BASE] = scalars[:, _REF : _REF + 4].argmax(1)
+    found[:, kernels.ALT_BASE] = scalars[:, _ALT : _ALT + 4].argmax(1)
+    found[:, kernels.KIND] = kinds(scalars, reference)
+    found[:, kernels.INSERTED] = scalars[:, _INSERTED] > 0
+    found[:, kernels.PERIOD : kernels.FRAGMENTS] = examples.repeats[rows]
+    places = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    packed = examples.observations[np.repeat(begins, counts) + places]
+    found[np.repeat(np.arange(len(rows)), counts), kernels.FRAGMENTS + places] = packed.astype(np.int32)
+    return found
+
+
+def constants_of(parts: Mapping[str, np.ndarray], units: int = 1) -> np.ndarray:
+    """Return the constants of chemistry tensors by their short names: float64, shape (units, CONSTANTS)."""
+    joined = np.concatenate([np.asarray(parts[name], np.float64).reshape(units, -1) for name in TENSORS], 1)
+    return np.clip(joined * _SCALES, -LARGEST, LARGEST)
+
+
+def change(rows: np.ndarray, constants: np.ndarray) -> np.ndarray:
+    """Return what chemistry adds to the log likelihoods of rows of `observed`: float64, shape (b, 3)."""
+    learned, fresh = np.empty((2, len(rows), 3))
+    if not len(rows):
+        return learned
+    kernels.likelihoods(rows, constants, learned)
+    kernels.likelihoods(rows, np.zeros((1, kernels.CONSTANTS)), fresh)
+    return np.asarray(learned - fresh)
+
+
+def change_gradients(rows: np.ndarray, constants: np.ndarray, backprops: np.ndarray, units: int) -> np.ndarray:
+    """Return gradients per unit of tensors, joined, from those of `change`: float64, shape (units, CONSTANTS)."""
+    found = np.zeros((units, kernels.CONSTANTS))
+    if len(rows):
+        kernels.gradients(rows, constants, np.ascontiguousarray(backprops, np.float64), found)
+    return np.where(np.abs(constants) < LARGEST, found * _SCALES, 0.0)
+
+
+def judged(log_posteriors: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
+    """Return log posteriors with what chemistry adds, normalised where that is anything, and not below `FLOOR`.
+
+    Parameters
+    ----------
+    log_posteriors : float32, shape (b, 3)
+    added : float64, shape (b, 3), optional
+    """
+    result = log_posteriors
+    if added is not None:
+        joint = log_posteriors + added
+        joint -= joint.max(1, keepdims=True, initial=-np.inf)
+        joint -= np.log(np.exp(joint).sum(1, keepdims=True))
+        result = np.where((added == 0).all(1, keepdims=True), log_posteriors, joint.astype(np.float32))
+    return np.asarray(np.maximum(result, np.float32(FLOOR)))
+
+
+def chemistry_of(tensors: Tensors) -> np.ndarray | None:
+    """Return the constants of a model's tensors, float64, shape (1, CONSTANTS); None if all are as untrained."""
+    parts = {name: tensors[PREFIX + name] for name in TENSORS}
+    return constants_of(parts) if any(part.any() for part in parts.values()) else None
+
+
+def joined_parts(joined: np.ndarray) -> dict[str, np.ndarray]:
+    """Cut what belongs to all constants, shape (units, CONSTANTS), into {short name: (units, *shape)}."""
+    sizes = [int(np.prod(one.shape)) for one in TENSORS.values()]
+    parts = np.split(joined, np.cumsum(sizes)[:-1], axis=1)
+    return {name: part.reshape(-1, *TENSORS[name].shape) for name, part in zip(TENSORS, parts, strict=True)}
