@@ -7,9 +7,12 @@ import torch
 from torch.nn import functional
 
 from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.observations import BITS, REPEAT, Observed, pack
 from fedcall.model.caller import VariantCaller
+from fedcall.model.chemistry import observed
 from fedcall.model.encoding import encode
 
+_FRAGMENTS = 12
 SURE = 8.0
 """Nats by which a canary's reads speak for a genotype that is not its label: the gradient is long, clipping bites."""
 
@@ -23,6 +26,8 @@ def make_canary(generator: np.random.Generator, rows: int) -> Examples:
     def repeat(values: np.ndarray) -> np.ndarray:
         return np.repeat(np.asarray(values)[None], rows, axis=0)
 
+    # From a stream of their own, so that canaries for the network stay what they were.
+    fragments = _random_fragments(generator.spawn(1)[0])
     return make_examples(
         [("C", "T")] * rows,
         {"contigs": '["canary"]'},
@@ -35,7 +40,16 @@ def make_canary(generator: np.random.Generator, rows: int) -> Examples:
         position=np.arange(rows),
         allele_depths=np.ones((rows, 2)),
         depth=np.full(rows, 40),
+        observations=np.tile(fragments, rows),
+        observation_offsets=np.arange(rows + 1) * len(fragments),
+        repeats=repeat(generator.spawn(1)[0].integers(0, 12, len(REPEAT))),
     )
+
+
+def _random_fragments(generator: np.random.Generator) -> np.ndarray:
+    """Return fragments that show anything at all, packed: uint32."""
+    columns = {name: generator.integers(0, 1 << bits, _FRAGMENTS) for name, bits in BITS.items()}
+    return pack(Observed(**columns | {"orientation": columns["orientation"] % 3 - 1}))
 
 
 def spread(pulls: np.ndarray, count: int) -> list[int]:
@@ -80,7 +94,7 @@ def directions(model: VariantCaller, canaries: Mapping[str, Examples]) -> tuple[
 
 def _gradient(model: VariantCaller, canary: Examples, parameters: list[torch.Tensor]) -> list[np.ndarray]:
     row = np.zeros(1, np.int64)
-    inputs = [torch.from_numpy(array) for array in encode(canary, row)]
+    inputs = [torch.from_numpy(array) for array in (*encode(canary, row), observed(canary, row))]
     label = torch.from_numpy(canary.labels[row].astype(np.int64))
     loss = functional.cross_entropy(model(*inputs), label)
     return [part.numpy() for part in torch.autograd.grad(loss, parameters)]

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fedcall.documents import Document
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.terms import Trainable
 
 COVERED = (
     "clipping per patient, the scale of the noise, sampling, and division by declared numbers, as the functions that"
@@ -111,7 +112,7 @@ class AuditReport(Document):
         None, description="All privacy terms of the study; null in an audit by an older fedcall, which no report takes."
     )
     rounds: int | None = Field(None, description="Of the study.")
-    trainable: Literal["all", "norm_and_head", "head"] | None = Field(None, description="What the study trains.")
+    trainable: Trainable | None = Field(None, description="What the study trains.")
     delta: float = Field(description="Of all claimed and proven epsilons of this audit.")
     claimed_epsilon: float | None = Field(
         description="Of the scene 'study': the study's own noise, sampling and steps; null for a study without noise."

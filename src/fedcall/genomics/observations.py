@@ -12,7 +12,7 @@ import numpy as np
 
 SHIFTS = {"shown": 0, "reverse": 2, "orientation": 3, "base_quality": 5, "mapping_quality": 11, "end": 17, "off": 22}
 """Where each value begins; `off` are the departures."""
-_BITS = {"shown": 2, "reverse": 1, "orientation": 2, "base_quality": 6, "mapping_quality": 6, "end": 5, "off": 3}
+BITS = {"shown": 2, "reverse": 1, "orientation": 2, "base_quality": 6, "mapping_quality": 6, "end": 5, "off": 3}
 REPEAT = ("period", "tract", "entangled")
 """Columns of `Examples.repeats`: bases of the motif that an indel repeats, bases of the repeat, and whether reads show
 the indel mostly together with another gap; 0 for SNPs."""
@@ -35,7 +35,7 @@ def pack(observed: Observed) -> np.ndarray:
     """Return the packed fragments: uint32, shape (m,)."""
     packed = np.zeros(len(observed.shown), np.uint32)
     for name, column in observed._replace(orientation=observed.orientation.astype(np.int64) + 1)._asdict().items():
-        largest = (1 << _BITS[name]) - 1
+        largest = (1 << BITS[name]) - 1
         packed |= np.clip(column, 0, largest).astype(np.uint32) << np.uint32(SHIFTS[name])
     return packed
 
@@ -43,7 +43,7 @@ def pack(observed: Observed) -> np.ndarray:
 def unpack(packed: np.ndarray) -> Observed:
     """Return what `pack` was given, capped: int64 columns."""
     values = packed.astype(np.int64)
-    columns = Observed(**{name: values >> SHIFTS[name] & (1 << _BITS[name]) - 1 for name in Observed._fields})
+    columns = Observed(**{name: values >> SHIFTS[name] & (1 << BITS[name]) - 1 for name in Observed._fields})
     return columns._replace(orientation=columns.orientation - 1)
 
 

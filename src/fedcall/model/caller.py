@@ -14,7 +14,7 @@ from torch.nn import functional
 from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
 from fedcall.model import inference as network
 from fedcall.model.chemistry import FLOOR
-from fedcall.model.chemistry_layer import Chemistry
+from fedcall.model.chemistry_layer import Chemistry, with_added
 from fedcall.model.encoding import INPUT_CHANNELS
 from fedcall.model.inference import ARCHITECTURE, CLASSES, EVIDENCE_SCALE, GROUPS, HEAD_INPUTS, HIDDEN, WIDTH
 from fedcall.study.terms import ModelTerms
@@ -45,6 +45,7 @@ class VariantCaller(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.chemistry = Chemistry()
         self.stem = nn.Conv1d(INPUT_CHANNELS, WIDTH, 3, padding=1)
         self.norm0 = nn.GroupNorm(GROUPS, WIDTH)
         self.conv1 = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
@@ -53,7 +54,6 @@ class VariantCaller(nn.Module):
         self.norm2 = nn.GroupNorm(GROUPS, WIDTH)
         self.hidden = nn.Linear(3 * WIDTH + len(SCALARS), HIDDEN)
         self.head = nn.Linear(HEAD_INPUTS, CLASSES)
-        self.chemistry = Chemistry()
 
     def forward(
         self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor, observed: Tensor | None = None
@@ -75,13 +75,11 @@ class VariantCaller(nn.Module):
         """
         return self.correct(self.pooled(windows), scalars, self.judged(log_posteriors, observed))
 
-    def judged(self, log_posteriors: Tensor, observed: Tensor | None) -> Tensor:
-        """Return log posteriors by the model's chemistry; an untrained one that stays so costs nothing."""
-        chemistry = self.chemistry
-        if observed is None or not (chemistry.is_trained or any(bool(p.any()) for p in chemistry.parameters())):
+    def judged(self, log_posteriors: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Return log posteriors by the model's chemistry; one that is untrained and stays so costs nothing."""
+        if observed is None or not self.chemistry.is_needed:
             return log_posteriors.clamp(min=FLOOR)
-        judged: Tensor = chemistry(log_posteriors, observed)
-        return judged
+        return with_added(log_posteriors, self.chemistry(observed))
 
     def pooled(self, windows: Tensor) -> Tensor:
         """Return what the convolutions see: centre, mean and largest of each channel, float32, shape (b, 3 · WIDTH)."""
@@ -145,7 +143,8 @@ def build_model(terms: ModelTerms | None = None) -> VariantCaller:
     Parameters
     ----------
     terms : ModelTerms, optional
-        Parameters that the terms do not train get `requires_grad` False; without terms all are trainable.
+        Parameters that the terms do not train get `requires_grad` False; without terms all but the chemistry are
+        trainable.
     """
     model = VariantCaller()
     # PCG64 uniforms and correctly rounded square roots: no platform computes other bytes. torch's own normal

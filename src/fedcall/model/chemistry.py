@@ -1,7 +1,8 @@
 """The likelihood's own constants as tensors of the model: what sequencing does wrong, wherever in the genome.
 
 Examples hold the likelihood that the constants of `genomics.pileup.likelihood` give, and what each fragment shows. A
-model's chemistry adds what other constants would change, Δ = L(chemistry) − L(0): with tensors of zero nothing, exactly.
+model's chemistry adds what other constants would change, Δ = L(chemistry) − L(0): with tensors of zero nothing,
+exactly.
 A place in the genome is no input, so none can be learned: candidates that look alike are changed alike, everywhere.
 """
 
@@ -12,11 +13,14 @@ import numpy as np
 
 from fedcall.genomics.examples import BASES, IS_INDEL, SCALARS, Examples
 from fedcall.genomics.priors import kinds
+from fedcall.model import chemistry_belief_kernels as layout
 from fedcall.model import chemistry_kernels as kernels
 
 PREFIX = "chemistry."
 FLOOR = -30.0
 """Smallest log posterior the model sees: beyond it only rounding would speak."""
+FRAGMENTS = layout.FRAGMENTS
+"""Column of `observed` from which on fragments follow."""
 LARGEST = 6.0
 """No constant moves further from today's value than this, whatever noise adds; in nats."""
 
@@ -48,7 +52,9 @@ TENSORS: dict[str, ChemistryTensor] = {
     "missed": ChemistryTensor((2,), 1.0, "log rate at which a read of a deletion, an insertion is aligned without it"),
     "anchor": ChemistryTensor((1,), 1.0, "log rate at which reads that end near a repeat miss its indels"),
     "together": ChemistryTensor((1,), 1.0, "log error of an indel that reads show together with another gap"),
-    "balance": ChemistryTensor((3,), 1.0, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"),
+    "balance": ChemistryTensor(
+        (3,), 1.0, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"
+    ),
     "prior": ChemistryTensor((5, 2), 1.0, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
 }
 SHAPES: dict[str, tuple[int, ...]] = {PREFIX + name: tensor.shape for name, tensor in TENSORS.items()}
@@ -60,21 +66,21 @@ Tensors = Mapping[str, np.ndarray]
 
 
 def observed(examples: Examples, rows: np.ndarray) -> np.ndarray:
-    """Return what a chemistry looks at: int32, shape (b, FRAGMENTS + most fragments), as `chemistry_kernels` reads it."""
+    """Return what a chemistry looks at: int32, shape (b, FRAGMENTS + most fragments), for `chemistry_kernels`."""
     rows = np.flatnonzero(rows) if rows.dtype == bool else rows
     scalars, reference = np.asarray(examples.scalars[rows]), np.asarray(examples.reference[rows])
     begins, ends = examples.observation_offsets[rows], examples.observation_offsets[rows + 1]
     counts = ends - begins
-    found = np.full((len(rows), kernels.FRAGMENTS + int(counts.max(initial=0))), -1, np.int32)
-    found[:, kernels.IS_INDEL] = scalars[:, IS_INDEL] > 0
-    found[:, kernels.REF_BASE] = scalars[:, _REF : _REF + 4].argmax(1)
-    found[:, kernels.ALT_BASE] = scalars[:, _ALT : _ALT + 4].argmax(1)
-    found[:, kernels.KIND] = kinds(scalars, reference)
-    found[:, kernels.INSERTED] = scalars[:, _INSERTED] > 0
-    found[:, kernels.PERIOD : kernels.FRAGMENTS] = examples.repeats[rows]
+    found = np.full((len(rows), layout.FRAGMENTS + int(counts.max(initial=0))), -1, np.int32)
+    found[:, layout.IS_INDEL] = scalars[:, IS_INDEL] > 0
+    found[:, layout.REF_BASE] = scalars[:, _REF : _REF + 4].argmax(1)
+    found[:, layout.ALT_BASE] = scalars[:, _ALT : _ALT + 4].argmax(1)
+    found[:, layout.KIND] = kinds(scalars, reference)
+    found[:, layout.INSERTED] = scalars[:, _INSERTED] > 0
+    found[:, layout.PERIOD : layout.FRAGMENTS] = examples.repeats[rows]
     places = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     packed = examples.observations[np.repeat(begins, counts) + places]
-    found[np.repeat(np.arange(len(rows)), counts), kernels.FRAGMENTS + places] = packed.astype(np.int32)
+    found[np.repeat(np.arange(len(rows)), counts), layout.FRAGMENTS + places] = packed.astype(np.int32)
     return found
 
 
@@ -90,13 +96,13 @@ def change(rows: np.ndarray, constants: np.ndarray) -> np.ndarray:
     if not len(rows):
         return learned
     kernels.likelihoods(rows, constants, learned)
-    kernels.likelihoods(rows, np.zeros((1, kernels.CONSTANTS)), fresh)
+    kernels.likelihoods(rows, np.zeros((1, layout.CONSTANTS)), fresh)
     return np.asarray(learned - fresh)
 
 
 def change_gradients(rows: np.ndarray, constants: np.ndarray, backprops: np.ndarray, units: int) -> np.ndarray:
     """Return gradients per unit of tensors, joined, from those of `change`: float64, shape (units, CONSTANTS)."""
-    found = np.zeros((units, kernels.CONSTANTS))
+    found = np.zeros((units, layout.CONSTANTS))
     if len(rows):
         kernels.gradients(rows, constants, np.ascontiguousarray(backprops, np.float64), found)
     return np.where(np.abs(constants) < LARGEST, found * _SCALES, 0.0)

@@ -1,5 +1,6 @@
-"""The chemistry as a layer with gradients per unit; computed by kernels on the CPU, whatever device the network is on."""
+"""The chemistry as a layer with gradients per unit; computed by kernels on the CPU, wherever the network is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,91 +12,76 @@ from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradients
 
 
 class Chemistry(nn.Module):
-    """From log posteriors as examples hold them, and what fragments show, to log posteriors by learned constants."""
+    """From what fragments show to what learned constants add to the log likelihoods.
+
+    Its tensors are frozen until the terms of a study train them (`caller.freeze`).
+    """
 
     def __init__(self) -> None:
         super().__init__()
         for name, tensor in chemistry.TENSORS.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(tensor.shape)))
+            self.register_parameter(name, nn.Parameter(torch.zeros(tensor.shape), requires_grad=False))
 
     @property
-    def is_trained(self) -> bool:
-        """Whether a gradient is wanted for the constants."""
-        return any(parameter.requires_grad for parameter in self.parameters())
+    def is_needed(self) -> bool:
+        """Whether it adds anything, or a gradient is wanted: else nobody has to look at reads."""
+        return any(parameter.requires_grad or bool(parameter.any()) for parameter in self.parameters())
 
-    def forward(self, log_posteriors: Tensor, observed: Tensor) -> Tensor:
-        """Return log posteriors: float32, shape (b, 3), not below `chemistry.FLOOR`.
+    def forward(self, observed: Tensor) -> Tensor:
+        """Return what is added: float64, shape (b, 3).
 
         Parameters
         ----------
-        log_posteriors : float32, shape (b, 3), from `encoding.encode`
         observed : int32, from `chemistry.observed`
         """
-        return self.of_units(log_posteriors, observed, list(self.parameters()), 1)
+        return self.of_units(observed, list(self.parameters()))
 
-    def of_units(self, log_posteriors: Tensor, observed: Tensor, constants: list[Tensor], units: int) -> Tensor:
-        """Return the same with constants of each unit's own: tensors of shape (units, *shape of the parameter)."""
-        judged: Tensor = _Judged.apply(log_posteriors, observed, units, *constants)  # type: ignore[no-untyped-call]
-        return judged
-
-    def unit_gradients(self, rows: int, observed: Tensor, added: Tensor) -> UnitGradients:
-        """Return gradients per unit of `rows` rows, from those of what was added to log posteriors."""
-        constants = _constants(list(self.parameters()), 1)
-        rows_of_all = observed.cpu().numpy()
-        joined = chemistry.change_gradients(rows_of_all, constants, added.cpu().numpy(), len(rows_of_all) // rows)
-        parts = _parts(joined, added)
-        return {p: part for p, part in zip(self.parameters(), parts, strict=True) if p.requires_grad}
+    def of_units(self, observed: Tensor, constants: Sequence[Tensor], units: int = 1) -> Tensor:
+        """Return the same with each unit's own constants: tensors of shape (units, *shape of the parameter)."""
+        added: Tensor = _Change.apply(observed, units, *constants)  # type: ignore[no-untyped-call]
+        return added
 
 
-class _Judged(torch.autograd.Function):
+def with_added(log_posteriors: Tensor, added: Tensor) -> Tensor:
+    """Return log posteriors with what a chemistry adds, normalised and not below `chemistry.FLOOR`: as they were typed.
+
+    `chemistry.judged` is the same in numpy.
+    """
+    joint = torch.log_softmax(log_posteriors.double() + added, 1)
+    return joint.to(log_posteriors.dtype).clamp(min=chemistry.FLOOR)
+
+
+class _Change(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, log_posteriors: Tensor, observed: Tensor, units: int, *constants: Tensor) -> Tensor:
-        values = _constants(list(constants), units)
-        rows = observed.cpu().numpy()
-        result = chemistry.judged(log_posteriors.cpu().numpy(), chemistry.change(rows, values))
-        context.kept = rows, values, units, result
-        context.like = log_posteriors
-        context.shapes = [constant.shape for constant in constants]
-        return torch.from_numpy(result).to(log_posteriors)
+    def forward(context: Any, observed: Tensor, units: int, *constants: Tensor) -> Tensor:
+        rows, values = observed.cpu().numpy(), _constants(constants, units)
+        context.kept, context.like = (rows, values, units), constants
+        return torch.from_numpy(chemistry.change(rows, values)).to(observed.device)
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        rows, values, units, result = context.kept
-        added = added_gradient(gradient, torch.from_numpy(result))
-        joined = chemistry.change_gradients(rows, values, added.numpy(), units)
-        parts = [part.view(shape) for part, shape in zip(_parts(joined, context.like), context.shapes, strict=True)]
-        return None, None, None, *parts
+        rows, values, units = context.kept
+        parts = _parts(chemistry.change_gradients(rows, values, gradient.cpu().numpy(), units), context.like)
+        return None, None, *(part.view(like.shape) for part, like in zip(parts, context.like, strict=True))
 
 
-def added_gradient(gradient: Tensor, judged: Tensor) -> Tensor:
-    """Return the gradient of what was added to log posteriors, float64 on the CPU, from that of the judged ones."""
-    gradient, judged = gradient.double().cpu(), judged.double().cpu()
-    passed = torch.where(judged > chemistry.FLOOR, gradient, torch.zeros_like(gradient) * gradient)
-    return passed - torch.softmax(judged, 1) * passed.sum(1, keepdim=True)
+def chemistry_gradients(rows: int, layer: Chemistry, observed: Tensor, backprops: Tensor) -> UnitGradients:
+    """Return gradients per unit of a chemistry from those of what it added: {parameter: (units, *shape)}."""
+    parameters = list(layer.parameters())
+    joined = chemistry.change_gradients(
+        observed.cpu().numpy(), _constants(parameters, 1), backprops.cpu().numpy(), len(observed) // rows
+    )
+    return {p: part for p, part in zip(parameters, _parts(joined, parameters), strict=True) if p.requires_grad}
 
 
-def _constants(parameters: list[Tensor], units: int) -> np.ndarray:
+def _constants(parameters: Sequence[Tensor], units: int) -> np.ndarray:
     parts = zip(chemistry.TENSORS, parameters, strict=True)
     return chemistry.constants_of({name: part.detach().cpu().numpy() for name, part in parts}, units)
 
 
-def _parts(joined: np.ndarray, like: Tensor) -> list[Tensor]:
-    return [torch.from_numpy(part).to(like) for part in chemistry.joined_parts(joined).values()]
+def _parts(joined: np.ndarray, like: Sequence[Tensor]) -> list[Tensor]:
+    parts = chemistry.joined_parts(joined).values()
+    return [torch.from_numpy(part).to(one) for part, one in zip(parts, like, strict=True)]
 
 
-class ChemistryPass:
-    """One forward pass of a chemistry, for a sampler: its inputs, and the posteriors that it gave."""
-
-    def __init__(self, layer: Chemistry, log_posteriors: Tensor, observed: Tensor) -> None:
-        self.layer = layer
-        with torch.no_grad():
-            self.judged = layer(log_posteriors, observed)
-        self.judged.requires_grad_()
-
-
-def chemistry_gradients(rows: int, made: ChemistryPass, observed: Tensor, backprops: Tensor) -> UnitGradients:
-    """Return gradients per unit of a chemistry's last pass: {parameter: (units, *shape)}."""
-    return made.layer.unit_gradients(rows, observed, added_gradient(backprops, made.judged.detach()).to(backprops))
-
-
-UNIT_SAMPLERS[ChemistryPass] = chemistry_gradients
+UNIT_SAMPLERS[Chemistry] = chemistry_gradients

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedcall.model.caller import Layers, VariantCaller
+from fedcall.model.chemistry_layer import with_added
 from fedcall.model.unit_gradients import Trunk, blocks_of
 
 Deltas = dict[Tensor, Tensor]
@@ -40,18 +41,18 @@ class UnitCopies:
         if self._trunk is not None:
             self._trunk.move(self.deltas)
 
-    def __call__(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor) -> Tensor:
+    def __call__(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
         """Return logits, as the model does, each row by its unit's copy."""
         self._leaves = {p: (p.detach() + self.deltas[p]).requires_grad_() for p in self._trained.values()}
         if not self._in_one_batch:
-            return self._one_by_one(windows, scalars, log_posteriors)
+            return self._one_by_one(windows, scalars, log_posteriors, *observed)
         if self._trunk is None:
             with torch.no_grad():
                 pooled = self._model.pooled(windows)
         else:
             self._pooled = pooled = self._trunk.pooled_features(windows).requires_grad_()
         layers = Layers(self._layer(self._model.hidden), self._layer(self._model.head))
-        return self._model.correct(pooled, scalars, log_posteriors, layers)
+        return self._model.correct(pooled, scalars, self._judged(log_posteriors, *observed), layers)
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Move each copy down the gradient of its own rows' share of the loss, a sum over rows of the last call."""
@@ -70,7 +71,15 @@ class UnitCopies:
         return {name: self.deltas[p][unit] for name, p in self._trained.items()}
 
     def _is_last(self, parameter: Tensor) -> bool:
-        return any(parameter is p for layer in (self._model.hidden, self._model.head) for p in layer.parameters())
+        last = (self._model.hidden, self._model.head, self._model.chemistry)
+        return any(parameter is p for layer in last for p in layer.parameters())
+
+    def _judged(self, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
+        chemistry = self._model.chemistry
+        if not observed or not any(p in self._leaves for p in chemistry.parameters()):
+            return self._model.judged(log_posteriors, *observed)
+        constants = [self._leaves[p] for p in chemistry.parameters()]
+        return with_added(log_posteriors, chemistry.of_units(observed[0], constants, self._units))
 
     def _layer(self, layer: nn.Linear) -> Callable[[Tensor], Tensor]:
         if not layer.weight.requires_grad:

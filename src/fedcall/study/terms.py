@@ -21,6 +21,7 @@ from fedcall.study.names import PublicKey
 from fedcall.study.protection import OPENING_SUMS, Protection
 from fedcall.yaml_files import read_yaml
 
+Trainable = Literal["all", "norm_and_head", "head", "chemistry", "chemistry_and_head"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -46,13 +47,24 @@ class ModelTerms(Document):
 
     architecture: Literal["pileup_residual"] = "pileup_residual"
     initial_weights: Digest | None = Field(None, description="Content digest of the first global model.")
-    trainable: Literal["all", "norm_and_head", "head"] = Field("all", description="Which tensors training may change.")
+    trainable: Trainable = Field(
+        "all",
+        description="Which tensors training may change: all of the network, its norms and head, its head; chemistry:"
+        " the likelihood's own constants below it, which cannot know a place; chemistry_and_head: both.",
+    )
 
     def is_trainable(self, tensor: str) -> bool:
         """Say whether training may change the tensor of this name."""
-        is_head = tensor.startswith("head.")
+        is_head, is_chemistry = tensor.startswith("head."), tensor.startswith("chemistry.")
+        if is_chemistry or self.trainable == "chemistry":
+            return is_chemistry and self.trains_chemistry
         is_norm = re.search(r"(^|\.)norm\d*\.", tensor) is not None
         return self.trainable == "all" or is_head or (self.trainable == "norm_and_head" and is_norm)
+
+    @property
+    def trains_chemistry(self) -> bool:
+        """Whether training changes constants of the likelihood."""
+        return self.trainable in ("chemistry", "chemistry_and_head")
 
     def trainable_names(self, names: Iterable[str]) -> list[str]:
         """Return the sorted names of the tensors that training may change."""

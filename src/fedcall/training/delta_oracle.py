@@ -33,7 +33,8 @@ def check_delta(
     model : VariantCaller
         As the round began with it; it is not changed.
     batches : sequence of tuples of Tensor
-        The patient's rows in each local step: windows, scalars, log posteriors, labels, weights.
+        The patient's rows in each local step: windows, scalars, log posteriors, labels, weights, and what
+        fragments show where the chemistry wants it.
     rate : float
         Learning rate of the local steps.
     delta : mapping of str to Tensor
@@ -47,9 +48,11 @@ def check_delta(
     alone = VariantCaller().to(next(model.parameters()).device)
     alone.load_state_dict(copy.deepcopy(model.state_dict()))
     parameters = dict(alone.named_parameters())
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(name in delta)
     start = {name: parameters[name].detach().clone() for name in delta}
-    for windows, scalars, log_posteriors, labels, weights in batches:
-        chances = functional.log_softmax(alone(windows, scalars, log_posteriors), 1)
+    for windows, scalars, log_posteriors, labels, weights, *observed in batches:
+        chances = functional.log_softmax(alone(windows, scalars, log_posteriors, *observed), 1)
         loss = -(chances[torch.arange(len(labels)), labels] * weights).sum()
         gradients = torch.autograd.grad(loss, [parameters[name] for name in delta])
         with torch.no_grad():

@@ -290,10 +290,13 @@ def delta_step(
     size = batch_units or max(1, BATCH_ROWS // plain.rows)
     copies, count = UnitCopies(model, size, plain.rows), len(bags[0])
     for start in range(0, count, size):
-        batches = [collate(bag[start : start + size], patients, plain.rows, size, device) for bag in bags]
+        batches = [
+            collate(bag[start : start + size], patients, plain.rows, size, device, model.chemistry.is_needed)
+            for bag in bags
+        ]
         accumulate_deltas(copies, optimizer, batches, count - start, plain.rate)
     if optimizer.oracle is not None and count:
-        last = [collate(bag[-1:], patients, plain.rows, 1, device) for bag in bags]
+        last = [collate(bag[-1:], patients, plain.rows, 1, device, model.chemistry.is_needed) for bag in bags]
         check_delta(model, last, plain.rate, copies.of_unit((count - 1) % size), optimizer.max_grad_norm)
     finish_step(optimizer, context)
 
@@ -325,8 +328,9 @@ def private_step(
     """
     rows = model.rows_per_unit
     size = batch_units or max(1, BATCH_ROWS // rows)
+    with_reads = model.chemistry.is_needed
     for start in range(0, len(units), size):
-        batch = collate(units[start : start + size], patients, rows, size, device)
+        batch = collate(units[start : start + size], patients, rows, size, device, with_reads)
         accumulate(model, optimizer, batch, len(units) - start)
     finish_step(optimizer, context)
 
@@ -364,6 +368,6 @@ def finish_step(optimizer: UnitDPOptimizer, context: StepContext) -> None:
 
 def unit_losses(model: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> Tensor:
     """Return the sum over rows of weight · cross-entropy."""
-    windows, scalars, log_posteriors, labels, weights = batch
-    losses = functional.cross_entropy(model(windows, scalars, log_posteriors), labels, reduction="none")
+    windows, scalars, log_posteriors, labels, weights, *observed = batch
+    losses = functional.cross_entropy(model(windows, scalars, log_posteriors, *observed), labels, reduction="none")
     return (losses * weights).sum()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedcall.genomics.examples import SCALARS, WINDOW, Examples
+from fedcall.model.chemistry import FRAGMENTS, observed
 from fedcall.model.encoding import INPUT_CHANNELS, encode
 from fedcall.privacy.mechanism.noise import StepContext
 from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
@@ -63,18 +64,36 @@ def local_bags(
 
 
 def collate(
-    units: Sequence[Unit], patients: Mapping[str, Examples], rows: int, size: int, device: str
+    units: Sequence[Unit],
+    patients: Mapping[str, Examples],
+    rows: int,
+    size: int,
+    device: str,
+    with_reads: bool = False,
 ) -> tuple[Tensor, ...]:
-    """Encode units into a batch of exactly size · rows rows; what is not used is zero and has weight zero."""
+    """Encode units into a batch of exactly size · rows rows; what is not used is zero and has weight zero.
+
+    Returns windows, scalars, log posteriors, labels, weights; `with_reads` what fragments show as well, for a model
+    whose chemistry wants it (`Chemistry.is_needed`).
+    """
     total = size * rows
     windows = np.zeros((total, INPUT_CHANNELS, WINDOW), np.float32)
     scalars = np.zeros((total, len(SCALARS)), np.float32)
     log_posteriors = np.zeros((total, 3), np.float32)
     labels, weights = np.zeros(total, np.int64), np.zeros(total, np.float32)
+    seen = []
     for patient, places, taken, weight in _by_patient(units, rows):
         windows[places], scalars[places], log_posteriors[places] = encode(patients[patient], taken)
         labels[places], weights[places] = patients[patient].labels[taken], weight
-    arrays = (windows, scalars, log_posteriors, labels, weights)
+        if with_reads:
+            seen.append((places, observed(patients[patient], taken)))
+    arrays: list[np.ndarray] = [windows, scalars, log_posteriors, labels, weights]
+    if with_reads:
+        fragments = np.full((total, max((found.shape[1] for _, found in seen), default=FRAGMENTS)), -1, np.int32)
+        fragments[:, :FRAGMENTS] = 0
+        for places, found in seen:
+            fragments[places, : found.shape[1]] = found
+        arrays.append(fragments)
     return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
 
