@@ -10,7 +10,7 @@ from fedcall.model.grad_samplers import UnitGradSampleModule
 from fedcall.model.unit_gradients import CallerGradSampleModule, Trunk
 from fedcall.study.terms import ModelTerms
 from fedcall.training.dp_sgd import unit_losses
-from made_rows import TRUNK, Batch, model_with_random_norms, rows, some
+from made_rows import TRUNK, Batch, model_with_random_norms, rows, rows_with_reads, some, with_random_chemistry
 
 
 def gradients(model: VariantCaller, batch: Batch, rows_per_unit: int) -> dict[str, Tensor]:
@@ -36,6 +36,27 @@ def test_caller_grad_sample_module__equals_autograd_per_unit(rows_per_unit):
             assert gradient.abs().max() > 0
             difference = (found[name][unit] - gradient).abs().max() / gradient.abs().max()
             assert difference < 2e-5, name
+
+
+@pytest.mark.parametrize("trainable", ["chemistry", "chemistry_and_head", "everything"])
+def test_caller_grad_sample_module__chemistry_equals_autograd_per_unit(trainable):
+    model, batch = with_random_chemistry(model_with_random_norms()), rows_with_reads(12)
+    if trainable == "everything":  # the trunk by hand, and the chemistry below it
+        model.requires_grad_()
+    else:
+        freeze(model, ModelTerms(trainable=trainable))
+    found = gradients(model, batch, 4)
+    precise = tuple(t.double() if t.is_floating_point() else t for t in batch)
+    trained = {name: p for name, p in model.double().named_parameters() if p.requires_grad}
+    assert found.keys() == trained.keys()
+    assert {name.split(".")[0] for name in trained} >= {"chemistry"}
+    for unit in range(3):
+        own = some(precise, slice(unit * 4, unit * 4 + 4))
+        expected = torch.autograd.grad(unit_losses(model, own), list(trained.values()))
+        for name, gradient in zip(trained, expected, strict=True):
+            difference = (found[name][unit] - gradient).abs().max()
+            assert difference <= 2e-5 * max(float(gradient.abs().max()), 1e-3), name
+    assert all(found[name].abs().max() > 0 for name in trained)
 
 
 def test_caller_grad_sample_module__logits_equal_the_networks():

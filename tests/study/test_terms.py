@@ -1,5 +1,7 @@
 """The study: what is allowed, and how a mistake is named."""
 
+from typing import get_args
+
 import pytest
 from pydantic import ValidationError
 
@@ -7,7 +9,7 @@ from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.study.evaluation import EvaluationTerms
-from fedcall.study.terms import ModelTerms, Study, read_study, read_study_terms
+from fedcall.study.terms import ModelTerms, Study, Trainable, read_study, read_study_terms
 
 
 def make_study(identity, **changes):
@@ -88,6 +90,18 @@ def test_model_terms__trainable_parts_nest():
     names = ["stem.weight", "block1.norm1.weight", "norm.bias", "head.weight", "hidden.weight", "normal.weight"]
     parts = [set(ModelTerms(trainable=part).trainable_names(names)) for part in ("head", "norm_and_head", "all")]
     assert parts == [{"head.weight"}, {"block1.norm1.weight", "norm.bias", "head.weight"}, set(names)]
+
+
+def test_model_terms__chemistry_is_trained_where_it_is_named_only():
+    names = ["stem.weight", "norm0.weight", "head.weight", "chemistry.prior"]
+    found = {part: ModelTerms(trainable=part).trainable_names(names) for part in get_args(Trainable)}
+    assert found == {
+        "all": ["head.weight", "norm0.weight", "stem.weight"],
+        "norm_and_head": ["head.weight", "norm0.weight"],
+        "head": ["head.weight"],
+        "chemistry": ["chemistry.prior"],
+        "chemistry_and_head": ["chemistry.prior", "head.weight"],
+    }
 
 
 def test_study_digest__every_term_counts(tmp_path):

@@ -1,10 +1,13 @@
 """Random rows for the network, and a network whose norms are no identities."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from example_patients import trained_model
-from fedcall.genomics.examples import SCALARS, WINDOW
+from fedcall.experiments.canaries import make_canary
+from fedcall.genomics.examples import SCALARS, WINDOW, Examples, concatenate
+from fedcall.model import chemistry
 from fedcall.model.caller import VariantCaller
 from fedcall.model.encoding import INPUT_CHANNELS
 
@@ -30,6 +33,25 @@ def rows(count: int, seed: int = 1) -> Batch:
     log_posteriors = torch.log_softmax(3 * torch.randn(count, 3, generator=generator), 1)
     labels = torch.randint(0, 3, (count,), generator=generator)
     return windows, scalars, log_posteriors, labels, torch.rand(count, generator=generator) + 0.5
+
+
+def people_with_reads(count: int, seed: int = 1) -> Examples:
+    """Return a row each of people whose fragments show anything at all."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return concatenate([make_canary(generator, 1) for _ in range(count)])
+
+
+def rows_with_reads(count: int, seed: int = 1) -> Batch:
+    """Return `rows`, and what fragments show in each."""
+    return *rows(count, seed), torch.from_numpy(chemistry.observed(people_with_reads(count, seed), np.arange(count)))
+
+
+def with_random_chemistry(model: VariantCaller) -> VariantCaller:
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in model.chemistry.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
 
 
 def some(batch: Batch, which: slice | list[int]) -> Batch:

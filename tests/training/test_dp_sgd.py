@@ -270,7 +270,13 @@ def test_draw_units__other_inputs_draw_other_units():
 
 
 @pytest.mark.parametrize(
-    ("trainable", "layers"), [("head", {"head"}), ("norm_and_head", {"head", "norm0", "norm1", "norm2"})]
+    ("trainable", "layers"),
+    [
+        ("head", {"head"}),
+        ("norm_and_head", {"head", "norm0", "norm1", "norm2"}),
+        ("chemistry", {"chemistry"}),
+        ("chemistry_and_head", {"chemistry", "head"}),
+    ],
 )
 def test_train_privately__changes_only_what_the_terms_train(trainable, layers):
     model = build_model()

@@ -7,7 +7,7 @@ from fedcall.errors import PrivacyRefusal
 from fedcall.experiments.faults import FAULTS, unwatched
 from fedcall.experiments.watched import watch_rounds
 from fedcall.privacy.mechanism.noise_checks import NoiseChecks, check_agreement, check_draws
-from fedcall.study.terms import Study
+from fedcall.study.terms import ModelTerms, Study
 from pooled_study import POOLED as POOLED_TERMS
 from pooled_study import make_study
 
@@ -20,11 +20,15 @@ DELTA = Study.model_validate(
     {"name": "watched", "privacy": {"contribution": "delta", "local_steps": 4, "steps_per_round": 1}}
 )
 POOLED = make_study(privacy={**POOLED_TERMS, "contribution": "delta", "local_steps": 4})
+CHEMISTRY = STUDY.model_copy(update={"model": ModelTerms(trainable="chemistry")})
+CHEMISTRY_DELTA = DELTA.model_copy(update={"model": ModelTerms(trainable="chemistry")})
 SIZES = {"trunk": 2000, "head": 40}
 
 
 @pytest.mark.parametrize(
-    "study", [STUDY, LAPLACE, EXAMPLES, DELTA, POOLED], ids=["gaussian", "laplace", "example", "delta", "pooled"]
+    "study",
+    [STUDY, LAPLACE, EXAMPLES, DELTA, POOLED, CHEMISTRY, CHEMISTRY_DELTA],
+    ids=["gaussian", "laplace", "example", "delta", "pooled", "chemistry", "chemistry delta"],
 )
 def test_oracle__lets_sound_rounds_pass(study):
     assert watch_rounds(study, 1).refusal is None
@@ -35,12 +39,20 @@ def test_oracle__lets_sound_rounds_pass(study):
     [
         *(("gradient", name) for name, fault in FAULTS.items() if fault.is_possible(STUDY.privacy)),
         *(("delta", name) for name, fault in FAULTS.items() if fault.is_possible(DELTA.privacy)),
+        *(("chemistry", name) for name, fault in FAULTS.items() if fault.is_possible(STUDY.privacy)),
+        *(("chemistry delta", name) for name in ("half the noise", "clipping per local step")),
         *(("pooled", name) for name in ("half the noise", "no noise", "noise repeated", "shares for twice the sites")),
     ],
 )
 def test_every_planted_fault_is_refused_in_the_training_path(kind, fault):
     """Promise, point 4: an independent oracle watches every tensor, step and round, and refuses before a release."""
-    study = {"gradient": STUDY, "delta": DELTA, "pooled": POOLED}[kind]
+    study = {
+        "gradient": STUDY,
+        "delta": DELTA,
+        "pooled": POOLED,
+        "chemistry": CHEMISTRY,
+        "chemistry delta": CHEMISTRY_DELTA,
+    }[kind]
     with FAULTS[fault].plant():
         refusal = watch_rounds(study, 1).refusal
         with unwatched():

@@ -168,8 +168,9 @@ def noise_of_one_sign() -> Iterator[None]:
 
 @contextmanager
 def noise_repeated() -> Iterator[None]:
-    """Draw noise for the smallest layer and repeat it in all others."""
-    with _noise_changed(lambda noise, context: np.resize(noise[: _head_numbers()], noise.shape)):
+    """Draw noise for one layer, or for a quarter of all numbers if that is less, and repeat it in all others."""
+    drawn = _head_numbers()
+    with _noise_changed(lambda noise, context: np.resize(noise[: min(drawn, len(noise) // 4)], noise.shape)):
         yield
 
 

@@ -120,7 +120,12 @@ def _scene(study: Study, seed: int) -> _Scene:
     rows = terms.rows_per_unit
     patients = {f"patient-{index:02d}": make_canary(generator, rows) for index in range(count)}
     training = TrainingTerms(learning_rate=_LOCAL_RATE) if terms.contribution == "delta" else study.training
-    changes = {"privacy": terms, "model": ModelTerms(trainable="chemistry_and_head" if study.model.trains_chemistry else "all"), "rounds": ROUNDS, "training": training}
+    changes = {
+        "privacy": terms,
+        "model": ModelTerms(trainable="chemistry_and_head" if study.model.trains_chemistry else "all"),
+        "rounds": ROUNDS,
+        "training": training,
+    }
     others = {f"other-{number}": count for number in range(1, study.protection.minimum_sites or 1)}
     audited = with_sites(study.model_copy(update=changes), {_SITE: count, **others})
     model = build_model(audited.model)

@@ -184,8 +184,8 @@ def _shapes(rows: int, allele_bytes: int, observations: int) -> dict[str, tuple[
 def make_examples(alleles: Sequence[tuple[str, str]], metadata: dict[str, str], **arrays: np.ndarray) -> Examples:
     """Build examples from (REF, ALT) pairs and the other arrays; dtypes are converted, shapes are checked.
 
-    Without `observations`, `observation_offsets` and `repeats`, no fragment is known of: a trained chemistry then changes
-    nothing but the prior.
+    Without `observations`, `observation_offsets` and `repeats`, no fragment is known of: a trained chemistry then
+    changes nothing but the prior.
 
     Raises
     ------

@@ -71,7 +71,7 @@ def indel_gradient(
         of_false += of_ref + (of_other if shown == SHOWN_ALT else of_alt)
     if of_false != 0.0:
         alone, power = _false_alone(row, shown, own, gained, anchor), 1.0
-        if rank > 0:
+        if rank > 0 and alone < 1.0 - missed:
             # At zero, where the learned dependence begins to count, its slope is that of the side where it does.
             power = np.exp(min(own[SHARED + 1], 0.0)) ** rank
             raised = alone**power
