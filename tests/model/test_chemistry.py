@@ -33,6 +33,11 @@ def constants(seed: int, units: int = 1, size: float = 0.3) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, size, (units, beliefs.CONSTANTS))
 
 
+def of(tensors: np.ndarray) -> np.ndarray:
+    """Return the constants that tensors, joined, stand for."""
+    return chemistry.constants_of(chemistry.joined_parts(tensors))
+
+
 def learned(**parts: float) -> dict[str, np.ndarray]:
     """Return the tensors of a fresh model, with some of its chemistry set to a value throughout."""
     tensors = weights_of(build_model())
@@ -86,15 +91,15 @@ def test_judged__rows_that_nothing_is_added_to_stay_as_they_are():
 @pytest.mark.parametrize("seed", range(4))
 def test_change_gradients__are_the_finite_differences(examples, seed):
     """Away from zero: there several beliefs are equal, and the smallest of them has no derivative."""
-    own, step = constants(seed), 1e-5
+    tensors, step = constants(seed), 1e-5
     for rows in (all_rows(examples), all_rows(people_with_reads(60, seed))):
         backprops = np.random.default_rng(seed).normal(0, 1, (len(rows), 3))
         expected = np.empty(beliefs.CONSTANTS)
         for number in range(beliefs.CONSTANTS):
             moved = np.eye(beliefs.CONSTANTS)[number] * step
-            difference = chemistry.change(rows, own + moved) - chemistry.change(rows, own - moved)
+            difference = chemistry.change(rows, of(tensors + moved)) - chemistry.change(rows, of(tensors - moved))
             expected[number] = (difference * backprops).sum() / (2 * step)
-        found = chemistry.change_gradients(rows, own, backprops, 1)[0]
+        found = chemistry.change_gradients(rows, of(tensors), backprops, 1)[0]
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -105,7 +110,7 @@ def test_change_gradients__every_constant_has_one():
     rows = all_rows(replace(people, repeats=repeats))
     backprops = np.random.default_rng(1).normal(0, 1, (1000, 3))
     sure = constants(1)
-    sure[0, [beliefs.BASE_QUALITY, beliefs.MAPPING_QUALITY]] = -5.0  # where limits of all reads begin to count
+    sure[0, [beliefs.BASE_LEVEL, beliefs.MAPPING_LEVEL]] = -5.0  # where limits of all reads begin to count
     sure[0, beliefs.DEPARTURES] = 1.0
     found = sum(np.abs(chemistry.change_gradients(rows, own, backprops, 1)[0]) for own in (constants(1), sure))
     assert (found > 0).all()
@@ -133,7 +138,7 @@ def test_change__a_row_depends_on_no_other_row(examples):
 
 
 def test_posteriors__a_place_in_the_genome_changes_nothing(examples):
-    tensors = learned(base_quality=0.4, prior=0.3, homopolymer=0.5, substitution=-0.3)
+    tensors = learned(base_level=0.2, prior=0.3, homopolymer=0.5, substitution=-0.3)
     moved = replace(examples, position=examples.position[::-1] + 12_345, contig=np.zeros_like(examples.contig))
     found = inference.posteriors(tensors, examples)
     np.testing.assert_array_equal(found, inference.posteriors(tensors, moved))
@@ -142,7 +147,7 @@ def test_posteriors__a_place_in_the_genome_changes_nothing(examples):
 
 def test_posteriors__are_those_of_the_network_in_torch(examples):
     model, rows = build_model(), np.arange(len(examples))
-    for name, tensor in learned(base_quality=0.4, prior=0.3, shared=-0.5, missed=0.4).items():
+    for name, tensor in learned(base_level=0.2, prior=0.3, shared=-0.5, missed=0.4).items():
         model.state_dict()[name].copy_(torch.from_numpy(tensor))
     inputs = [*inference.encode(examples, rows), chemistry.observed(examples, rows)]
     with torch.no_grad():
@@ -153,7 +158,7 @@ def test_posteriors__are_those_of_the_network_in_torch(examples):
 @pytest.mark.parametrize("seed", range(5))
 def test_belief__never_falls_with_quality_whatever_was_learned(seed):
     own = constants(seed, size=3.0)[0]
-    for first, step in ((beliefs.BASE_QUALITY, 5), (beliefs.MAPPING_QUALITY, 10)):
+    for first, step in ((beliefs.BASE_LEVEL, 5), (beliefs.MAPPING_LEVEL, 10)):
         found = [beliefs.belief(own, first, quality, step) for quality in range(61)]
         assert (np.diff(found) >= 0).all()
 

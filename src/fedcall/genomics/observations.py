@@ -49,4 +49,5 @@ def unpack(packed: np.ndarray) -> Observed:
 
 def pack_repeats(period: np.ndarray, tract: np.ndarray, entangled: np.ndarray) -> np.ndarray:
     """Return the columns of `REPEAT`: uint8, shape (n, 3)."""
-    return np.minimum(np.stack([period, tract, entangled], 1), _LARGEST).astype(np.uint8)
+    columns: np.ndarray = np.minimum(np.stack([period, tract, entangled], 1), _LARGEST).astype(np.uint8)
+    return columns

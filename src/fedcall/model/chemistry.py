@@ -34,28 +34,28 @@ class ChemistryTensor(NamedTuple):
 
 
 TENSORS: dict[str, ChemistryTensor] = {
-    "base_quality": ChemistryTensor(
-        (9,), 1.0, "log error at base quality 0, and the logarithm of its slope in eight steps of 5, falling throughout"
-    ),
-    "mapping_quality": ChemistryTensor((5,), 1.0, "the same by mapping quality, in four steps of 10"),
-    "limit": ChemistryTensor((1,), 1.0, "how far a read is believed at most, beyond quality 40"),
-    "departures": ChemistryTensor((5,), 1.0, "log error of a mismatch in a read with 0, 1, 2, 3, 4 departures nearby"),
-    "ends": ChemistryTensor((2, 4), 1.0, "log error by strand and distance to the read's end: below 5, 10, 20, more"),
+    "base_level": ChemistryTensor((1,), 2.0, "log error of all bases, whatever their quality"),
+    "base_quality": ChemistryTensor((8,), 0.3, "logarithm of how fast it falls with quality, in eight steps of 5"),
+    "mapping_level": ChemistryTensor((1,), 0.3, "log error of all reads, whatever their mapping quality"),
+    "mapping_quality": ChemistryTensor((4,), 0.3, "logarithm of how fast it falls with it, in four steps of 10"),
+    "limit": ChemistryTensor((1,), 0.3, "how far a read is believed at most, beyond quality 40"),
+    "departures": ChemistryTensor((5,), 0.3, "log error of a mismatch in a read with 0, 1, 2, 3, 4 departures nearby"),
+    "ends": ChemistryTensor((2, 4), 0.6, "log error by strand and distance to the read's end: below 5, 10, 20, more"),
     "substitution": ChemistryTensor(
-        (2, 12), 1.0, "log error of each substitution as the read has it: below 5 bases from its end, further in"
+        (2, 12), 0.6, "log error of each substitution as the read has it: below 5 bases from its end, further in"
     ),
-    "orientation": ChemistryTensor((12,), 1.0, "log error of each substitution as the fragment's F1R2 strand has it"),
-    "shared": ChemistryTensor((2,), 1.0, "how much further equal errors say: log odds for bases, logarithm for indels"),
-    "third": ChemistryTensor((1,), 1.0, "log weight of a haplotype with a third allele"),
-    "homopolymer": ChemistryTensor((2, 10), 1.0, "log error of deletion, insertion by length of a homopolymer, to 10"),
-    "repeat": ChemistryTensor((2, 6), 1.0, "log error of deletion, insertion by copies of a longer motif, to 6"),
-    "missed": ChemistryTensor((2,), 1.0, "log rate at which a read of a deletion, an insertion is aligned without it"),
-    "anchor": ChemistryTensor((1,), 1.0, "log rate at which reads that end near a repeat miss its indels"),
-    "together": ChemistryTensor((1,), 1.0, "log error of an indel that reads show together with another gap"),
+    "orientation": ChemistryTensor((12,), 0.6, "log error of each substitution as the fragment's F1R2 strand has it"),
+    "shared": ChemistryTensor((2,), 0.3, "how much further equal errors say: log odds for bases, logarithm for indels"),
+    "third": ChemistryTensor((1,), 0.3, "log weight of a haplotype with a third allele"),
+    "homopolymer": ChemistryTensor((2, 10), 0.3, "log error of deletion, insertion by length of a homopolymer, to 10"),
+    "repeat": ChemistryTensor((2, 6), 0.3, "log error of deletion, insertion by copies of a longer motif, to 6"),
+    "missed": ChemistryTensor((2,), 0.3, "log rate at which a read of a deletion, an insertion is aligned without it"),
+    "anchor": ChemistryTensor((1,), 0.3, "log rate at which reads that end near a repeat miss its indels"),
+    "together": ChemistryTensor((1,), 0.3, "log error of an indel that reads show together with another gap"),
     "balance": ChemistryTensor(
-        (3,), 1.0, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"
+        (3,), 0.3, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"
     ),
-    "prior": ChemistryTensor((5, 2), 1.0, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
+    "prior": ChemistryTensor((5, 2), 0.3, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
 }
 SHAPES: dict[str, tuple[int, ...]] = {PREFIX + name: tensor.shape for name, tensor in TENSORS.items()}
 _SCALES = np.concatenate([np.full(int(np.prod(one.shape)), one.scale) for one in TENSORS.values()])
@@ -87,7 +87,8 @@ def observed(examples: Examples, rows: np.ndarray) -> np.ndarray:
 def constants_of(parts: Mapping[str, np.ndarray], units: int = 1) -> np.ndarray:
     """Return the constants of chemistry tensors by their short names: float64, shape (units, CONSTANTS)."""
     joined = np.concatenate([np.asarray(parts[name], np.float64).reshape(units, -1) for name in TENSORS], 1)
-    return np.clip(joined * _SCALES, -LARGEST, LARGEST)
+    constants: np.ndarray = np.clip(joined * _SCALES, -LARGEST, LARGEST)
+    return constants
 
 
 def change(rows: np.ndarray, constants: np.ndarray) -> np.ndarray:

@@ -26,7 +26,9 @@ _LEAST_ERROR, _LARGEST_ERROR = 1e-6, 0.75
 @kernel
 def base_error(fragment: int, own: np.ndarray) -> float:
     """Return the probability that a base is misread or its read misplaced."""
-    return min(max(np.exp(_end_of(fragment, own) - least_belief(fragment, own)[0]), _LEAST_ERROR), _LARGEST_ERROR)
+    return float(
+        min(max(np.exp(_end_of(fragment, own) - least_belief(fragment, own)[0]), _LEAST_ERROR), _LARGEST_ERROR)
+    )
 
 
 @kernel
@@ -44,7 +46,7 @@ def of_substitution(row: np.ndarray, fragment: int, own: np.ndarray, haplotype: 
     orientation = (fragment >> 3 & 3) - 1
     if orientation != 0:
         found += own[ORIENTATION + _change(row, fragment, haplotype, orientation < 0)]
-    return found
+    return float(found)
 
 
 @kernel
@@ -87,7 +89,7 @@ def base_gradient(
 
 @kernel
 def _end_of(fragment: int, own: np.ndarray) -> float:
-    return own[ENDS + 4 * (fragment >> 2 & 1) + end_bin(fragment)]
+    return float(own[ENDS + 4 * (fragment >> 2 & 1) + end_bin(fragment)])
 
 
 @kernel
@@ -105,4 +107,4 @@ def _change(row: np.ndarray, fragment: int, haplotype: int, is_turned: int) -> i
         return -1
     if is_turned:
         source, target = 3 - source, 3 - target
-    return 3 * source + target - (target > source)
+    return int(3 * source + target - (target > source))

@@ -8,7 +8,7 @@ IS_INDEL, REF_BASE, ALT_BASE, KIND, INSERTED, PERIOD, TRACT, ENTANGLED, FRAGMENT
 """Columns of a row; from `FRAGMENTS` on come packed fragments, and -1 behind the last."""
 
 # Where the constants of each tensor begin (`chemistry.TENSORS`, in this order).
-BASE_QUALITY, MAPPING_QUALITY, LIMIT, DEPARTURES, ENDS = 0, 9, 14, 15, 20
+BASE_LEVEL, BASE_QUALITY, MAPPING_LEVEL, MAPPING_QUALITY, LIMIT, DEPARTURES, ENDS = 0, 1, 9, 10, 14, 15, 20
 SUBSTITUTION, ORIENTATION, SHARED, THIRD, HOMOPOLYMER = 28, 52, 64, 66, 67
 REPEAT, MISSED, ANCHOR, TOGETHER, BALANCE, PRIOR, CONSTANTS = 87, 99, 101, 102, 103, 106, 116
 
@@ -20,8 +20,8 @@ SHOWN_REF, SHOWN_ALT, SHOWN_OTHER, SHOWN_NEITHER = range(4)
 @kernel
 def least_belief(fragment: int, own: np.ndarray) -> tuple[float, int]:
     """Return the belief that bounds all others, in nats, and which it is: base, mapping, limit or departures."""
-    base = belief(own, BASE_QUALITY, fragment >> 5 & 63, 5)
-    mapping = belief(own, MAPPING_QUALITY, fragment >> 11 & 63, 10)
+    base = belief(own, BASE_LEVEL, fragment >> 5 & 63, 5)
+    mapping = belief(own, MAPPING_LEVEL, fragment >> 11 & 63, 10)
     limit = PHRED * MOST + own[LIMIT]
     least, which = base, 0
     if mapping < least:
@@ -45,7 +45,7 @@ def belief(own: np.ndarray, first: int, quality: int, step: int) -> float:
         found += PHRED * min(left, step) * np.exp(own[slope])
         left -= step
         slope += 1
-    return found
+    return float(found)
 
 
 @kernel
@@ -69,9 +69,9 @@ def belief_gradient(fragment: int, own: np.ndarray, slope: float, found: np.ndar
     elif which == 3:
         found[DEPARTURES + min(fragment >> 22 & 7, 4)] += slope
     else:
-        first, left, step = BASE_QUALITY, min(fragment >> 5 & 63, MOST), 5
+        first, left, step = BASE_LEVEL, min(fragment >> 5 & 63, MOST), 5
         if which == 1:
-            first, left, step = MAPPING_QUALITY, min(fragment >> 11 & 63, MOST), 10
+            first, left, step = MAPPING_LEVEL, min(fragment >> 11 & 63, MOST), 10
         slopes_gradient(own, first, left, step, slope, found)
 
 
@@ -93,4 +93,4 @@ def end_bin(fragment: int) -> int:
 
 @kernel
 def logistic(value: float) -> float:
-    return 1.0 / (1.0 + np.exp(-value))
+    return float(1.0 / (1.0 + np.exp(-value)))

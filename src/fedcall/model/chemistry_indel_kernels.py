@@ -9,7 +9,7 @@ from fedcall.model.chemistry_belief_kernels import (
     HOMOPOLYMER,
     INSERTED,
     LIMIT,
-    MAPPING_QUALITY,
+    MAPPING_LEVEL,
     MISSED,
     MOST,
     PERIOD,
@@ -33,7 +33,7 @@ def gained_by_chance(row: np.ndarray, fragment: int, own: np.ndarray) -> float:
 @kernel
 def short_anchor(fragment: int, own: np.ndarray) -> float:
     """Return how often a read that ends close to a repeat misses its indel, or shows another."""
-    return 0.4 * max(1.0 - (fragment >> 17 & 31) / 10.0, 0.0) * np.exp(own[ANCHOR])
+    return float(0.4 * max(1.0 - (fragment >> 17 & 31) / 10.0, 0.0) * np.exp(own[ANCHOR]))
 
 
 @kernel
@@ -44,7 +44,7 @@ def false_indel(
     chance = _false_alone(row, shown, own, gained, anchor)
     if rank == 0 or own[SHARED + 1] >= 0.0:
         return chance
-    return max(chance, min(chance ** (np.exp(own[SHARED + 1]) ** rank), 1.0 - missed))
+    return float(max(chance, min(chance ** (np.exp(own[SHARED + 1]) ** rank), 1.0 - missed)))
 
 
 @kernel
@@ -97,7 +97,7 @@ def indel_gradient(
         misplaced = _misplaced(fragment, own)
         if misplaced > np.exp(-PHRED * MOST - own[LIMIT]):
             left = min(fragment >> 11 & 63, MOST)
-            slopes_gradient(own, MAPPING_QUALITY, left, 10, of_gained * misplaced, found)
+            slopes_gradient(own, MAPPING_LEVEL, left, 10, of_gained * misplaced, found)
         else:
             found[LIMIT] -= of_gained * misplaced
 
@@ -108,8 +108,8 @@ def _indel_place(row: np.ndarray) -> int:
     repeats = row[TRACT] / max(row[PERIOD], 1)
     if row[PERIOD] == 1:
         length = max(int(repeats) - 1, 0)  # 0-1, 2, 3, … 9, 10 or more
-        return HOMOPOLYMER + 10 * row[INSERTED] + min(length, 9)
-    return REPEAT + 6 * row[INSERTED] + min(max(int(repeats) - 1, 0), 5)
+        return int(HOMOPOLYMER + 10 * row[INSERTED] + min(length, 9))
+    return int(REPEAT + 6 * row[INSERTED] + min(max(int(repeats) - 1, 0), 5))
 
 
 @kernel
@@ -120,14 +120,14 @@ def _made_by_repeat(row: np.ndarray, own: np.ndarray) -> float:
         phred = min(max(42.0 - 3.4 * max(repeats - 4.0, 0.0), 12.0), 42.0)
     else:
         phred = min(max(42.0 - 3.0 * max(repeats - 2.0, 0.0), 15.0), 42.0)
-    return np.exp(own[_indel_place(row)] - PHRED * phred)
+    return float(np.exp(own[_indel_place(row)] - PHRED * phred))
 
 
 @kernel
 def _misplaced(fragment: int, own: np.ndarray) -> float:
     """Return the probability that a read is misplaced."""
-    least = min(belief(own, MAPPING_QUALITY, fragment >> 11 & 63, 10), PHRED * MOST + own[LIMIT])
-    return np.exp(-least)
+    least = min(belief(own, MAPPING_LEVEL, fragment >> 11 & 63, 10), PHRED * MOST + own[LIMIT])
+    return float(np.exp(-least))
 
 
 @kernel

@@ -183,4 +183,4 @@ def _chances(row: np.ndarray, fragment: int, own: np.ndarray, rank: int, chance:
 @kernel
 def _log_sum(one: float, two: float, three: float) -> float:
     largest = max(one, two, three)
-    return largest + np.log(np.exp(one - largest) + np.exp(two - largest) + np.exp(three - largest))
+    return float(largest + np.log(np.exp(one - largest) + np.exp(two - largest) + np.exp(three - largest)))

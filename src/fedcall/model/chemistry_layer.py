@@ -59,7 +59,7 @@ class _Change(torch.autograd.Function):
         return torch.from_numpy(chemistry.change(rows, values)).to(observed.device)
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, values, units = context.kept
         parts = _parts(chemistry.change_gradients(rows, values, gradient.cpu().numpy(), units), context.like)
         return None, None, *(part.view(like.shape) for part, like in zip(parts, context.like, strict=True))

@@ -54,7 +54,9 @@ def complete_terms(
     filled["coordinator"] = _read_public(coordinator).public_key
     filled["sites"] = [declare_site(text) for text in sites]
     filled["aggregation"] = with_least_sites(draft, len(sites), str(terms)).model_dump(mode="json")
-    filled["model"]["initial_weights"] = read_weights(initial).digest
+    weights = read_weights(initial)
+    draft.model.check_weights(weights.tensors, str(initial))
+    filled["model"]["initial_weights"] = weights.digest
     if helpers:
         named_helpers = [read_helper_identity(path).model_dump(mode="json") for path in helpers]
         filled["protection"] = {**draft.protection.model_dump(mode="json"), "helpers": named_helpers}

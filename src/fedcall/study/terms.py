@@ -66,6 +66,14 @@ class ModelTerms(Document):
         """Whether training changes constants of the likelihood."""
         return self.trainable in ("chemistry", "chemistry_and_head")
 
+    def check_weights(self, names: Iterable[str], source: str) -> None:
+        """Refuse first weights that lack what is to be trained: those of a fedcall that knew no chemistry."""
+        if self.trains_chemistry and not any(name.startswith("chemistry.") for name in names):
+            raise FedcallError(
+                f"{source}: made before models had a chemistry, and model.trainable '{self.trainable}' trains it; make"
+                " the first model again with 'fedcall train-public', or choose another part to train"
+            )
+
     def trainable_names(self, names: Iterable[str]) -> list[str]:
         """Return the sorted names of the tensors that training may change."""
         return sorted(name for name in names if self.is_trainable(name))

@@ -65,6 +65,7 @@ class StudyState:
                     f"{initial}: has digest {weights.digest}, the study's initial weights are"
                     f" {study.model.initial_weights}"
                 )
+            study.model.check_weights(weights.tensors, str(initial))
             self._open(1, Closing((), (), NextGlobal(weights.tensors)), weights.metadata)
         self._base = read_weights(self.model_path(self.log.open_round))
         self._earlier = EarlierUpdates(key.private_bytes_raw())
