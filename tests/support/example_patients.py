@@ -34,6 +34,6 @@ def trained_model() -> VariantCaller:
     generator = np.random.default_rng(5)
     model = build_model()
     with torch.no_grad():
-        for _, parameter in sorted(model.named_parameters()):
+        for _, parameter in sorted(item for item in model.named_parameters() if item[1].requires_grad):
             parameter.add_(torch.from_numpy(generator.normal(0, 0.1, tuple(parameter.shape)).astype(np.float32)))
     return model
