@@ -24,7 +24,7 @@ from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.update_noise import update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
-from fedcall.study.terms import AggregationTerms, Site, Study
+from fedcall.study.terms import AggregationTerms, ModelTerms, Site, Study
 from fedcall.weights import weights_digest, write_weights
 
 _PATIENTS = 20
@@ -90,11 +90,12 @@ def as_text(result: RoundBenchmark) -> str:
 
 
 def shipped_or_made(parameters: int | None) -> dict[str, np.ndarray]:
-    """Return a model of so many parameters, or the shipped one."""
+    """Return a model of so many parameters, or what terms train by default of the shipped one."""
     if parameters is None:
         from fedcall.model.caller import build_model, weights_of
 
-        return weights_of(build_model())
+        whole = weights_of(build_model())
+        return {name: whole[name] for name in ModelTerms().trainable_names(whole)}
     width = 1000
     rows = max(parameters // width, 1)
     generator = np.random.default_rng(1)

@@ -84,7 +84,7 @@ def benchmark_step(repeats: int) -> StepBenchmark:
         head_delta_sgd_ratio=median_ratio(seconds["delta_head"], seconds["sgd_head"]) / LOCAL_STEPS,
         milliseconds={name: 1e3 * statistics.median(found) for name, found in seconds.items()},
         peak_memory_mb=memory,
-        parameters=sum(parameter.numel() for parameter in build_model().parameters()),
+        parameters=_trained_numbers(),
         repeats=repeats,
     )
 
@@ -210,7 +210,7 @@ def _opacus() -> Step:
 
 
 def _noise() -> Step:
-    total = np.zeros(sum(parameter.numel() for parameter in build_model().parameters()), np.int64)
+    total = np.zeros(_trained_numbers(), np.int64)
     context = StepContext("benchmark", "site", 1, 0, "none")
     return lambda: noisy_sum(SECRET, context, total, TERMS.mechanism, TERMS.noise_multiplier)
 
@@ -226,6 +226,10 @@ CONTENDERS: Mapping[str, Callable[[], Step]] = {
     "delta": _delta,
     "delta_head": functools.partial(_delta, "head"),
 }
+
+
+def _trained_numbers() -> int:
+    return sum(parameter.numel() for parameter in build_model().parameters() if parameter.requires_grad)
 
 
 def _model(trainable: str) -> nn.Module:

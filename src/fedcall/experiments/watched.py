@@ -66,7 +66,7 @@ def released_fault(study: Study, seed: int) -> str | None:
         sums.append(
             released_sums(np.array(weights), scene.study.step_size, RATE * len(scene.patients), scene.terms.clip_norm)
         )
-    sizes = {name: one.numel() for name, one in scene.model.named_parameters()}
+    sizes = {name: one.numel() for name, one in scene.model.named_parameters() if one.requires_grad}
     return find_fault(
         np.concatenate(sums),
         sizes,
@@ -111,7 +111,9 @@ def _train(scene: _Scene, number: int, on_step: Callable[[], object] = lambda: N
 
 
 def _flat(scene: _Scene) -> np.ndarray:
-    return np.concatenate([one.detach().double().flatten().numpy() for one in scene.model.parameters()])
+    return np.concatenate(
+        [one.detach().double().flatten().numpy() for one in scene.model.parameters() if one.requires_grad]
+    )
 
 
 def _scene(study: Study, seed: int) -> _Scene:
