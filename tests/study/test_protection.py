@@ -7,7 +7,6 @@ from fedcall.documents import write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.terms import PrivacyTerms
-from fedcall.study import protection
 from fedcall.study.terms import Study, read_study
 from pooled_study import DELTA, HELPER, MASKED, POOLED, make_study
 
@@ -15,12 +14,6 @@ EVIDENCE = {"simulated": {"root": "0" * 64, "measurements": ["0" * 96]}}
 TDX = {"tdx": {"measurements": [{"mr_td": "0" * 96, "rtmr1": "0" * 96, "rtmr2": "0" * 96}]}}
 TRIMMED = {"strategy": "fedtrimmedavg", "minimum_sites": 5}  # averages 3 of 5
 SEALED = {"mode": "sealed", "minimum_sites": 3, "evidence": EVIDENCE}
-
-
-@pytest.fixture(autouse=True)
-def available(monkeypatch):
-    """Terms of mode sealed, which no command takes yet."""
-    monkeypatch.setattr(protection, "AVAILABLE", ("plain", "masked", "sealed"))
 
 
 def test_study__pooled_noise_is_shared_by_the_sites_that_are_counted_on():

@@ -30,10 +30,10 @@ def _endpoint():
     if CONFIG.syft:
         syft = f"{option('--syft', CONFIG.syft.folder)} {option('--datasite', CONFIG.syft.datasite)}"
     if RUN.is_rehearsal:
-        return (
-            f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys"
-            f" --initial {INITIAL[0]} {syft}"
-            + (" --helper-keys private" if RUN.helpers else "")
+        return f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys" f" --initial {INITIAL[0]} {syft}" + (
+            " --helper-keys private" if RUN.helpers else ""
+        ) + (
+            f" --enclave simulated:private/{RUN.enclave}" if RUN.enclave else ""
         )
     if syft:
         return syft

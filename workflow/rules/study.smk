@@ -8,12 +8,16 @@ ENCRYPTION_SHARES = (
 
 if RUN.is_rehearsal:
 
+    # What the simulated machine of a sealed rehearsal must show; none otherwise.
+    ENCLAVE_POLICY = [f"{RESULTS}/enclave_policy.yaml"] if RUN.enclave else []
+
     # Snakemake removes a rule's outputs before it reruns, so private keys are never one: the output is the public
     # half, and keys that exist are kept.
     rule create_keys:
         output:
             identities=[f"{RESULTS}/{name}/site.json" for name in (COORDINATOR, *SITES)],
             helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
+            evidence=ENCLAVE_POLICY,
         log:
             f"logs/create_keys/{STUDY}.log",
         benchmark:
@@ -36,10 +40,14 @@ if RUN.is_rehearsal:
                 f" --public {RESULTS}/{name}/helper.json"
                 for name in RUN.helpers
             ),
+            enclave="".join(
+                f" && fedcall attestation simulate private/{RUN.enclave} --policy {policy}"
+                for policy in ENCLAVE_POLICY
+            ),
         shell:
             "( fedcall site keygen {params.coordinator} --public {params.public:q}"
             " && fedcall site keygen {params.sites} --output {params.key_folder:q} --public {params.public:q}"
-            "{params.helpers} )"
+            "{params.helpers}{params.enclave} )"
             " > {log} 2>&1"
 
     rule agree_study:
@@ -49,6 +57,7 @@ if RUN.is_rehearsal:
             coordinator=f"results/{{study}}/{COORDINATOR}/site.json",
             sites=expand("results/{{study}}/{site}/site.json", site=SITES),
             helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
+            evidence=ENCLAVE_POLICY,
         output:
             *ENCRYPTION_SHARES,
             draft="results/{study}/study.yaml",
@@ -93,12 +102,16 @@ if RUN.is_rehearsal:
                 for name in RUN.helpers
                 if ENCRYPTION_SHARES
             ),
+            evidence=lambda wildcards, input: " ".join(
+                f"--evidence {policy}" for policy in input.evidence
+            ),
             key_folder=f"private/{COORDINATOR}/keys",
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
         shell:
             "( {params.ceremony}fedcall study new --terms {input.terms:q} --initial {input.initial}"
-            " --coordinator {input.coordinator} {params.sites} {params.helpers} --output {output.draft}"
+            " --coordinator {input.coordinator} {params.sites} {params.helpers} {params.evidence}"
+            " --output {output.draft}"
             " && fedcall study sign --study {output.draft} --keys {params.key_folder} --output {output.study} ) > {log} 2>&1"
 
 else:

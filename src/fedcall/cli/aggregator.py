@@ -58,6 +58,18 @@ def serve(
     datasites: list[str] = typer.Option(
         [], "--datasite", metavar="SITE=EMAIL", help="With --syft: a site's datasite; may be repeated."
     ),
+    enclave: str | None = typer.Option(
+        None,
+        "--enclave",
+        metavar="KIND",
+        help="Of a sealed study: the machine this runs on, sev-snp, sgx, or simulated:FOLDER, which protects nothing.",
+    ),
+    endorsements: Path | None = typer.Option(
+        None,
+        "--endorsements",
+        help="With --enclave: folder with key.der, chain.pem, revoked.crl or collateral.json, where the host hands over"
+        " nothing.",
+    ),
 ) -> None:
     """Serve a study to its sites until SIGTERM. May be killed at any moment; started again, it goes on where it was.
 
@@ -70,6 +82,7 @@ def serve(
     """
     import logging
 
+    from fedcall.attestation.enclave import open_enclave
     from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.federation.aggregator.service import ServeOptions
     from fedcall.federation.aggregator.service import serve as run
@@ -94,6 +107,7 @@ def serve(
             tuple(drops),
             None if syft is None else SyftBox(syft, syft_email),
             _by_site(datasites),
+            None if enclave is None else open_enclave(enclave, endorsements),
         )
     )
 

@@ -58,6 +58,9 @@ class Connection:
     helper_keys: Path | None = typer.Option(
         None, "--helper-keys", help="With --rehearsal of masked updates: folder in which each helper has NAME/keys."
     )
+    enclave: str | None = typer.Option(
+        None, "--enclave", metavar="simulated:FOLDER", help="With --rehearsal of sealed updates: the simulated machine."
+    )
     deadline_minutes: float = typer.Option(
         10.0, "--deadline-minutes", min=0.1, help="Give up after this long without an aggregator; rerunning resumes."
     )
@@ -145,9 +148,9 @@ def _rehearsed(connection: Connection, study: "Study", folder: "Way | None") -> 
 
     if connection.rehearsal is None or connection.coordinator_keys is None or connection.initial is None:
         raise FedcallError("--rehearsal needs --coordinator-keys and --initial, to start an aggregator")
-    more: list[str] = []
+    more: list[str] = [] if connection.enclave is None else ["--enclave", connection.enclave]
     if connection.syft is not None and connection.datasite is not None:
-        more = ["--syft", str(connection.syft.resolve())]
+        more += ["--syft", str(connection.syft.resolve())]
         for one in study.sites:
             more += ["--datasite", f"{one.name}={_email(connection.datasite, one.name)}"]
     plan = Rehearsal(

@@ -37,6 +37,9 @@ def new(
         None, "--ceremony", help="Name of the ceremony of the helpers' joint key, where updates are encrypted."
     ),
     exchange: Path | None = typer.Option(None, "--exchange", help="Folder that the helpers exchanged in the ceremony."),
+    evidence: Path | None = typer.Option(
+        None, "--evidence", metavar="POLICY.YAML", help="What the enclave of a sealed study must show."
+    ),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:
     """Fill the terms with sites, coordinator and initial weights.
@@ -56,7 +59,7 @@ def new(
         raise FedcallError("give both of --ceremony NAME and --exchange FOLDER, or neither")
     if ceremony is not None and exchange is not None:
         key, shares = gather(ceremony, exchange, helpers)
-    complete = complete_terms(terms, initial, coordinator, sites, helpers, key)
+    complete = complete_terms(terms, initial, coordinator, sites, helpers, key, evidence)
     if key is not None:
         write_shares(output, shares)
     write_text(output, review_yaml(complete))

@@ -10,9 +10,10 @@ hidden and still check that nothing was changed, left out or put in.
 
 import fcntl
 import hashlib
+import hmac
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,8 @@ class Hidden(Document):
 
 
 Entry = Opened | Ordered | Decided | Judged | Concluded | SetAside | Released | Closed | Fetched
+_OPERATORS = (SetAside, Released, Closed)
+"""What the coordinator's operator does by a command, in a process of its own."""
 _KINDS: dict[str, type[Entry]] = {
     "opened": Opened,
     "ordered": Ordered,
@@ -188,14 +191,17 @@ class Line:
 class AdmissionLog:
     """The log of one aggregator, read and appended to by several processes.
 
-    `what` is its name in messages, `kinds` are its entries; a helper keeps a log of its own of the same form.
+    `what` is its name in messages, `kinds` are its entries; a helper keeps a log of its own of the same form. With
+    `mark`, every line on disk carries the mark of its head, and a line with another or none is refused: an enclave's
+    log, which nobody else goes on with. Only what operators do (`_OPERATORS`) stands there without: their commands run
+    outside of the enclave, and the next marked line, whose head follows from theirs, keeps them in their place.
     """
 
     what: ClassVar[str] = "admission log"
     kinds: ClassVar[Mapping[str, type[Document]]] = MappingProxyType(_KINDS)
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, mark: Callable[[str], str] | None = None) -> None:
+        self.path, self._mark = Path(path), mark
         self.lines: list[Line] = []
         self._end = 0  # bytes read so far: whole lines
         self._seen: tuple[int, int, int] | None = None
@@ -229,6 +235,8 @@ class AdmissionLog:
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         new = list(read_lines(whole, str(self.path), len(self.lines), self.head, self.kinds))
+        if self._mark is not None:
+            self._require_marks(whole, new)
         self.lines += new
         self._end += len(whole)
         self._seen = seen
@@ -242,13 +250,24 @@ class AdmissionLog:
             is_first = not self.path.exists()
             with open(self.path, "ab") as file:
                 file.truncate(self._end)  # a line that a kill or a full disk cut short never counted
-                file.write(_dump(line))
+                file.write(_dump(line, self._mark))
                 file.flush()
                 os.fsync(file.fileno())
             if is_first:
                 sync(self.path.parent)
             self.catch_up()
             return self.lines[-1]
+
+    def _require_marks(self, content: bytes, lines: list[Line]) -> None:
+        assert self._mark is not None
+        for number, (text, line) in enumerate(zip(content.splitlines(), lines, strict=True), start=len(self.lines) + 1):
+            if isinstance(line.entry, _OPERATORS):
+                continue
+            if not hmac.compare_digest(str(json.loads(text).get("mark")), self._mark(line.head)):
+                raise FedcallError(
+                    f"{self.path}:{number}: this line is not this enclave's: another image, machine or study wrote it,"
+                    " or somebody else; restore the log from your backup, and serve it where it was served before"
+                )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -313,11 +332,12 @@ def _head(entry: Entry | Hidden, seconds: int, previous: str) -> str:
     return hashlib.sha256(rfc8785.dumps({"entry": digest, "previous": previous, "seconds": seconds})).hexdigest()
 
 
-def _dump(line: Line) -> bytes:
+def _dump(line: Line, mark: Callable[[str], str] | None = None) -> bytes:
     fields: dict[str, Any] = {
         "entry": line.entry.model_dump(mode="json"),
         "previous": line.previous,
         "seconds": line.seconds,
         "head": line.head,
+        **({} if mark is None else {"mark": mark(line.head)}),
     }
     return bytes(rfc8785.dumps(fields)) + b"\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from fedcall.attestation.policy import EvidencePolicy, words
 from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
 from fedcall.keys import SiteIdentity, read_signing_key
@@ -17,6 +18,7 @@ from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.quorum import with_least_sites
 from fedcall.study.terms import Site, Study, read_study, read_study_terms
 from fedcall.weights import read_weights
+from fedcall.yaml_files import read_yaml
 
 _REVIEW_HEADER = """\
 # The complete study '{name}'. Read it before it is signed; all sites train under exactly these terms.
@@ -31,6 +33,7 @@ def complete_terms(
     sites: list[str],
     helpers: Sequence[Path] = (),
     key: JointKey | None = None,
+    evidence: Path | None = None,
 ) -> Study:
     """Return the terms with coordinator, sites and the digest of the initial weights filled in.
 
@@ -43,6 +46,8 @@ def complete_terms(
         Public file of each helper, where updates are masked or encrypted (protection.mode).
     key : JointKey, optional
         What the key holders signed of their joint key, where updates are encrypted.
+    evidence : Path, optional
+        Policy of a sealed study (YAML): what its enclave must show.
 
     Raises
     ------
@@ -62,6 +67,11 @@ def complete_terms(
         filled["protection"] = {**draft.protection.model_dump(mode="json"), "helpers": named_helpers}
         if key is not None:
             filled["protection"]["encryption"] = key.model_dump(mode="json")
+    if evidence is not None:
+        policy = read_yaml(evidence, EvidencePolicy)
+        if draft.protection.evidence not in (None, policy):
+            raise FedcallError(f"{terms}: protection.evidence is another policy than {evidence}; leave one out")
+        filled["protection"] = {**draft.protection.model_dump(mode="json"), "evidence": policy.model_dump(mode="json")}
     named = draft.model.initial_weights
     if named not in (None, filled["model"]["initial_weights"]):
         raise FedcallError(
@@ -158,8 +168,11 @@ def _protection(study: Study) -> dict[str, object]:
     found: dict[str, object] = {}
     if privacy.contribution == "delta":
         found["contribution"] = f"delta of {privacy.local_steps} local steps per drawn patient"
-    if study.sends_sums:
+    if terms.mode != "plain":
         found["protection"] = terms.mode
+    if terms.evidence is not None:
+        found["enclave"] = " ".join(words(terms.evidence))
+    if study.sends_sums:
         found["tolerated_sites"] = terms.tolerated_sites
         found["helpers"] = ", ".join(helper.name for helper in terms.helpers)
     if terms.encryption is not None:

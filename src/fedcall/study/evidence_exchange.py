@@ -10,7 +10,9 @@ from typing import Annotated
 from pydantic import Field
 
 from fedcall.attestation.binding import Binding, report_data
+from fedcall.attestation.checks import EvidenceRefused
 from fedcall.attestation.evidence import (
+    BINDING,
     Evidence,
     Platform,
     Verdict,
@@ -104,7 +106,11 @@ def verify_record(folder: Path, policy: EvidencePolicy, study: str) -> tuple[Sea
     if binding is None or binding.study != study or record.study != study:
         raise FedcallError(f"{folder}: the record is not of this study; upload the round again")
     time = datetime.datetime.fromisoformat(record.verified)
-    return record, verify_evidence(read_evidence(folder), policy, report_data(binding), time)
+    try:
+        expected = report_data(binding)
+    except ValueError:
+        raise EvidenceRefused("binding", f"{folder / BINDING}: a field is not in hexadecimal") from None
+    return record, verify_evidence(read_evidence(folder), policy, expected, time)
 
 
 def sentence(record: SealedTo) -> str:

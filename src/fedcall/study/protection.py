@@ -12,7 +12,7 @@ from fedcall.study.names import Name, PublicKey
 
 Mode = Literal["plain", "masked", "sealed", "encrypted"]
 
-AVAILABLE: tuple[Mode, ...] = ("plain", "masked", "encrypted")
+AVAILABLE: tuple[Mode, ...] = ("plain", "masked", "sealed", "encrypted")
 """Modes that this version has; the others have names, so that terms and documents can speak of them."""
 
 OPENING_SUMS: tuple[Mode, ...] = ("masked", "encrypted")

@@ -20,9 +20,10 @@ def protect(
 ) -> tuple[Mapping[str, np.ndarray], Envelope | None]:
     """Return the tensors that may leave the site, and what the claim says of how they are hidden.
 
-    In mode plain these are the tensors as they are, and nothing. `key` is the holders', in mode encrypted.
+    In modes plain and sealed these are the tensors as they are, and nothing: what seals an update is its upload. `key`
+    is the holders', in mode encrypted.
     """
-    if study.protection.mode == "plain":
+    if not study.sends_sums:
         return tensors, None
     helpers = {helper.name: helper.hpke_key for helper in study.protection.helpers}
     if study.protection.is_encrypted:

@@ -16,6 +16,8 @@ from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.workflow.withdrawn import record_folders, withdrawn_names
 from fedcall.yaml_files import place
 
+ENCLAVE = "enclave"
+"""The folder of the simulated machine of a rehearsal of sealed updates."""
 _HELPERS = {"masked": ("helper",), "encrypted": ("holder_a", "holder_b")}
 
 
@@ -60,9 +62,11 @@ def check_rehearsal(config: Config, study: Study, patients: list[Patient], decla
     if study.least_sites > len(declared):
         raise FedcallError(
             f"{place(config.study, ['protection', 'minimum_sites'])}: protection.minimum_sites"
-            f" {study.least_sites} exceeds the {len(declared)} sites of the run: no sum would ever be opened"
+            f" {study.least_sites} exceeds the {len(declared)} sites of the run: no"
+            f" {'sum' if study.sends_sums else 'average'} would ever be opened"
         )
-    clash = next((name for name in rehearsal_helpers(study) if name in declared), None)
+    taken = (*rehearsal_helpers(study), *((ENCLAVE,) if study.protection.mode == "sealed" else ()))
+    clash = next((name for name in taken if name in declared), None)
     if clash is not None:
         raise FedcallError(
             f"{config.samples or config.study}: no site may be named '{clash}' if updates are {study.protection.mode}"
@@ -157,7 +161,7 @@ def _agreed(study: Study, key: str, begun: Study) -> object:
     if key == "aggregation" and "minimum_sites" not in study.aggregation.model_fields_set:
         return study.aggregation.model_copy(update={"minimum_sites": begun.aggregation.minimum_sites})
     if key == "protection":
-        return study.protection.model_copy(update={"helpers": (), "encryption": None})
+        return study.protection.model_copy(update={"helpers": (), "encryption": None, "evidence": None})
     return study.model.model_copy(update={"initial_weights": None}) if key == "model" else getattr(study, key)
 
 

@@ -11,7 +11,7 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.protection.bfv import HOW_TO_INSTALL, find_interpreter
 from fedcall.study.terms import Study, read_study, read_study_terms
-from fedcall.workflow.agreement import check_rehearsal, check_site, rehearsal_helpers
+from fedcall.workflow.agreement import ENCLAVE, check_rehearsal, check_site, rehearsal_helpers
 from fedcall.workflow.closing import read_closing
 from fedcall.workflow.configuration import RELATIVE_TO, Config, Patient, read_config, read_samples
 from fedcall.workflow.rows_of_people import PUBLIC, check_rows
@@ -90,6 +90,12 @@ class Run:
     def scored(self) -> dict[str, list[str]]:
         """Names of held-out patients with a truth by folder: the site, or 'public'."""
         return self._names(lambda patient: patient.split == "holdout" and patient.truth is not None)
+
+    @property
+    def enclave(self) -> str | None:
+        """The simulated machine that a rehearsal of sealed updates makes for itself; a hospital makes none."""
+        is_made = self.is_rehearsal and self.study.protection.mode == "sealed"
+        return ENCLAVE if is_made and self.study.protection.evidence is None else None
 
     @property
     def helpers(self) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ def respond(state: StudyState, site: str, request: Request) -> Answer:
         raise FedcallError(f"this aggregator serves study '{study.name}' ({study.digest}), not {request.study}")
     if site in {helper.name for helper in study.protection.helpers}:
         return _to_helper(state, site, request)
+    if request.kind == "evidence":
+        return _evidence(state, site, request)
     if request.kind == "upload":
         return _receipt(state, site, request)
     if request.kind == "verdict":
@@ -66,15 +68,34 @@ def _to_helper(state: StudyState, helper: str, request: Request) -> Answer:
     raise FedcallError("a helper asks for sum orders and answers them, and gets nothing else")
 
 
+def _evidence(state: StudyState, site: str, request: Request) -> Answer:
+    if state.enclave is None:
+        raise FedcallError(f"study '{state.study.name}' is not sealed: this aggregator runs in no enclave")
+    state.log.catch_up()
+    offered = state.enclave.answer(site, request.claim, (line.head for line in state.log.log.lines))
+    log.info("site %s: given evidence of the enclave", site)
+    return Answer("evidence", document=offered.canonical())
+
+
+def _unsealed(state: StudyState, site: str, request: Request) -> tuple[bytes, bytes, bytes]:
+    """Return claim, update, and what came; the last empty where updates come as they are."""
+    if state.enclave is None:
+        return request.claim, request.update, b""
+    if request.claim:
+        raise FedcallError(f"study '{state.study.name}' is sealed: claim and update come sealed to its enclave's key")
+    return (*state.enclave.open(site, request.round, request.update), request.update)
+
+
 def _receipt(state: StudyState, site: str, request: Request) -> Answer:
     study = state.study
     start = time.monotonic()
+    claim, update, sealed = _unsealed(state, site, request)
     if request.round == study.judging_round and state.judge.is_wanted:
-        receipt, what = state.judge.answer(site, request.claim, request.update), "its judgement"
+        receipt, what = state.judge.answer(site, claim, update), "its judgement"
     elif request.round > study.rounds:
         raise FedcallError(f"study '{study.name}' has {study.rounds} rounds, found round {request.round}")
     else:
-        receipt, what = state.answer(site, request.round, request.claim, request.update), f"round {request.round}"
+        receipt, what = state.answer(site, request.round, claim, update, sealed), f"round {request.round}"
     log.info("site %s: answered %s in %.2f s", site, what, time.monotonic() - start)
     return Answer("receipt", document=receipt)
 

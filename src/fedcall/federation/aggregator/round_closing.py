@@ -50,7 +50,7 @@ def close_round(
     outliers = repeated + _outliers(study, files, log, [name for name in admitted if not _names(repeated, name)])
     left_out = {outlier.site for outlier in outliers}
     accepted = tuple(name for name in admitted if name not in left_out)
-    if len(accepted) < terms.minimum_sites:
+    if len(accepted) < study.least_sites:
         accepted = ()  # too few to average: the model stays as it is
     contributions = [Contribution(name, files.update(number, name), study.site(name).patients) for name in accepted]
     return Closing(accepted, outliers, next_global(base, contributions, terms, moments_of(files, log)))

@@ -47,6 +47,7 @@ class _Session:
     rests_since: float | None = None  # it stays, and its reply was lost, or it has nothing to ask or its answer
     waiting: Request | None = None
     got_final: bool = False
+    offered: bool = False  # its last answer was evidence, to which a site replies with its upload
     told: str = ""  # the last failure of its replies that was logged
 
     def is_to_be_asked(self, now: float) -> bool:
@@ -97,6 +98,17 @@ def _is_over(state: StudyState, silence: float, idle_seconds: float | None) -> b
         log.info("nobody has talked for %.0f s; the state is kept and can be taken up again", silence)
         return True
     return False
+
+
+def _is_request(reply: Message) -> bool:
+    """Say whether a node replied to an answer with a request, in place of a note that it has it."""
+    if reply.has_error():
+        return False
+    try:
+        unpack_request(reply.content)
+    except FedcallError:
+        return False
+    return True
 
 
 class _Desk:
@@ -155,7 +167,10 @@ class _Desk:
             message = reply.metadata.reply_to_message_id
             session = sessions[message]
             self.stirred = time.monotonic()
-            if message == session.answered:
+            if message == session.answered and session.offered and _is_request(reply):
+                session.answered, session.offered = "", False
+                self._reply_to(session, reply.content)
+            elif message == session.answered:
                 # Only a node that stays, a stock SuperNode, replies to an answer; fedcall's own client has left.
                 session.answered, session.rests_since = "", time.monotonic()
             elif reply.has_error():
@@ -210,6 +225,7 @@ class _Desk:
 
     def _give(self, session: _Session, request: Request, answer: Answer) -> None:
         self._answer(session, answer)
+        session.offered = answer.kind == "evidence"
         if answer.kind == "model":
             session.got_final = request.round >= self._state.final_round
 

@@ -26,6 +26,8 @@ from fedcall.files import make_private_folder, write_bytes
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from fedcall.attestation.enclave import Enclave
+    from fedcall.federation.aggregator.enclave import EnclaveKeys
     from fedcall.federation.aggregator.supervisor import Stop
     from fedcall.federation.certificates import Certificates
     from fedcall.federation.syft_jobs import SyftBox
@@ -59,6 +61,7 @@ class ServeOptions:
     `names` are what sites call this machine, for its certificate; `certificate` and its key replace that certificate.
     `pins` are the approvals of our app by sites that run it in a stock SuperNode. `drops` are folders in which sites
     leave sealed requests; `syft` is the coordinator's PySyft folder, `datasites` the emails of sites' datasites there.
+    `enclave` is the machine of a sealed study (`fedcall.attestation.enclave.open_enclave`).
     """
 
     study: Path
@@ -74,6 +77,7 @@ class ServeOptions:
     drops: tuple[Path, ...] = ()
     syft: "SyftBox | None" = None
     datasites: Mapping[str, str] = field(default_factory=dict)
+    enclave: "Enclave | None" = None
 
 
 def serve(options: ServeOptions) -> None:
@@ -106,6 +110,7 @@ def serve(options: ServeOptions) -> None:
         require_syft()
     for site in options.datasites:
         study.site(site)
+    _check_enclave(options, study)
     with holding(options.state):
         supervise(lambda stop: _work(options, study, key, host, port, stop))
         (options.state / "endpoint.json").unlink(missing_ok=True)
@@ -219,8 +224,9 @@ def _serve_once(
         superlink,
         wait_until_healthy,
     )
+    from fedcall.protection.sealed_upload import OVERHEAD_BYTES
 
-    state = StudyState(options.state, study, key, options.initial)
+    state = StudyState(options.state, study, key, options.initial, _enclave_keys(options, study, outside))
     verifications = read_pins(options.pins)
     folder = Path(options.state) / "superlink"
     nodes: tuple[Site | Helper, ...] = (*study.sites, *study.protection.helpers)
@@ -229,7 +235,7 @@ def _serve_once(
     port = free_port()
     address = f"127.0.0.1:{port}"
     # An update is no larger than its model, unless it is encrypted.
-    upload_bytes = max(state.model_path(1).stat().st_size, state.max_update_bytes) + MAX_CLAIM_BYTES
+    upload_bytes = max(state.model_path(1).stat().st_size, state.max_update_bytes) + MAX_CLAIM_BYTES + OVERHEAD_BYTES
     folders = (
         Drops(state, options.drops, key, upload_bytes),
         Datasites(state, options.study.read_bytes(), options.syft, options.datasites, upload_bytes),
@@ -262,6 +268,38 @@ def _serve_once(
             log.info("study '%s' is served at %s; %s", study.name, endpoint.listen, state.progress)
             log.info("app for stock SuperNodes: %s", app_hash())
             make_app(state, node_keys, idle, should_stop, folders)(grid, context)
+
+
+def _check_enclave(options: ServeOptions, study: "Study") -> None:
+    """Refuse a sealed study outside of an enclave, another inside one, and ways that cannot carry evidence."""
+    is_sealed = study.protection.mode == "sealed"
+    if is_sealed and options.enclave is None:
+        raise FedcallError(
+            f"study '{study.name}' is sealed: serve it inside an enclave, with --enclave sev-snp, sgx, or, in a"
+            " rehearsal, simulated:FOLDER"
+        )
+    if options.enclave is not None and not is_sealed:
+        raise FedcallError(
+            f"--enclave: study '{study.name}' has protection mode '{study.protection.mode}', so its sites seal nothing"
+        )
+    if is_sealed and options.syft is not None:
+        raise FedcallError("--syft: jobs of data carry no question, so a site cannot ask for evidence; use another way")
+
+
+def _enclave_keys(options: ServeOptions, study: "Study", outside: "Certificates") -> "EnclaveKeys | None":
+    """Return the keys of this enclave, after its own evidence was verified; None for a study that is not sealed."""
+    if options.enclave is None:
+        return None
+    from cryptography import x509
+
+    from fedcall.attestation.certificates import key_digest
+    from fedcall.federation.aggregator.enclave import EnclaveKeys
+
+    certificate = x509.load_pem_x509_certificate(outside.server.read_bytes())
+    keys = EnclaveKeys(options.enclave, study, key_digest(certificate))
+    verdict = keys.check()
+    log.info("sealed: %s, %s, image %s", verdict.platform, verdict.details, verdict.measurement)
+    return keys
 
 
 def _endpoint(options: ServeOptions, listener: socket.socket, inside: "Certificates", study: "Study") -> Endpoint:

@@ -11,14 +11,26 @@ and receipts are signed with Ed25519, whose signatures depend on nothing but key
 
 import hashlib
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, judge, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
+from fedcall.federation.aggregator.enclave import (
+    EnclaveKeys,
+    SealedEarlierUpdates,
+    SealedFiles,
+    mark,
+    sealed_files,
+    told_outside,
+)
 from fedcall.federation.aggregator.judging import Judge
 from fedcall.federation.aggregator.noise_checks import EarlierUpdates
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
@@ -41,8 +53,12 @@ _KEPT_REFUSALS = 100  # refused uploads whose files are kept, for each site; the
 class StudyState:
     """One study at its aggregator: opens rounds, answers uploads, closes rounds. One process may hold it."""
 
-    def __init__(self, folder: Path, study: Study, key: Ed25519PrivateKey, initial: Path) -> None:
+    def __init__(
+        self, folder: Path, study: Study, key: Ed25519PrivateKey, initial: Path, enclave: EnclaveKeys | None = None
+    ) -> None:
         """Take up the state in `folder`, or begin with round 1 from the model in `initial`.
+
+        `enclave` are the keys of the enclave in which a sealed study is served.
 
         Raises
         ------
@@ -50,14 +66,19 @@ class StudyState:
             If the key is not the coordinator's, the model not the study's, the folder holds another study, or OpenFHE
             is missing where updates are encrypted.
         """
-        self.files, self.study = StudyFiles(Path(folder)), study
-        self._key = key
+        self.study, self.enclave, self._key = study, enclave, key
+        if (study.protection.mode == "sealed") != (enclave is not None):
+            raise FedcallError(
+                f"study '{study.name}' is {'' if enclave is None else 'not '}sealed: it is served"
+                f" {'inside' if enclave is None else 'outside of'} an enclave (--enclave)"
+            )
+        self.files = StudyFiles(Path(folder)) if enclave is None else sealed_files(folder, study, enclave)
         if public_text(key.public_key()) != study.coordinator:
             raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
         if study.protection.encryption is not None:
             require_openfhe(study.protection.encryption)
         self._claim_folder()
-        self.log = StudyLog(AdmissionLog(self.files.log))
+        self.log = StudyLog(AdmissionLog(self.files.log, partial(mark, enclave.log_key) if enclave else None))
         if self.log.open_round == 0:
             weights = read_weights(initial)
             if weights.digest != study.model.initial_weights:
@@ -68,7 +89,16 @@ class StudyState:
             study.model.check_weights(weights.tensors, str(initial))
             self._open(1, Closing((), (), NextGlobal(weights.tensors)), weights.metadata)
         self._base = read_weights(self.model_path(self.log.open_round))
-        self._earlier = EarlierUpdates(key.private_bytes_raw())
+        opened = self.log.openings[self.log.open_round].base
+        if self._base.digest != opened:
+            raise FedcallError(
+                f"{self.model_path(self.log.open_round)}: has digest {self._base.digest}, the log says {opened};"
+                " restore it from your backup"
+            )
+        secret = key.private_bytes_raw()
+        self._earlier = EarlierUpdates(secret)
+        if isinstance(self.files, SealedFiles):
+            self._earlier = SealedEarlierUpdates(secret, self.files, self.log)
         self._mend()
         self.sums = SumOpening(study, self.files, self.log, key)
         self.judge = Judge(study, self.files, self.log, key)
@@ -157,8 +187,8 @@ class StudyState:
             and not self.log.site(site.name).is_quarantined
         ]
 
-    def answer(self, site: str, requested: int, claim: bytes, update: bytes) -> bytes:
-        """Return the signed receipt of an upload.
+    def answer(self, site: str, requested: int, claim: bytes, update: bytes, sealed: bytes = b"") -> bytes:
+        """Return the signed receipt of an upload; `sealed` is what came, where claim and update came sealed.
 
         The same upload gets the same receipt, ever after; but if the update turns out an outlier when the round closes,
         its receipt says so from then on.
@@ -196,6 +226,8 @@ class StudyState:
             claim,
             update,
         )
+        if self.enclave is not None:
+            decision = replace(decision, sentence=told_outside(decision.reason, decision.sentence))
         settles = (
             requested == number
             and number not in history.settled
@@ -204,7 +236,7 @@ class StudyState:
             and not self.sums.is_ordered
         )
         entry = log_entry(self.study, history, site, requested, digests, decision, settles)
-        self._store(entry, claim, update)
+        self._store(entry, claim, update, sealed)
         self.log.append(entry)
         decided = history.answers[digests]
         self._store_receipt(decided)
@@ -222,6 +254,8 @@ class StudyState:
         After the last round the judgements of the final model are closed in the same way.
         """
         self.log.catch_up()
+        if self.enclave is not None and self.enclave.is_rolled_back:
+            return False
         if self.is_done:
             return self.judge.conclude_if_due()
         closing = self._closing()
@@ -270,7 +304,7 @@ class StudyState:
         """Return how the open round ends, or None while it does not; orders its sum when it takes no more updates."""
         base = self._base.tensors
         if not self.study.sends_sums:
-            return close_round(self.study, self.files, self.log, base, self._earlier) if self._is_due() else None
+            return self._close(base) if self._is_due() else None
         if not self.sums.is_ordered:
             if not self._is_due():
                 return None
@@ -278,6 +312,16 @@ class StudyState:
             if not self.sums.order(values):
                 return self.sums.too_few(base)
         return self.sums.close(base)
+
+    def _close(self, base: Mapping[str, np.ndarray]) -> Closing:
+        if not isinstance(self.files, SealedFiles):
+            return close_round(self.study, self.files, self.log, base, self._earlier)
+        number = self.log.open_round
+        admitted = [self.log.site(name).settled[number].entry for name in admitted_sites(self.study, self.log)]
+        with self.files.opened(admitted):
+            closing = close_round(self.study, self.files, self.log, base, self._earlier)
+        told = f"round {number}: not averaged, {told_outside('outlier', '')}"
+        return replace(closing, outliers=tuple(one.model_copy(update={"sentence": told}) for one in closing.outliers))
 
     def _open(self, number: int, closing: Closing, metadata: dict[str, str]) -> None:
         path, made = self.model_path(number), closing.made
@@ -296,9 +340,12 @@ class StudyState:
         )
         write_bytes(self.files.opening(number), self.opening(number) or b"")
 
-    def _store(self, entry: Decided, claim: bytes, update: bytes) -> None:
+    def _store(self, entry: Decided, claim: bytes, update: bytes, sealed: bytes) -> None:
         """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
         if entry.status in ("accepted", "withheld"):
+            if sealed:
+                write_bytes(self.files.upload(entry.round, entry.site), sealed)
+                return
             if update:
                 write_bytes(self.files.update(entry.round, entry.site), update)
             write_bytes(self.files.claim(entry.round, entry.site), claim)
@@ -306,12 +353,18 @@ class StudyState:
         if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
             return
         place = self.files.quarantine(Decision(entry, 0, "").identifier)
+        if sealed:
+            write_bytes(place / "upload.sealed", sealed)
+            return
         write_bytes(place / "claim.json", claim[:MAX_CLAIM_BYTES])
         if update:
             write_bytes(place / "update.safetensors", update)
 
     def _store_outlier(self, number: int, site: str) -> None:
         place = self.files.quarantine(self.log.site(site).settled[number].identifier)
+        if isinstance(self.files, SealedFiles):
+            write_bytes(place / "upload.sealed", self.files.upload(number, site).read_bytes())
+            return
         write_bytes(place / "claim.json", self.files.claim(number, site).read_bytes())
         write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
 

@@ -3,13 +3,13 @@
 study.json  admission.jsonl
 rounds/{round}/global.safetensors, opening.json       the model going into the round, and its signed digest
 rounds/{round}/moments.safetensors                    what fedadam remembers, going into the round
-rounds/{round}/accepted/{site}.safetensors, .claim.json
+rounds/{round}/accepted/{site}.safetensors, .claim.json; of a sealed study both in one, {site}.sealed, as it came
 rounds/{round}/masks/{helper}.masks, .json            a helper's sum of masks, and its signed answer; .refusal if none
 rounds/{round}/masks/{helper}.partial                 a key holder's partial decryption, where updates are encrypted
 rounds/{round}/receipts/{site}.json                   the answer that settled the round for the site
 judgements/{site}.json, {site}.receipt.json           what held-out patients say of the final model, and the answer
 judgements/verdict.json                               all of them, closed and signed
-quarantine/{site}-{round}-{claim}/claim.json, update.safetensors, receipt.json
+quarantine/{site}-{round}-{claim}/claim.json, update.safetensors (or upload.sealed), receipt.json
 """
 
 from dataclasses import dataclass
@@ -51,6 +51,10 @@ class StudyFiles:
     def claim(self, number: int, site: str) -> Path:
         """The claim of an accepted or withheld update."""
         return self._round(number) / "accepted" / f"{site}.claim.json"
+
+    def upload(self, number: int, site: str) -> Path:
+        """An accepted or withheld upload of a sealed study."""
+        return self._round(number) / "accepted" / f"{site}.sealed"
 
     def masks(self, number: int, helper: str) -> Path:
         """A helper's sum of masks."""

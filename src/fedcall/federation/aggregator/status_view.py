@@ -20,6 +20,11 @@ _LAST_REFUSALS = 5
 _LAST_CHANGES = 3
 _WIDTH = 80
 _LINE_CHARACTERS = 400
+_HIDDEN = {
+    "masked": "updates are masked: only a round's sum is seen, no single update",
+    "encrypted": "updates are masked and encrypted: only a round's sum is seen, no single update",
+    "sealed": "updates are sealed: only the enclave opens them, and averages leave it",
+}
 
 
 def show(state: Path) -> None:
@@ -80,9 +85,9 @@ def _heading(found: dict[str, Any]) -> list[str]:
 
 def _helpers(found: dict[str, Any]) -> list[str]:
     """Return a line for each helper, and one that says that no single update is seen."""
-    if found["protection"] == "plain":
+    if found["protection"] not in _HIDDEN:
         return []
-    lines = ["updates are masked: only a round's sum is seen, no single update"]
+    lines = [_HIDDEN[found["protection"]]]
     for helper in found["helpers"]:
         does = "has answered the order" if helper["answered"] else "is awaited" if found["sum_ordered"] else "is ready"
         lines.append(f"helper {helper['helper']} {does}, last online {_ago(helper['last_seen'])}")

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,14 @@ class NodeRefused(Exception):  # noqa: N818
     reason: str
 
 
-def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, request: Request, deadline: float) -> Answer:
+def exchange(
+    address: str,
+    ca: Path,
+    node_key: ec.EllipticCurvePrivateKey,
+    request: Request,
+    deadline: float,
+    then: Callable[[Answer, bytes], Request] | None = None,
+) -> Answer:
     """Send one request over one connection and return the answer.
 
     Parameters
@@ -97,6 +104,9 @@ def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, reque
         Certificate of the authority that signed the aggregator's certificate.
     deadline : float
         `time.monotonic()` after which to give up.
+    then : callable, optional
+        Given the answer "evidence" and the server's certificate as this connection saw it (DER), returns what to send
+        next over the same connection.
 
     Returns
     -------
@@ -126,6 +136,10 @@ def exchange(address: str, ca: Path, node_key: ec.EllipticCurvePrivateKey, reque
                 node.reply(message, request)
             elif message.metadata.message_type == ANSWER:
                 answer = unpack_answer(message.content)
+                if answer.kind == "evidence" and then is not None:
+                    request, then = then(answer, node.certificate), None
+                    node.reply(message, request)
+                    continue
                 if answer.kind != "wait":
                     return answer
                 if request.kind in ("upload", "masks"):
@@ -139,7 +153,8 @@ class _Node:
 
     def __init__(self, address: str, ca: Path, key: ec.EllipticCurvePrivateKey) -> None:
         public = key.public_key()
-        interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperNode"), _NodeSignature(key)]
+        self._signature = _NodeSignature(key)
+        interceptors = [RuntimeVersionHttpInterceptor(component_name="SuperNode"), self._signature]
         self._client = FleetHttpClient.from_server_address(address, False, str(ca), interceptors)
         self._public = public_key_to_bytes(public)
         self._node = Node()
@@ -164,6 +179,11 @@ class _Node:
         with suppress(httpx.HTTPError, ValueError):
             self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
         self._client.close()
+
+    @property
+    def certificate(self) -> bytes:
+        """The server's certificate on this connection, DER."""
+        return self._signature.certificate
 
     def receive(self) -> Message | None:
         pulled = self._client.PullMessages(PullMessagesRequest(node=self._node))
@@ -226,6 +246,7 @@ class _NodeSignature:
         self._key = key
         self._public = b64encode(public_key_to_bytes(key.public_key())).decode()
         self._offset = timedelta()
+        self.certificate = b""  # of the server, DER, as the last call saw it
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         response = self._send(context, call_next)
@@ -248,6 +269,9 @@ class _NodeSignature:
         signed = {TIMESTAMP_HEADER: time_stamp, FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode()}
         context.request.headers.update({FLEET_HTTP_PUBLIC_KEY_HEADER: self._public, **signed})
         response: httpx.Response = call_next(context)
+        stream = response.extensions.get("network_stream")
+        socket = stream.get_extra_info("ssl_object") if stream is not None else None
+        self.certificate = (socket.getpeercert(True) or b"") if socket is not None else b""
         return response
 
 

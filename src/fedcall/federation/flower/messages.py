@@ -24,8 +24,10 @@ _LARGE_BYTES = 4 * 1024 * 1024
 _SENTENCE_CHARACTERS = 2000
 
 
-RequestKind = Literal["fetch", "upload", "log", "verdict", "nothing", "order", "listed", "masks", "refusal"]
-AnswerKind = Literal["model", "receipt", "log", "verdict", "wait", "refused", "order", "listed", "taken", "done"]
+RequestKind = Literal["fetch", "upload", "log", "verdict", "nothing", "order", "listed", "masks", "refusal", "evidence"]
+AnswerKind = Literal[
+    "model", "receipt", "log", "verdict", "wait", "refused", "order", "listed", "taken", "done", "evidence"
+]
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Request:
 
     Nothing is what a node says that stays online, a stock SuperNode. A helper wants a sum order, or has an answer to
     one: masks with a signed statement, or a sentence why it gives none, in place of the claim. A key holder wants a
-    listed update, too: that of the site named in place of the claim.
+    listed update, too: that of the site named in place of the claim. Before it uploads in a sealed study,
+    a site asks for the enclave's evidence.
     """
 
     kind: RequestKind
@@ -50,6 +53,7 @@ class Answer:
 
     The sentence of a model is a reason not to train on it, empty if there is none. A helper gets an order with its
     papers, or a listed update (in place of the model), hears that its answer was taken, or that the study is done.
+    An enclave's evidence is an `EvidenceOffer`.
     """
 
     kind: AnswerKind

@@ -16,8 +16,8 @@ from fedcall.federation.site.waiting import wait_for
 from fedcall.shown import shown
 
 _ANSWER_BYTES = 1024 * 1024 * 1024
-_KINDS = ("model", "receipt", "log", "verdict", "refused")
-_ONCE = ("log", "refused")  # answers that may be others when asked for again
+_KINDS = ("model", "receipt", "log", "verdict", "refused", "evidence")
+_ONCE = ("log", "refused", "evidence")  # answers that may be others when asked for again
 _TAKEN = "taken"
 
 

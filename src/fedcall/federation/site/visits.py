@@ -19,8 +19,9 @@ from fedcall.federation.flower.messages import Answer, Request
 from fedcall.federation.site.datasite import Datasite, exchange_through_jobs
 from fedcall.federation.site.drop import Drop, exchange_through_drop
 from fedcall.federation.site.handover import Handover, exchange_through
+from fedcall.federation.site.sealing import SealedUpload
 from fedcall.files import atomic_path, write_bytes
-from fedcall.keys import read_node_key
+from fedcall.keys import read_node_key, read_signing_key
 from fedcall.shown import shown
 from fedcall.study.admission_log import read_lines
 from fedcall.study.claims import Claim, Receipt
@@ -151,12 +152,14 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
     if document.outcome == "withheld" and weights.tensors:
         raise FedcallError(f"{update}: holds tensors, but {claim} says that the update is withheld")
     content = Path(update).read_bytes() if document.outcome == "update" else b""
-    answer = _visit(visitor, Request("upload", study.digest, number, signed, content))
+    answer, sealed = _upload(visitor, number, signed, content)
     if answer.kind != "receipt":
         raise _not_yet(visitor.deadline_seconds, answer)
     receipt = verify(answer.document, Receipt, _coordinator(study))
     if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
         raise FedcallError("the aggregator sent the receipt of another claim; upload again")
+    if sealed is not None:
+        sealed.keep(answer.document, output)
     write_bytes(output, answer.document)
     return receipt
 
@@ -176,12 +179,14 @@ def upload_judgement(visitor: Visitor, judgement: Path, output: Path) -> Receipt
             f"{judgement}: is of site '{document.site}' in study {document.study}, not of '{visitor.site}' in"
             f" {study.digest}"
         )
-    answer = _visit(visitor, Request("upload", study.digest, study.judging_round, signed))
+    answer, sealed = _upload(visitor, study.judging_round, signed, b"")
     if answer.kind != "receipt":
         raise _not_yet(visitor.deadline_seconds, answer)
     receipt = verify(answer.document, Receipt, _coordinator(study))
     if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
         raise FedcallError("the aggregator sent the receipt of another judgement; upload again")
+    if sealed is not None:
+        sealed.keep(answer.document, output)
     write_bytes(output, answer.document)
     return receipt
 
@@ -233,7 +238,31 @@ def fetch_log(visitor: Visitor, output: Path) -> int:
     return len(lines)
 
 
-def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Answer:
+def _upload(visitor: Visitor, number: int, claim: bytes, update: bytes) -> tuple[Answer, SealedUpload | None]:
+    """Upload claim and update; of a sealed study, after the enclave's evidence was verified, and sealed to its key."""
+    study = visitor.study
+    if study.protection.mode != "sealed":
+        return _visit(visitor, Request("upload", study.digest, number, claim, update)), None
+    place = visitor.locate()
+    if isinstance(place, Datasite):
+        raise FedcallError(
+            f"study '{study.name}' is sealed, and jobs of PySyft carry no question: this site cannot ask for the"
+            " enclave's evidence; take another way to the aggregator"
+        )
+    key, connects = read_signing_key(visitor.keys), isinstance(place, Place)
+    sealed = SealedUpload(study, visitor.site, number, claim, update, visitor.keys, key, draws_nonce=connects)
+    answer = _visit(visitor, sealed.wish, then=sealed.seal)
+    if answer.kind == "evidence":  # through a folder, question and upload are two exchanges
+        answer = _visit(visitor, sealed.seal(answer, None))
+    return answer, sealed
+
+
+def _visit(
+    visitor: Visitor,
+    request: Request,
+    wait_seconds: float = 0.0,
+    then: Callable[[Answer, bytes], Request] | None = None,
+) -> Answer:
     """Exchange, and try again with growing pauses until the deadline, which starts anew while we are told to wait."""
     _node_key(visitor)
     start = time.monotonic()
@@ -251,7 +280,7 @@ def _visit(visitor: Visitor, request: Request, wait_seconds: float = 0.0) -> Ans
             elif isinstance(place, Datasite):
                 answer = exchange_through_jobs(place, request, leave)
             else:
-                answer = exchange(place.address, place.ca, _node_key(visitor), request, leave)
+                answer = exchange(place.address, place.ca, _node_key(visitor), request, leave, then)
             if answer.kind == "refused":
                 raise FedcallError(f"refused by the aggregator: {answer.sentence}")
             now = time.monotonic()
