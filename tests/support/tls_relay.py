@@ -19,7 +19,9 @@ def tls_relay(target: str, target_ca: Path, folder: Path) -> Iterator[tuple[str,
     outward = ssl.create_default_context(cafile=str(target_ca))
     outward.check_hostname = False
     host, _, port = target.rpartition(":")
-    started, loop, ports = threading.Event(), asyncio.new_event_loop(), []
+    started = threading.Event()
+    ports: list[int] = []
+    ends: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection(host, int(port), ssl=outward)
@@ -33,22 +35,20 @@ def tls_relay(target: str, target_ca: Path, folder: Path) -> Iterator[tuple[str,
     async def main() -> None:
         server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=inward)
         ports.append(server.sockets[0].getsockname()[1])
+        ends.append((asyncio.get_running_loop(), asyncio.Event()))
         started.set()
-        async with server:
-            await server.serve_forever()
+        await ends[0][1].wait()
+        server.close()
 
-    def run() -> None:
-        with suppress(asyncio.CancelledError, RuntimeError):
-            loop.run_until_complete(main())
-
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
     thread.start()
     assert started.wait(300)
     try:
         yield f"127.0.0.1:{ports[0]}", certificates.authority
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
+        loop, over = ends[0]
+        loop.call_soon_threadsafe(over.set)
+        thread.join(60)
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -77,6 +77,11 @@ def offer(evidence: Evidence, tls_key: str, hpke_key: bytes) -> EvidenceOffer:
     return EvidenceOffer(platform=evidence.platform, files=files, tls_key=tls_key, hpke_key=hpke_key.hex())
 
 
+def record_folder(receipt: Path) -> Path:
+    """Return where the record of what an update was sealed to lies, beside its receipt."""
+    return receipt.with_name(f"{receipt.stem}.evidence")
+
+
 def keep_record(folder: Path, evidence: Evidence, binding: Binding, record: SealedTo) -> None:
     """Write evidence, what it is bound to, and what was found, as a folder that `fedcall attestation verify` reads."""
     write_evidence(folder, evidence, binding)

@@ -8,9 +8,8 @@ import pytest
 
 from fedcall.attestation.checks import EvidenceRefused
 from fedcall.attestation.enclave import create_simulated
-from fedcall.federation.site.sealing import record_folder
 from fedcall.federation.site.visits import Place, Visitor
-from fedcall.study.evidence_exchange import read_record
+from fedcall.study.evidence_exchange import read_record, record_folder
 from fedcall.weights import read_weights
 from sealed_consortium import SITES, make_sealed_consortium
 from service import kill, processes, served, start, stop

@@ -21,8 +21,8 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.federation.aggregator.enclave import EnclaveKeys
 from fedcall.federation.flower.messages import Answer
 from fedcall.federation.site import sealing
-from fedcall.federation.site.sealing import SealedUpload, newest_receipt, record_folder
-from fedcall.study.evidence_exchange import EvidenceOffer, offer, read_record, sentence, verify_record
+from fedcall.federation.site.sealing import SealedUpload, newest_receipt
+from fedcall.study.evidence_exchange import EvidenceOffer, offer, read_record, record_folder, sentence, verify_record
 from real_evidence import MadeUpGenoa, snp_evidence, snp_policy
 from sealed_consortium import TLS_KEY, SealedConsortium, make_sealed_consortium
 

@@ -34,7 +34,7 @@ class Aggregator:
     def __init__(self, clock: Clock, answers: list[Answer | Unreachable]) -> None:
         self.clock, self.answers = clock, answers
 
-    def __call__(self, address, ca, key, request, deadline) -> Answer:
+    def __call__(self, address, ca, key, request, deadline, then=None) -> Answer:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Unreachable):
             raise answer

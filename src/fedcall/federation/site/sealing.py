@@ -22,7 +22,7 @@ from fedcall.federation.flower.messages import Answer, Request
 from fedcall.files import make_private_folder, write_bytes
 from fedcall.protection.sealed_upload import UploadPlace, seal_upload
 from fedcall.study.claims import Receipt
-from fedcall.study.evidence_exchange import EvidenceOffer, EvidenceWish, SealedTo, keep_record
+from fedcall.study.evidence_exchange import EvidenceOffer, EvidenceWish, SealedTo, keep_record, record_folder
 from fedcall.study.terms import Study
 
 
@@ -134,11 +134,6 @@ class SealedUpload:
         folder = self.keys / "receipts"
         make_private_folder(folder)
         write_bytes(folder / f"{self.study.digest}.json", receipt)
-
-
-def record_folder(receipt: Path) -> Path:
-    """Return where the record of what an update was sealed to lies, beside its receipt."""
-    return receipt.with_name(f"{receipt.stem}.evidence")
 
 
 def newest_receipt(keys: Path, study: Study) -> tuple[bytes, Receipt] | None:

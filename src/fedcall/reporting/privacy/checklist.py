@@ -6,6 +6,7 @@ The points follow Ponomareva et al. 2023 ("How to DP-fy ML") and NIST SP 800-226
 from importlib.metadata import PackageNotFoundError, version
 
 from fedcall import __version__
+from fedcall.attestation.policy import words
 from fedcall.protection.bfv import SCHEME
 from fedcall.reporting.privacy.clipping import clipping_statement
 from fedcall.reporting.privacy.documents import ChecklistItem, Statement
@@ -109,6 +110,13 @@ def _judge(study: Study) -> str:
     )
 
 
+_SEALED = (
+    "updates are sealed to an enclave. Its makers' keys, side channels and attacks with hands on the machine can break"
+    " it; an operator who puts an older disk back is noticed, not stopped; and an average of one real site and invented"
+    " ones shows that site. Then the site's own noise is what hides."
+)
+
+
 def trust(study: Study) -> tuple[Statement, ...]:
     """Return who is trusted with what in the mode used."""
     aggregator = (
@@ -120,6 +128,8 @@ def trust(study: Study) -> tuple[Statement, ...]:
     )
     if study.sends_sums:
         aggregator = _masked_aggregator(study)
+    if study.protection.mode == "sealed":
+        aggregator = _sealed_aggregator(study)
     return (
         Statement(
             topic="The site",
@@ -132,6 +142,21 @@ def trust(study: Study) -> tuple[Statement, ...]:
             topic="The other sites",
             statement="see each round's global model, never another site's update. Nothing they do weakens this bound.",
         ),
+    )
+
+
+def _sealed_aggregator(study: Study) -> str:
+    assert study.protection.evidence is not None  # read_study refuses an incomplete study
+    rests = (
+        f"This bound does not rest on it: the noise of each update protects every {study.privacy.unit} of that site"
+        " even if the enclave is broken."
+        if study.privacy.noise_multiplier > 0
+        else "Without noise everything rests on it."
+    )
+    return (
+        "runs in an enclave, whose evidence each site verified before it sealed an update to it; its operator sees no"
+        f" single update, and averages over at least {study.least_sites} sites leave it. {rests} What the study accepts"
+        f" as an enclave: {' '.join(words(study.protection.evidence))}"
     )
 
 
@@ -194,7 +219,9 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
         ),
         Statement(
             topic="Trust in the aggregator",
-            statement=f"updates are {study.protection.mode}: the aggregator sees a round's sum. It sees each site's"
+            statement=_SEALED
+            if study.protection.mode == "sealed"
+            else f"updates are {study.protection.mode}: the aggregator sees a round's sum. It sees each site's"
             " update if all helpers work together with it, and knows the sum of the real sites if others are its"
             " inventions."
             if study.sends_sums

@@ -8,6 +8,7 @@ from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
 from fedcall.study.admission_log import Line, Opened, Ordered
 from fedcall.study.claims import Claim, Receipt
+from fedcall.study.evidence_exchange import SealedTo, record_folder, verify_record
 from fedcall.study.log_reading import check_receipts, read_log
 from fedcall.study.sum_orders import check_opening
 from fedcall.study.terms import Study
@@ -28,6 +29,8 @@ class RoundRecord:
     summed : tuple of str or None
         Where updates are masked: the sites in whose sum this update was opened, after the coordinator's signature and
         that of each helper were verified. None if no sum was opened, or no log was given to verify it with.
+    sealed : SealedTo or None
+        In a sealed study: what this update was sealed to, verified again. None if the site kept no record of it.
     """
 
     round: int
@@ -36,6 +39,7 @@ class RoundRecord:
     put_out: str | None = None
     void: str | None = None
     summed: tuple[str, ...] | None = None
+    sealed: SealedTo | None = None
 
 
 def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) -> tuple[RoundRecord, ...]:
@@ -83,9 +87,9 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
         summed = None
         if opening is not None and study.sends_sums:
             summed = _summed(study, claim, orders.get(number), opening)
-        records.append(
-            RoundRecord(number, claim, receipt, put_out.get(number), opening.void if opening else None, summed)
-        )
+        void = opening.void if opening else None
+        sealed = _sealed(study, claim, record_folder(receipt_path))
+        records.append(RoundRecord(number, claim, receipt, put_out.get(number), void, summed, sealed))
     return tuple(records)
 
 
@@ -114,6 +118,23 @@ def _summed(study: Study, claim: Claim, order: Ordered | None, opening: Opened) 
     if own is None or not set(opening.accepted) <= set(found.sites):
         return None
     return found.sites
+
+
+def _sealed(study: Study, claim: Claim, folder: Path) -> SealedTo | None:
+    """Return what an update was sealed to, verified again as of then; None in other modes, and without a record.
+
+    Raises
+    ------
+    FedcallError
+        If the record is of another update, or the evidence does not show what the study's policy demands.
+    """
+    policy = study.protection.evidence
+    if policy is None or not folder.exists():
+        return None
+    record, _ = verify_record(folder, policy, study.digest)
+    if (record.site, record.round) != (claim.site, claim.round):
+        raise FedcallError(f"{folder}: is the record of site '{record.site}', round {record.round}")
+    return record
 
 
 def _put_out(lines: Sequence[Line], site: str) -> dict[int, str]:

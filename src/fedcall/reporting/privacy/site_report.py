@@ -72,6 +72,7 @@ def privacy_report(
         *_family_conditions(over_ledger),
         *_record_conditions(rounds, ledger.problem),
         *_sum_conditions(study, records),
+        *_sealed_conditions(study, records),
         *audit_conditions(audit),
     ]
     return PrivacyReport(
@@ -217,6 +218,29 @@ def _sum_conditions(study: Study, records: Sequence[RoundRecord]) -> list[Condit
         Condition(
             statement=f"No round was void ({len(sent) - len(opened)} of {len(sent)} were).",
             holds=len(opened) == len(sent),
+            otherwise="amber",
+            about="records",
+        ),
+    ]
+
+
+def _sealed_conditions(study: Study, records: Sequence[RoundRecord]) -> list[Condition]:
+    """Return that each update was sealed to a verified enclave, and that the enclave is a real one; nothing else."""
+    policy = study.protection.evidence
+    if policy is None:
+        return []
+    sent = [record for record in records if record.receipt is not None and record.claim.outcome == "update"]
+    count = sum(record.sealed is not None for record in sent)
+    return [
+        Condition(
+            statement=f"What each update was sealed to was verified again in {count} of {len(sent)} rounds.",
+            holds=count == len(sent),
+            otherwise="amber",
+            about="records",
+        ),
+        Condition(
+            statement="The enclave is a real one: the study's policy names no simulated machine.",
+            holds=policy.simulated is None,
             otherwise="amber",
             about="records",
         ),

@@ -27,6 +27,7 @@ from fedcall.reporting.privacy.documents import (
 )
 from fedcall.reporting.privacy.ledger_facts import FamilyCharges, LedgerFacts, StudyCharges
 from fedcall.reporting.privacy.rounds import RoundRecord
+from fedcall.study.evidence_exchange import sentence as sealed_sentence
 from fedcall.study.terms import Study
 
 CURVE_DELTAS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -139,6 +140,8 @@ def _answer(record: RoundRecord | None) -> tuple[str, str, str]:
             f". Opened only as a sum with {', '.join(others)}: the coordinator's signature and those of all helpers on"
             " this list were verified"
         )
+    if record.sealed is not None:
+        sentence += f"; {sealed_sentence(record.sealed)}"
     return record.receipt.status, record.receipt.reason, sentence
 
 
