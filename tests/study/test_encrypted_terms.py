@@ -1,9 +1,12 @@
 """Terms of mode encrypted: the holders' joint key is part of the study, and every signature in it is verified."""
 
 import pytest
+import typer
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from encrypted_consortium import copy_consortium, make_encrypted_consortium, needs_openfhe
+from fedcall.cli.study import register
 from fedcall.documents import sign
 from fedcall.errors import FedcallError
 from fedcall.keys import read_signing_key
@@ -11,6 +14,7 @@ from fedcall.protection import bfv
 from fedcall.protection.ceremony import SHARES_FILE, read_holders_secret, read_joint_key
 from fedcall.protection.helper_keys import create_helper_keys
 from fedcall.study.terms import Study, read_study
+from fedcall.weights import read_weights, write_weights
 
 pytestmark = needs_openfhe
 
@@ -85,3 +89,28 @@ def test_open_state__without_openfhe_says_what_to_install(made, monkeypatch, tmp
     for begin in (consortium.open_state, lambda: consortium.desk("notary")):
         with pytest.raises(FedcallError, match="make encryption"):
             begin()
+
+
+def test_extend_and_sign__the_shares_go_along_and_other_shares_are_never_signed(made, tmp_path):
+    consortium = copy_consortium(made, tmp_path / "old")
+    final = tmp_path / "final.safetensors"
+    tensors = read_weights(consortium.initial).tensors
+    write_weights(final, tensors, {"architecture": "pileup_residual", "study": made.study.digest, "round": "3"})
+    app = typer.Typer()
+    register(app)
+    extend = ["study", "extend", "--study", consortium.study_path, "--final", final, "--name", "next", "--rounds", "1"]
+    draft, signed = tmp_path / "next/next.yaml", tmp_path / "signed/study.json"
+    ran = CliRunner().invoke(app, [*map(str, extend), "--output", str(draft)])
+    assert ran.exit_code == 0, ran.output
+    signing = ["study", "sign", "--study", draft, "--keys", consortium.keys("coordinator"), "--output", signed]
+    shares = draft.parent / SHARES_FILE
+    whole = shares.read_bytes()
+    shares.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    ran = CliRunner().invoke(app, list(map(str, signing)))
+    assert isinstance(ran.exception, FedcallError)
+    assert not signed.exists()
+    shares.write_bytes(whole)
+    ran = CliRunner().invoke(app, list(map(str, signing)))
+    assert ran.exit_code == 0, ran.output
+    study = read_study(signed)
+    assert (study.name, (signed.parent / SHARES_FILE).read_bytes()) == ("next", whole)

@@ -91,10 +91,14 @@ def extend(
     --site west/site.json=30 --without south --output pilot-2.yaml
     """
     from fedcall.files import write_text
+    from fedcall.protection.ceremony import read_shares, write_shares
     from fedcall.study.drafting import review_yaml
     from fedcall.study.extension import Extension, extend_study
 
     new_study, both = extend_study(Extension(study, final, name, rounds, tuple(sites), tuple(without)))
+    terms = new_study.protection
+    if terms.encryption is not None:  # the holders go on, and so does their key
+        write_shares(output, read_shares(terms.encryption, terms.signing_keys, study))
     write_text(output, review_yaml(new_study))
     say(f"wrote {output}: read it, then sign it with 'fedcall study sign'")
     if both is not None:
