@@ -153,6 +153,16 @@ def test_check__unknown_split(folder):
     assert_refused(folder.check(), "samples.tsv:10", "split", "'test'", "'holdout'")
 
 
+@pytest.mark.parametrize(
+    ("platform", "words"), [("ONT", "long reads; "), ("PACBIO", "long reads; "), ("HiSeq", "'WGS' or 'WES'")]
+)
+def test_check__platform_of_the_sheet(folder, platform, words):
+    table = [[*row, "WES"] for row in rows()]
+    table[2][-1] = platform
+    folder.sheet(table, header=[*HEADER, "platform"])
+    assert_refused(folder.check(), "samples.tsv:4", "platform", words, platform)
+
+
 def test_check__missing_column(folder):
     folder.sheet([row[:5] for row in rows()], header=HEADER[:5])
     assert_refused(folder.check(), "samples.tsv:1", "'split'")

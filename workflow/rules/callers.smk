@@ -75,9 +75,7 @@ rule call_deepvariant:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
-        model=lambda wildcards: deepvariant_model(
-            RUN.by_name[wildcards.patient].platform
-        ),
+        model=lambda wildcards: RUN.by_name[wildcards.patient].platform,
     shell:
         "(run_deepvariant --version > {output.version} &&"
         ' echo "image ${{APPTAINER_CONTAINER:-${{SINGULARITY_CONTAINER:-}}}}" >> {output.version} &&'

@@ -59,17 +59,6 @@ def panel_of_this_run():
     return str(CONFIG.panel) if CONFIG.panel else []
 
 
-def recalibration_of(wildcards):
-    """Return the patient's table of base qualities, or nothing where reported ones are used."""
-    if CONFIG.local.base_qualities == "reported":
-        return []
-    return f"{RESULTS}/{wildcards.site}/base_qualities/{wildcards.patient}.json"
-
-
-def recalibration_option(wildcards, input):
-    return option("--recalibration", input.recalibration)
-
-
 def gvcf_of(wildcards):
     return str(RUN.by_name[wildcards.patient].regions)
 

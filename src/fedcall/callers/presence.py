@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from fedcall.callers.catalogue import CATALOGUE, CallerName, Platform
+from fedcall.callers.catalogue import CATALOGUE, CallerName
 from fedcall.errors import FedcallError
 from fedcall.genomics.reads.opening import open_alignments, samples_of
 
@@ -39,23 +39,15 @@ def missing_line(name: CallerName, supplied: Collection[str] = ()) -> str | None
     )
 
 
-def refuse_reads(
-    patient: str, platform: Platform, alignments: Path | None, reference: Path, callers: Sequence[CallerName]
-) -> None:
-    """Refuse reads that one of the callers does not take, by their platform or for want of a read group.
+def refuse_reads(patient: str, alignments: Path | None, reference: Path, callers: Sequence[CallerName]) -> None:
+    """Refuse reads that one of the callers does not take for want of a read group.
 
     Parameters
     ----------
     alignments : None where the workflow has yet to make them; it gives them a read group
     """
     for name in callers:
-        caller = CATALOGUE[name]
-        if platform not in caller.platforms:
-            raise FedcallError(
-                f"caller '{name}' is for short reads (platform {' or '.join(caller.platforms)}), and the column"
-                f" 'platform' says {platform}; leave '{name}' out, or give long reads a run of their own"
-            )
-        if not caller.needs_read_groups or alignments is None or not alignments.is_file():
+        if not CATALOGUE[name].needs_read_groups or alignments is None or not alignments.is_file():
             continue
         with open_alignments(alignments, reference) as reads:
             named = samples_of(reads)

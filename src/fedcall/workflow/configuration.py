@@ -5,11 +5,12 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedcall.callers.catalogue import DEEPVARIANT_IMAGE, CallerName, Platform
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
+from fedcall.genomics.reads.long_reads import long_platform_line
 from fedcall.study.terms import Name
 from fedcall.workflow.table import read_table
 from fedcall.yaml_files import read_yaml
@@ -51,8 +52,7 @@ class Patient(Document):
     )
     platform: Platform = Field(
         "WGS",
-        description="What the reads are: short reads of a whole genome (WGS) or exome (WES), PacBio HiFi or Oxford"
-        " Nanopore R10.4 (ONT). DeepVariant has a model for each; other callers refuse what they are not made for.",
+        description="What the short reads are of: a whole genome (WGS) or exome (WES). It chooses DeepVariant's model.",
     )
     private: Literal["yes", "no"] = Field(
         "yes",
@@ -65,6 +65,14 @@ class Patient(Document):
         description="Persons whom this one resembles in every genotype and is not, such as an identical twin, separated"
         " by commas; the statement is recorded.",
     )
+
+    @field_validator("platform", mode="before")
+    @classmethod
+    def _short_reads(cls, platform: object) -> object:
+        refused = long_platform_line(str(platform))
+        if refused is not None:
+            raise ValueError(refused)
+        return platform
 
     @model_validator(mode="after")
     def _has_reads(self) -> Self:

@@ -10,7 +10,7 @@ from pathlib import Path
 from fedcall.callers.presence import refuse_reads
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
-from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads, refuse_platform
+from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads
 from fedcall.genomics.reads.opening import check_alignments, open_alignments, samples_of
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.regions import read_regions
@@ -48,7 +48,7 @@ def check_input_files(run: Run, upstream: bool = False) -> list[str]:
             looked_at.patient(patient, reference, upstream)
             warnings += _named_like_another(run, patient, reference)
             if patient.patient in scored:
-                refuse_reads(patient.patient, patient.platform, patient.alignments, reference, run.config.callers)
+                refuse_reads(patient.patient, patient.alignments, reference, run.config.callers)
         except FedcallError as error:
             raise FedcallError(f"{error} (patient '{patient.patient}')") from None
     if run.config.panel is not None and run.config.reference is not None and run.config.reference.is_file():
@@ -84,7 +84,6 @@ class _LookedAt:
         self._regions: dict[tuple[Path, Path], list[tuple[str, int, int]]] = {}
 
     def patient(self, patient: Patient, reference: Path, upstream: bool) -> None:
-        refuse_platform(patient.platform)
         lengths = self._reference(reference)
         spans = None
         if patient.regions is not None and not patient.has_gvcf_regions:

@@ -10,7 +10,7 @@ import pytest
 from fedcall.errors import FedcallError
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.reads.align import align_reads
-from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads, refuse_platform
+from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads
 from tiny_alignments import Read, write_alignments, write_reference
 
 SEQUENCE = "".join(random.Random(8).choices("ACGT", k=30_000))
@@ -87,14 +87,6 @@ def test_refuse_long_fastq__before_they_are_aligned(tmp_path: Path) -> None:
     with pytest.raises(FedcallError, match=r"long.fq.gz: long reads \(10 of the first 10"):
         align_reads(tmp_path / "long.fq.gz", None, reference, "p", tmp_path / "out.bam")
     assert not (tmp_path / "out.bam").exists()
-
-
-def test_refuse_platform__of_the_sheet() -> None:
-    refuse_platform("WGS")
-    refuse_platform("WES")
-    for platform in ("ONT", "PACBIO"):
-        with pytest.raises(FedcallError, match=f"'platform' says {platform}: long reads"):
-            refuse_platform(platform)
 
 
 def test_refuse_long_reads__damaged_ones_are_left_to_who_reads_all(tmp_path: Path) -> None:

@@ -68,10 +68,9 @@ def refuse_long_fastq(reads: Path) -> None:
     _refuse(reads, lengths)
 
 
-def refuse_platform(platform: str) -> None:
-    """Refuse a patient whose column 'platform' says that the reads are long."""
-    if platform in _LONG_PLATFORMS:
-        raise FedcallError(f"column 'platform' says {platform}: long reads; {_WAY_OUT}")
+def long_platform_line(platform: str) -> str | None:
+    """Return why a platform of long reads is refused; None for any other word."""
+    return f"long reads; {_WAY_OUT}" if platform.upper() in _LONG_PLATFORMS else None
 
 
 def _refuse(path: Path, lengths: Sequence[int]) -> None:
