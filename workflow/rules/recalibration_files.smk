@@ -1,4 +1,4 @@
-# Files of the rule that measures base qualities: functions for recalibration.smk, pileup.smk and calls.smk.
+# Which table of base qualities belongs to a patient. Functions for recalibration.smk, pileup.smk and calls.smk.
 
 
 def recalibration_of(wildcards):
