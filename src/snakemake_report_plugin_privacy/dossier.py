@@ -104,7 +104,7 @@ def _release(
             environment=str(record.conda_env_file or record.container_img_url or ""),
             started=datetime.fromtimestamp(record.starttime, UTC).isoformat(timespec="seconds"),
             seconds=round(max(0.0, record.endtime - record.starttime), 2),
-            inputs=_inputs(record.job, dag),
+            inputs=_inputs(record.job, dag, claim_path.parents[2]),
         ),
         status=receipt.status if receipt else "waiting",
         reason=receipt.reason if receipt else None,
@@ -113,10 +113,13 @@ def _release(
     )
 
 
-def _inputs(job: JobReportInterface, dag: DAGReportInterface) -> tuple[Input, ...]:
+def _inputs(job: JobReportInterface, dag: DAGReportInterface, site: Path) -> tuple[Input, ...]:
+    """Return what a site's training read: in a rehearsal one job trains all sites, and others' files are not its."""
     found: dict[tuple[str, str | None], Input] = {}
     for maker, files in dag.dependencies[job].items():
         for file in map(str, files):
+            if "rounds" in Path(file).parts and site not in Path(file).parents:
+                continue
             shared = file if Path(file).name in SHARED else None
             digest = _sha256(Path(file)) if shared and Path(file).is_file() else None
             found[maker.rule.name, shared] = Input(rule=maker.rule.name, file=shared, sha256=digest)

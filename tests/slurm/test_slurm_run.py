@@ -53,6 +53,8 @@ def cluster_run(rehearsal: Workspace, tmp_path_factory: pytest.TempPathFactory) 
     for owner in KEY_OWNERS:  # keys, but not what they remember of the other run's ledger
         keys = f"private/{owner}/keys"
         shutil.copytree(rehearsal.path / keys, workspace.path / keys, ignore=shutil.ignore_patterns("ledger.*"))
+    settings = workspace.path / "config/config.yaml"  # a job per site here, one for all there: the same bytes
+    settings.write_text(yaml.safe_dump(yaml.safe_load(settings.read_text()) | {"train_together": False}))
     write_profile(workspace.path / "profiles/slurm")
     with one_node_slurm(tmp_path_factory.mktemp("daemons")):
         with running(workspace) as first:

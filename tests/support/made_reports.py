@@ -27,7 +27,7 @@ from fedcall.reporting.privacy.dashboard import (
     SiteRow,
     dashboard_figures,
 )
-from fedcall.reporting.privacy.documents import PrivacyReport, Statement, StudyPrivacyReport
+from fedcall.reporting.privacy.documents import ClosedEarly, PrivacyReport, Statement, StudyPrivacyReport
 from fedcall.reporting.privacy.ledger_facts import read_ledger
 from fedcall.reporting.privacy.rounds import read_rounds
 from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
@@ -75,7 +75,7 @@ def made_reports(folder: Path) -> dict[str, Made]:
             site,
             read_rounds(study, site, hospital.rounds),
             read_ledger(hospital.ledger, read_secret(hospital.keys), study, site),
-            False,
+            closed=ClosedEarly(round=3, reason="enough", operator="ada@here"),
         )
         for site, hospital in federation.sites.items()
     ]

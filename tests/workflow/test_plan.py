@@ -38,7 +38,7 @@ def test_dag__rehearsal(workspace):
         "agree_study": 1,
         "fetch_global": 2,
         "compare_people": 2,
-        "train_round": 4,
+        "train_round": 2,
         "upload_update": 2,
         "fetch_final": 1,
         "call_variants": 2,
@@ -162,9 +162,26 @@ def test_dag__site_plans_its_own_jobs_only(workspace):
 def test_dag__one_round_waits_for_all_receipts_of_the_last(workspace):
     target = "results/tiny/north/rounds/2/global.safetensors"
     jobs = dry_run(workspace, "--", target)
-    assert jobs["train_round"] == 2
-    assert jobs["upload_update"] == 1
+    assert jobs["train_round"] == jobs["upload_update"] == 1
     assert jobs["fetch_global"] == 2
+
+
+def test_dag__sites_of_a_rehearsal_train_together_or_apart(workspace):
+    commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
+    together = re.findall(r"fedcall train-round .*", commands)
+    assert [(text.count("--site north"), text.count("--site south")) for text in together] == [(1, 1)] * 2
+    assert all("--threads 2" in text for text in together)
+    path = workspace.path / "config/config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"train_together": False}))
+    commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
+    apart = re.findall(r"fedcall train-round .*", commands)
+    assert sorted((text.count("--site north"), text.count("--site south")) for text in apart) == [
+        (0, 1),
+        (0, 1),
+        (1, 0),
+        (1, 0),
+    ]
+    assert all("--threads 1" in text for text in apart)
 
 
 def test_dag__reports_use_the_audit_once_there_is_one(workspace):

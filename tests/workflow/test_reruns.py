@@ -185,7 +185,7 @@ def test_reruns__deleted_release_of_an_earlier_round_is_missed(finished, name, r
 def test_reruns__killed_run_goes_on_and_charges_nothing_twice(finished):
     before, ledgers = releases(finished), spent(finished)
     (finished.path / LAST_UPDATE).unlink()
-    log = finished.path / "logs/train_round/tiny.south.2.log"
+    log = finished.path / "logs/train_round/tiny.all.2.log"
     log.unlink()
     command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", "--", LAST_UPDATE]
     killed = subprocess.Popen(

@@ -81,11 +81,38 @@ def before_round(wildcards):
     return end_of_round(before) if before else INITIAL
 
 
-def private_of_training():
-    """Return the options of training that name the site's own: keys, ledger, graphics card, earlier receipts.
+# In a rehearsal one job trains all sites of a round, a few at a time: PyTorch and Opacus take longer to start than a small
+# site to train. At a hospital a job is the hospital's.
+TOGETHER = RUN.is_rehearsal and CONFIG.train_together
+TRAINED_AT = "all" if TOGETHER else "{site}"
+TRAINED_WHERE = "all sites" if TOGETHER else "{wildcards.site}"
+THREADS_OF_TRAINING = min(len(SITES), 8) if TOGETHER else 1
 
-    One text with the wildcard {site} in it, where a function would be called for each site and round.
-    """
+
+def at_trained_sites(name):
+    """Return a file at every site that one job of training is for."""
+    return [f"{RESULTS}/{site}/{name}" for site in (SITES if TOGETHER else ["{site}"])]
+
+
+def trained_sites(wildcards):
+    return SITES if TOGETHER else [wildcards.site]
+
+
+def examples_of_trained_sites(wildcards):
+    return [path for site in trained_sites(wildcards) for path in examples_of(site)]
+
+
+def patients_of_trained_sites(wildcards):
+    """Return the options that name the examples: by patient, since a command line has room for names and not for paths."""
+    listed = [
+        f"{site}={','.join(RUN.training[site])}" for site in trained_sites(wildcards)
+    ]
+    where = f"{RESULTS}/{{site}}/examples/{{patient}}.safetensors"
+    return f"{option('--examples', where)} {options('--patients', listed)}"
+
+
+def private_of_training():
+    """Return a parameter: the options that name a site's own, its keys, ledger, graphics card and earlier receipts."""
     own = {
         "--keys": CONFIG.site_key,
         "--ledger": CONFIG.ledger,
@@ -94,4 +121,5 @@ def private_of_training():
         "--sheet": CONFIG.samples or COHORT_FOLDER / "samples.tsv",
         "--reference": CONFIG.reference,
     }
-    return " ".join(option(name, value) for name, value in own.items())
+    text = " ".join(option(name, value) for name, value in own.items())
+    return lambda wildcards: text

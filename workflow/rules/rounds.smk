@@ -38,36 +38,42 @@ rule fetch_global:
 # nothing else: thousands of jobs, planned by their files.
 rule train_round:
     input:
-        model=f"{RESULTS}/{{site}}/rounds/{{round}}/global.safetensors",
-        examples=lambda wildcards: examples_of(wildcards.site),
+        models=at_trained_sites("rounds/{round}/global.safetensors"),
+        examples=examples_of_trained_sites,
         # People compared again make no update again.
-        people=ancient(f"{RESULTS}/{{site}}/people_compared.txt"),
+        people=map(ancient, at_trained_sites("people_compared.txt")),
     output:
-        weights=f"{RESULTS}/{{site}}/rounds/{{round}}/update.safetensors",
-        claim=f"{RESULTS}/{{site}}/rounds/{{round}}/claim.json",
+        weights=at_trained_sites("rounds/{round}/update.safetensors"),
+        claims=at_trained_sites("rounds/{round}/claim.json"),
     log:
-        f"logs/train_round/{STUDY}.{{site}}.{{round}}.log",
+        f"logs/train_round/{STUDY}.{TRAINED_AT}.{{round}}.log",
     benchmark:
-        f"benchmarks/train_round/{STUDY}.{{site}}.{{round}}.tsv"
+        f"benchmarks/train_round/{STUDY}.{TRAINED_AT}.{{round}}.tsv"
     wildcard_constraints:
         round=UNSETTLED,
     retries: 0  # a second attempt must go through the ledger, not around it
     conda:
         "../envs/training.yaml"
-    threads: 1  # a release is the same, bit for bit, only at the same number of threads
+    threads: THREADS_OF_TRAINING  # a process each; one site trains in one thread, so a release is the same, bit for bit
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, threads: 4000 * threads,
         runtime=240,
     params:
         signed=f"{RESULTS}/study.json",
+        sites=lambda wildcards: options("--site", trained_sites(wildcards)),
         private=private_of_training(),
+        patients=patients_of_trained_sites,
+        model=in_round("global.safetensors"),
+        weights=in_round("update.safetensors"),
+        claim=in_round("claim.json"),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        "Round {wildcards.round} at {wildcards.site}: charging the ledger, then training"
+        f"Round {{wildcards.round}} at {TRAINED_WHERE}: charging the ledger, then training"
     shell:
-        "fedcall train-round --study {params.signed} --site {wildcards.site} --round {wildcards.round} {params.private}"
-        " --model {input.model} --update {output.weights} --claim {output.claim} {input.examples} > {log} 2>&1"
+        "fedcall train-round --study {params.signed} {params.sites} --round {wildcards.round} {params.private}"
+        " --model {params.model:q} --update {params.weights:q} --claim {params.claim:q} {params.patients}"
+        " --threads {threads} > {log} 2>&1"
 
 
 rule upload_update:

@@ -59,7 +59,7 @@ def privacy(
     --ledger private/north/ledger.sqlite --rounds results/demo/north/rounds --html privacy.html --json privacy.json
     """
     from fedcall.keys import read_secret
-    from fedcall.reporting.privacy.rounds import read_rounds
+    from fedcall.reporting.privacy.rounds import closed_early, read_rounds
     from fedcall.study.terms import read_study
 
     # Cheap mistakes are told before plots and accountants are imported.
@@ -75,7 +75,7 @@ def privacy(
     audited = read_audit(audit, agreed) if audit else None
     families = known_families(sketches, agreed.name) if sketches else ()
     facts = read_ledger(ledger, secret, agreed, site, families)
-    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated)
+    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed_early(log))
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     say(document.spent.sentence)
 

@@ -19,4 +19,9 @@ def each_site(sites: list[str], *paths: Path) -> Iterator[tuple[str, list[Path]]
             if "{site}" not in str(path):
                 raise FedcallError(f"{path}: several sites need a path each; write {{site}} where the name belongs")
     for site in sites:
-        yield site, [Path(str(path).replace("{site}", site)) for path in paths]
+        yield site, [for_site(path, site) for path in paths]
+
+
+def for_site(path: Path, site: str) -> Path:
+    """Return a site's own path."""
+    return Path(str(path).replace("{site}", site))

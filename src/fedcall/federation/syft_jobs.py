@@ -41,12 +41,12 @@ FILES = (
 )
 _FILE_BYTES = 1024 * 1024 * 1024
 _JOB_FILES = 64
-_NAME = re.compile(r"fedcall-([0-9a-f]{16})-(round|receipt|verdict)-(\d{4,6})")
+_NAME = re.compile(r"fedcall-([0-9a-f]{16})-(round|receipt|verdict|closing)-(\d{4,6})")
 
 
 @dataclass(frozen=True)
 class JobName:
-    """What a job of ours is about; `verdict` has the number of the judging round."""
+    """What a job of ours is about: `verdict` has the number of the judging round, `closing` of the final model."""
 
     study: str
     kind: str

@@ -262,6 +262,12 @@ class Config(Document):
         "cpu", description="Where train_round computes; a release is the same, bit for bit, only on the same device."
     )
 
+    train_together: bool = Field(
+        True,
+        description="In a rehearsal one job a round trains all sites, as many at a time as it has threads; false: a job"
+        " per site, which a cluster spreads over its nodes.",
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.samples is None) == (self.cohort is None):

@@ -8,9 +8,11 @@ from fedcall.errors import FedcallError
 from fedcall.federation.drop_folder import NotThere
 from fedcall.federation.site.datasite import Datasite, approve, hand_in, is_approved, read_round, study_jobs
 from fedcall.federation.syft_jobs import Job, JobName, SyftBox
+from fedcall.files import write_bytes
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.shown import shown
 from fedcall.study.terms import Study
+from fedcall.workflow.closing import CLOSING
 from fedcall.workflow.run import Run
 
 
@@ -46,7 +48,8 @@ def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
     keys = Path(config.site_key.format(site=config.site))
     datasite = Datasite(SyftBox(config.syft.folder, config.syft.datasite.format(site=config.site)), study, keys)
     found = False
-    for name, job in study_jobs(datasite):
+    jobs = study_jobs(datasite)
+    for name, job in sorted(jobs, key=lambda pair: pair[0].kind != "closing"):  # a closed study asks for no round more
         found = True
         if job.status == "done" or name.kind == "receipt":
             continue
@@ -56,6 +59,8 @@ def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
             else _round(run, datasite, name, job, decisions)
         )
         yield f"{job.name}: {line}"
+        if name.kind == "closing":
+            return  # no round after it counts
     if not found:
         yield f"no job of study '{study.name}' for {datasite.box.email} in {datasite.box.folder}"
 
@@ -63,13 +68,20 @@ def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
 def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: Decisions) -> str:
     try:
         digest = job.digest()
-        read_round(datasite, name, job)
+        opening, answer = read_round(datasite, name, job)
     except NotThere as missing:
         return f"not answered: {missing}"
     if not is_approved(datasite, digest):
         if not decisions.agrees(f"{_about(run, name, job)}\n  content      {digest}"):
             return "left as it is"
         approve(datasite, job, digest)
+    if name.kind == "closing":
+        if opening.closed is None:
+            return f"not answered: {job.submission} closes nothing"
+        write_bytes(Path("results") / run.study.name / CLOSING, answer.document)
+        decisions.run_workflow(None)
+        datasite.box.finish(job, {})
+        return f"done: the study was closed ({shown(opening.closed)}), its final model is here"
     target = _answer_files(run, name.number)
     decisions.run_workflow(target[0] if target else None)
     if not target:
@@ -99,11 +111,12 @@ def _answer_files(run: Run, number: int) -> list[Path]:
 
 def _about(run: Run, name: JobName, job: Job) -> str:
     study = run.study
+    ends = name.kind == "closing"
     lines = [
         f"{job.name}, left by {shown(job.submitter, 100)}",
         f"  study        {study.name} ({study.digest})",
-        f"  round        {_number(study, name.number)}",
-        f"  it costs     {_cost(run, name.number)}",
+        f"  round        {'final model: the study is closed early' if ends else _number(study, name.number)}",
+        f"  it costs     {'nobody anything' if ends else _cost(run, name.number)}",
         "  it brings    the global model and documents that the coordinator signed (verified); nothing of it is run",
     ]
     return "\n".join(lines)

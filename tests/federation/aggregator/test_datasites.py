@@ -11,6 +11,7 @@ from consortium import Consortium, make_consortium
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator.datasites import Datasites
+from fedcall.federation.aggregator.operation import close_study
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.drop_folder import NotThere
 from fedcall.federation.site.datasite import Datasite, approve, approved_round, is_approved, read_round, study_jobs
@@ -270,6 +271,27 @@ def test_datasites__carried_by_pysyft_itself(tmp_path, monkeypatch):
         if hospital.final:
             break
     assert hospital.final == read_weights(coordinator.state.model_path(3)).digest
+
+
+def test_datasites__a_site_is_told_of_an_early_close(tmp_path):
+    consortium = make_consortium(tmp_path, rounds=3)
+    coordinator = Coordinator(consortium, tmp_path / "box")
+    hospitals = [Hospital(consortium, name, tmp_path / "box") for name in EMAILS]
+    while coordinator.state.log.open_round < 2:
+        coordinator.look()
+        for hospital in hospitals:
+            hospital.go_on()
+    coordinator.look()  # the job of round 2 lies there, open
+    close_study(consortium.state, "enough")
+    coordinator.start()
+    coordinator.look()
+    closing, model = tmp_path / "closing.json", tmp_path / "final.safetensors"
+    for number in (2, 3):
+        closing.unlink(missing_ok=True)
+        with pytest.raises(FedcallError, match=r"closed study 'tiny' after round 1 \(enough\)"):
+            fetch_global(hospitals[0].visitor, number, model, closing)
+    assert fetch_global(hospitals[0].visitor, 2, model, closing).closed == "enough"
+    assert read_weights(model).digest == read_weights(coordinator.state.model_path(2)).digest
 
 
 def test_datasites__masked_updates_travel_as_others_do(tmp_path):

@@ -14,11 +14,13 @@ from fedcall.documents import sign
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator.drops import Drops
+from fedcall.federation.aggregator.operation import close_study
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.drop_folder import DropManifest, NotThere, Route, requests_folder, take
 from fedcall.federation.site.visits import fetch_global, fetch_log, upload_update
 from fedcall.keys import read_signing_key
 from fedcall.study.log_reading import read_log
+from fedcall.study.opening import RoundOpening
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.weights import read_weights, weights_digest
 from masked_consortium import make_masked_consortium
@@ -312,6 +314,36 @@ def _body(path: Path) -> bytes:
     import json
 
     return json.dumps(json.loads(path.read_bytes())["body"]).encode()
+
+
+def test_drop__a_site_is_told_of_an_early_close(tmp_path):
+    consortium = make_consortium(tmp_path, rounds=3)
+    aggregator = Aggregator(consortium, tmp_path / "ours")
+    hospitals = [Hospital(consortium, name, tmp_path / "ours") for name in ("north", "south")]
+    while aggregator.state.log.open_round < 2:
+        for hospital in hospitals:
+            hospital.go_on()
+        aggregator.look()
+    close_study(consortium.state, "enough")
+    aggregator.start()
+    closing, model = tmp_path / "closing.json", tmp_path / "final.safetensors"
+    with pytest.raises(FedcallError, match=r"closed study 'tiny' after round 1 \(enough\)"):
+        ask_until_answered(aggregator, hospitals[0], 3, model, closing)
+    assert ask_until_answered(aggregator, hospitals[0], 2, model, closing).closed == "enough"
+    assert read_weights(model).digest == read_weights(aggregator.state.model_path(2)).digest
+
+
+def ask_until_answered(
+    aggregator: Aggregator, hospital: Hospital, number: int, model: Path, closing: Path
+) -> RoundOpening:
+    for _ in range(10):
+        try:
+            return fetch_global(hospital.visitor, number, model, closing)
+        except FedcallError as error:
+            if "nothing is lost" not in str(error):
+                raise
+        aggregator.look()
+    raise AssertionError("no answer")
 
 
 def test_drop__masked_updates_travel_as_others_do(tmp_path):

@@ -23,7 +23,7 @@ from fedcall.privacy.ledger.summary import summarise
 from fedcall.privacy.mechanism.bounded_sum import sum_event
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.reporting.base.pages import render, round_up, to_json
-from fedcall.reporting.privacy.documents import PrivacyReport
+from fedcall.reporting.privacy.documents import ClosedEarly, PrivacyReport
 from fedcall.reporting.privacy.ledger_facts import FamilyCharges, read_ledger
 from fedcall.reporting.privacy.rounds import read_rounds
 from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
@@ -33,6 +33,7 @@ from fedcall.study.claims import Claim
 from reporting_page import shown_values
 from reporting_study import Federation, make_federation, play_round, request
 
+CLOSED = ClosedEarly(round=2, reason="the sequencer was replaced", operator="ada@here")
 CHECKLIST = (
     "Setting, trust and the adversary's view",
     "Unit, contribution bound, overlap",
@@ -417,3 +418,19 @@ def test_privacy_figures__are_self_contained_with_unique_ids(federation: Federat
     assert "http://" not in page.replace("http://www.w3.org/", "")
     assert "https://" not in page
     assert math.isclose(page.count("<figure>"), page.count("<figcaption>"))
+
+
+def test_privacy_report__of_a_study_closed_early_plans_no_further_round(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+    for number in (1, 2):
+        play_round(federation, "north", number)
+    study, hospital = federation.study, federation.sites["north"]
+    records = read_rounds(study, "north", hospital.rounds)
+    facts = read_ledger(hospital.ledger, read_secret(hospital.keys), study, "north")
+    going_on, closed = (privacy_report(study, "north", records, facts, closed=one) for one in (None, CLOSED))
+    assert (going_on.spent.rounds_left_in_plan, closed.spent.rounds_left_in_plan) == (4, 0)
+    assert going_on.spent.epsilon_pld == closed.spent.epsilon_pld
+    page = render(closed, "privacy.html", privacy_figures(closed))
+    assert {"closed.round", "closed.reason", "closed.operator"} <= shown_values(page, json.loads(to_json(closed)))
+    page = render(going_on, "privacy.html", privacy_figures(going_on))
+    assert not any(path.startswith("closed") for path in shown_values(page, json.loads(to_json(going_on))))

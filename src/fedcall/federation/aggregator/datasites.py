@@ -84,7 +84,7 @@ class Datasites:
         for name, files in self._jobs_to_leave(datasite):
             stirred |= box.submit(datasite.email, name, files)
             datasite.left.add(str(name))
-            if name.kind == "round" and name.number >= self._state.final_round:
+            if name.kind in ("round", "closing") and name.number >= self._state.final_round:
                 self._state.mark_fetched(datasite.site)
         for number in self._rounds() - datasite.received:
             name = JobName(self._state.study.digest, "round", number)
@@ -101,23 +101,28 @@ class Datasites:
     def _jobs_to_leave(self, datasite: _Datasite) -> Iterator[tuple[JobName, dict[str, bytes]]]:
         state = self._state
         for number in range(1, state.study.rounds + 2):
-            name = JobName(state.study.digest, "round", number)
-            opening = None if str(name) in datasite.left else state.opening(number)
-            if opening is not None:
-                yield (
-                    name,
-                    {
-                        "study.json": self._signed_study,
-                        "opening.json": opening,
-                        MODEL_FILE: base64.b64encode(state.model_path(number).read_bytes()),
-                        "sentence.txt": state.stand_down(datasite.site, number).encode(),
-                        "admission.jsonl": state.extract(datasite.site),
-                    },
-                )
+            yield from self._round_to_leave(datasite, JobName(state.study.digest, "round", number))
+        if state.log.closed is not None:  # the final round's job may lie there from before, open
+            yield from self._round_to_leave(datasite, JobName(state.study.digest, "closing", state.final_round))
         name = JobName(state.study.digest, "verdict", state.study.judging_round)
         verdict = state.judge.verdict() if state.judge.is_wanted and str(name) not in datasite.left else None
         if verdict is not None:
             yield name, {"verdict.json": verdict, "admission.jsonl": state.extract(datasite.site)}
+
+    def _round_to_leave(self, datasite: _Datasite, name: JobName) -> Iterator[tuple[JobName, dict[str, bytes]]]:
+        state = self._state
+        opening = None if str(name) in datasite.left else state.opening(name.number)
+        if opening is not None:
+            yield (
+                name,
+                {
+                    "study.json": self._signed_study,
+                    "opening.json": opening,
+                    MODEL_FILE: base64.b64encode(state.model_path(name.number).read_bytes()),
+                    "sentence.txt": state.stand_down(datasite.site, name.number).encode(),
+                    "admission.jsonl": state.extract(datasite.site),
+                },
+            )
 
     def _receive(self, box: SyftBox, datasite: _Datasite, job: Job, number: int) -> bool:
         study = self._state.study

@@ -97,10 +97,27 @@ def approved_round(datasite: Datasite, number: int) -> tuple[Job, Answer]:
     NotThere
         If none is there, or its content is another than was approved.
     """
-    why = f"no job for round {number} in {datasite.box.folder} yet"
-    for name, job in study_jobs(datasite):
-        if (name.kind, name.number) != ("round", number):
-            continue
+    wanted = [(name, job) for name, job in study_jobs(datasite) if (name.kind, name.number) == ("round", number)]
+    return _first_approved(datasite, wanted, f"no job for round {number} in {datasite.box.folder} yet")
+
+
+def final_or_round(datasite: Datasite, number: int) -> Answer:
+    """Return the model of a round; of a study that was closed early, from its end on, the final one.
+
+    Raises
+    ------
+    NotThere
+        If neither is there, or the content is another than was approved.
+    """
+    ends = [(name, job) for name, job in study_jobs(datasite) if name.kind == "closing" and name.number <= number]
+    try:
+        return _first_approved(datasite, ends, "not closed")[1]
+    except NotThere:
+        return approved_round(datasite, number)[1]
+
+
+def _first_approved(datasite: Datasite, jobs: list[tuple[JobName, Job]], why: str) -> tuple[Job, Answer]:
+    for name, job in jobs:
         try:
             _, answer = read_round(datasite, name, job)
             digest = job.digest()
@@ -134,7 +151,7 @@ def exchange_through_jobs(datasite: Datasite, request: Request, deadline: float)
 
 def _answer(datasite: Datasite, request: Request) -> Answer:
     if request.kind == "fetch":
-        return approved_round(datasite, request.round)[1]
+        return final_or_round(datasite, request.round)
     coordinator = str(datasite.study.coordinator)
     if request.kind == "log":
         whole = _files(datasite, "admission.jsonl", lambda content: list(read_lines(content, "the log")))
@@ -167,7 +184,7 @@ def _files(
             except FedcallError as error:
                 why = NotThere(f"{job.submission}: {file}: {error}")
                 continue
-            if name.kind != "round" and job.status != "done":  # nothing of the site's comes of it
+            if name.kind not in ("round", "closing") and job.status != "done":  # nothing of the site's comes of it
                 datasite.box.finish(job, {})
             found = True
             yield content

@@ -264,6 +264,14 @@ class SiteClipping(Document):
     end: float | None
 
 
+class ClosedEarly(Document):
+    """A study that its coordinator ended before its last round, by the aggregator's log."""
+
+    round: int = Field(description="The last round that counts.")
+    reason: str
+    operator: str
+
+
 class PrivacyReport(Document):
     """The privacy-budget report of one site in one study."""
 
@@ -274,6 +282,7 @@ class PrivacyReport(Document):
     patients_declared: int
     units_declared: int
     spent: Spent
+    closed: ClosedEarly | None = Field(None, description="null: not closed before its last round, or no log was given.")
     light: TrafficLight
     rounds: tuple[RoundSpend, ...]
     planned: tuple[PlannedSpend, ...] = Field((), description="The plan, at a dozen rounds at most.")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
-from fedcall.study.admission_log import Line, Opened, Ordered
+from fedcall.reporting.privacy.documents import ClosedEarly
+from fedcall.study.admission_log import Closed, Line, Opened, Ordered
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.evidence_exchange import SealedTo, record_folder, verify_record
 from fedcall.study.log_reading import check_receipts, read_log
@@ -91,6 +92,13 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
         sealed = _sealed(study, claim, record_folder(receipt_path))
         records.append(RoundRecord(number, claim, receipt, put_out.get(number), void, summed, sealed))
     return tuple(records)
+
+
+def closed_early(log: Path | None) -> ClosedEarly | None:
+    """Return that the coordinator ended the study before its last round, by the log that the site fetched."""
+    entries = [line.entry for line in read_log(log)] if log else []
+    found = next((entry for entry in entries if isinstance(entry, Closed)), None)
+    return None if found is None else ClosedEarly(round=found.round, reason=found.reason, operator=found.operator)
 
 
 def _summed(study: Study, claim: Claim, order: Ordered | None, opening: Opened) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from fedcall.reporting.privacy.checklist import checklist, local_parameters, not
 from fedcall.reporting.privacy.clipping import adaptive_clipping
 from fedcall.reporting.privacy.documents import (
     Audit,
+    ClosedEarly,
     Condition,
     LedgerSpend,
     PrivacyReport,
@@ -42,6 +43,7 @@ def privacy_report(
     shareable: bool = False,
     audit: Audit | None = None,
     recalibrated: bool = False,
+    closed: ClosedEarly | None = None,
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
 
@@ -61,11 +63,15 @@ def privacy_report(
         What an audit of this kind of study proved.
     recalibrated : bool
         Whether the site recalibrates base qualities from its patients' reads.
+    closed : ClosedEarly, optional
+        That the study was ended before its last round: no round is to come.
     """
     terms = study.privacy
     over_ledger = None if shareable else spend_over_ledger(study, ledger)
     rounds = round_spends(study, records, ledger.charged)
     spent = spent_in_study(study, ledger, rounds, over_ledger)
+    if closed is not None:
+        spent = spent.model_copy(update={"rounds_left_in_plan": 0})
     total = over_ledger.epsilon_pld if over_ledger else spent.epsilon_pld
     conditions = [
         *spending_conditions(total, terms.max_epsilon, spent.rounds_that_fit, spent.rounds_left_in_plan, terms.unit),
@@ -81,6 +87,7 @@ def privacy_report(
         patients_declared=study.site(site).patients,
         units_declared=study.units(site),
         spent=spent,
+        closed=closed,
         light=traffic_light(
             conditions,
             {
