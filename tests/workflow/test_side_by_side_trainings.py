@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -206,3 +207,41 @@ def test_train_round__says_how_several_sites_are_given(consortium: Path, tmp_pat
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*/ledger.sqlite"))
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A file system of so many bytes, which can be made larger."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def sized(size: str) -> Path:
+        again = ",remount" if os.path.ismount(folder) else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}{again}", "none", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system of our own (needs root): {done.stderr.strip()}")
+        return folder
+
+    yield sized
+    if os.path.ismount(folder):
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
+@pytest.mark.parametrize("size", ["32k", "224k"])
+def test_train_round__on_a_disk_that_is_full_says_so_in_one_line_and_loses_nothing(
+    consortium: Path, alone: Path, tiny_disk: Callable[[str], Path], size: str
+) -> None:
+    disk = tiny_disk(size)
+    full = run(consortium, disk, ("north",))
+    assert full.returncode == 2, full.stderr
+    said = [line for line in full.stderr.splitlines() if not line.startswith("private training: ")]
+    assert len(said) == 1, full.stderr
+    assert "make room" in said[0]
+    assert not any((disk / "north" / name).exists() for name in ("update", "claim"))
+    tiny_disk("16m")
+    done = run(consortium, disk, ("north",))
+    assert done.returncode == 0, done.stderr
+    assert same(disk, alone, "north")
+    assert kinds(consortium, disk, "north") == ["reserve", "release"]

@@ -1,17 +1,20 @@
 """The database under a ledger: opened durably, or to look at only, and its transactions."""
 
+import errno
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.errors import FedcallError, PrivacyRefusal, no_room
 from fedcall.files import make_private_folder
 from fedcall.privacy.ledger import chain as ledger_chain
 
 BUSY_SECONDS = 60
+_ROOM_BYTES = 256 * 1024  # what SQLite lays beside an open ledger
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -31,8 +34,17 @@ def connect(path: Path) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = FULL")
         database.executescript(ledger_chain.SCHEMA)
     except (OSError, sqlite3.Error) as error:
-        raise FedcallError(f"{path}: cannot be opened as a ledger ({error})") from None
+        full = _no_room_for(path, error)
+        raise full or FedcallError(f"{path}: cannot be opened as a ledger ({error})") from None
     return database
+
+
+def _no_room_for(path: Path, error: Exception) -> FedcallError | None:
+    """Return that the disk is full: SQLite says "disk I/O error" where the files beside a ledger find no room."""
+    told = no_room(error)
+    if told is None and isinstance(error, sqlite3.Error) and shutil.disk_usage(path.parent).free < _ROOM_BYTES:
+        return no_room(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)))
+    return told
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
