@@ -156,3 +156,12 @@ def test_failed_run__mistakes_in_what_people_write_stop_it_before_any_job(hospit
     assert words in said[0]
     assert "Traceback" not in result.stdout
     assert not (hospital.path / "results").exists()
+
+
+def test_run__without_a_configuration_says_so_in_one_line(tmp_path: Path) -> None:
+    result = Workspace(tmp_path).snakemake("--dry-run")
+    assert result.returncode == 2, result.stdout
+    said = [line for line in result.stdout.splitlines() if line.startswith("fedcall: ")]
+    assert len(said) == 1, result.stdout
+    assert "give one with --configfile" in said[0]
+    assert "Traceback" not in result.stdout
