@@ -6,7 +6,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.update_noise import update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
+from fedcall.study.protection import Protection
 from fedcall.study.terms import AggregationTerms, ModelTerms, Site, Study
 from fedcall.weights import weights_digest, write_weights
 
@@ -54,8 +57,7 @@ def benchmark_aggregate(sites: int, parameters: int | None, at_once: int, repeat
     with tempfile.TemporaryDirectory(prefix="fedcall-") as name:
         folder = Path(name)
         tensors = shipped_or_made(parameters)
-        study = _agree(folder, tensors, sites)
-        updates = {site.name: _answer(folder, study, site, tensors) for site in study.sites}
+        study, updates = agree(folder, tensors, sites)
         seconds = _average(study, tensors, updates, repeats)
         exchanges, round_seconds, memory = _round(folder, study, updates, at_once)
     return RoundBenchmark(
@@ -102,13 +104,53 @@ def shipped_or_made(parameters: int | None) -> dict[str, np.ndarray]:
     return {"head.weight": generator.normal(size=(rows, min(width, parameters))).astype(np.float32)}
 
 
+def agree(
+    folder: Path, tensors: dict[str, np.ndarray], sites: int, protection: Protection | None = None
+) -> tuple[Study, dict[str, tuple[Path, Path]]]:
+    """Make a study of so many sites, and each one's update and claim; return it and their paths by site."""
+    study = _agree(folder, tensors, sites, protection or Protection())
+    return study, {site.name: _answer(folder, study, site, tensors) for site in study.sites}
+
+
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[tuple[Place, int]]:
+    """Serve the study of a folder for a while; yield where, and the process id of its supervisor."""
+    state = folder / "state"
+    command = [
+        *(sys.executable, "-m", "fedcall", "aggregator", "serve", "--study", str(folder / "study.json")),
+        *("--state", str(state), "--keys", str(folder / "keys" / "coordinator")),
+        *("--initial", str(folder / "initial.safetensors"), *options),
+    ]
+    with open(folder / "serve.log", "wb") as log:
+        service = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while (endpoint := read_endpoint(state)) is None:
+            if service.poll() is not None or time.monotonic() > end:
+                raise FedcallError(f"the aggregator did not start: {(folder / 'serve.log').read_text()[-500:]}")
+            time.sleep(0.1)
+        yield Place(endpoint.address, state / endpoint.ca), service.pid
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait()
+
+
+def exchange(folder: Path, study: Study, site: str, place: Place, files: tuple[Path, Path]) -> float:
+    """Fetch the first model and upload an update as one site; return the seconds it took."""
+    start = time.monotonic()
+    visitor = Visitor(study, site, folder / "keys" / site, lambda: place)
+    fetch_global(visitor, 1, folder / f"{site}.global.safetensors")
+    receipt = upload_update(visitor, 1, *files, folder / f"{site}.receipt.json")
+    assert receipt.status == "accepted", receipt.sentence
+    return time.monotonic() - start
+
+
 def plain_updates(folder: Path, tensors: dict[str, np.ndarray], sites: int) -> dict[str, tuple[Path, Path]]:
     """Write as many sites' updates and claims of a plain study; return their paths by site."""
-    study = _agree(folder, tensors, sites)
-    return {site.name: _answer(folder, study, site, tensors) for site in study.sites}
+    return agree(folder, tensors, sites)[1]
 
 
-def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int) -> Study:
+def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int, protection: Protection) -> Study:
     write_weights(folder / "initial.safetensors", tensors, {"architecture": "pileup_residual"})
     coordinator = create_keys(folder / "keys" / "coordinator", "coordinator")
     sites = []
@@ -130,6 +172,7 @@ def _agree(folder: Path, tensors: dict[str, np.ndarray], count: int) -> Study:
             "model": {"initial_weights": weights_digest(tensors)},
             "rounds": 1,
             "privacy": _PRIVACY,
+            "protection": protection,
         }
     )
     write_signed(folder / "study.json", study, read_signing_key(folder / "keys" / "coordinator"))
@@ -179,40 +222,14 @@ def _average(
 def _round(
     folder: Path, study: Study, updates: dict[str, tuple[Path, Path]], at_once: int
 ) -> tuple[list[float], float, dict[str, float]]:
-    state = folder / "state"
-    command = [
-        *(sys.executable, "-m", "fedcall", "aggregator", "serve", "--study", str(folder / "study.json")),
-        *("--state", str(state), "--keys", str(folder / "keys" / "coordinator")),
-        *("--initial", str(folder / "initial.safetensors")),
-    ]
-    with open(folder / "serve.log", "wb") as log:
-        service = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        end = time.monotonic() + _START_SECONDS
-        while (endpoint := read_endpoint(state)) is None:
-            if service.poll() is not None or time.monotonic() > end:
-                raise FedcallError(f"the aggregator did not start: {(folder / 'serve.log').read_text()[-500:]}")
-            time.sleep(0.1)
-        place = Place(endpoint.address, state / endpoint.ca)
-
-        def exchange(site: str) -> float:
-            start = time.monotonic()
-            visitor = Visitor(study, site, folder / "keys" / site, lambda: place)
-            fetch_global(visitor, 1, folder / f"{site}.global.safetensors")
-            receipt = upload_update(visitor, 1, *updates[site], folder / f"{site}.receipt.json")
-            assert receipt.status == "accepted", receipt.sentence
-            return time.monotonic() - start
-
+    with serving(folder) as (place, pid):
         start = time.monotonic()
         with ThreadPoolExecutor(at_once) as pool:
-            exchanges = list(pool.map(exchange, updates))
+            exchanges = list(pool.map(lambda site: exchange(folder, study, site, place, updates[site]), updates))
         first = study.sites[0].name
         visitor = Visitor(study, first, folder / "keys" / first, lambda: place, wait_seconds=_START_SECONDS)
         fetch_global(visitor, 2, folder / "final.safetensors")
-        return exchanges, time.monotonic() - start, _peak_memory(service.pid)
-    finally:
-        service.send_signal(signal.SIGTERM)
-        service.wait()
+        return exchanges, time.monotonic() - start, _peak_memory(pid)
 
 
 def _peak_memory(supervisor: int) -> dict[str, float]:

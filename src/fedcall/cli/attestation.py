@@ -54,7 +54,7 @@ def verify(
 
     allowed = _read_policy(policy)
     verdict = verify_evidence(
-        read_evidence(evidence), allowed, expected_report_data(evidence, report_data), _time(time)
+        read_evidence(evidence), allowed, expected_report_data(evidence, report_data), parse_time(time)
     )
     if as_json:
         result: dict[str, Any] = {**asdict(verdict), "policy": words(allowed)}
@@ -149,7 +149,8 @@ def _read_policy(path: Path) -> "EvidencePolicy":
     return study.protection.evidence
 
 
-def _time(text: str | None) -> Any:
+def parse_time(text: str | None) -> Any:
+    """Return the time that an option names; now without one."""
     import datetime
 
     if text is None:

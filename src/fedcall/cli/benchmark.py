@@ -84,21 +84,45 @@ def aggregate(
     ),
     at_once: int = typer.Option(2, "--at-once", min=1, help="Sites that talk to the aggregator at the same time."),
     repeats: int = typer.Option(5, "--repeats", min=1, help="Timed turns of the averaging."),
-    mode: str = typer.Option("plain", "--mode", help="plain, masked or encrypted: opening of a sum."),
+    mode: str = typer.Option(
+        "plain", "--mode", help="plain; masked or encrypted: opening of a sum; sealed: an exchange with an enclave."
+    ),
+    evidence: Path | None = typer.Option(
+        None, "--evidence", help="With --mode sealed: folder of a real processor's evidence, to time its verification."
+    ),
+    policy: Path | None = typer.Option(None, "--policy", help="With --evidence: its policy (.yaml)."),
+    report_data: str | None = typer.Option(None, "--report-data", help="With --evidence: what it is bound to."),
+    verified_at: str | None = typer.Option(None, "--time", help="With --evidence: when to verify it. Default: now."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
     """Time a round of many sites through a real aggregator, and its averaging against a numpy mean.
 
     Sites fetch, upload and get their receipts over HTTPS on this machine; nobody trains. With --mode masked it times
     what differs: masking, the helper, and the opening of the sum, against the plain averaging of as many updates. With
-    --mode encrypted it does so for encrypted updates, beside masked and plain ones.
+    --mode encrypted it does so for encrypted updates, beside masked and plain ones. With --mode sealed each site visits
+    an enclave on a simulated machine and a plain aggregator in turn.
 
     Example: fedcall benchmark aggregate --sites 50 --json
     """
     import json
 
-    if mode not in ("plain", "masked", "encrypted"):
-        raise FedcallError(f"--mode {mode}: one of plain, masked, encrypted expected")
+    if mode not in ("plain", "masked", "encrypted", "sealed"):
+        raise FedcallError(f"--mode {mode}: one of plain, masked, encrypted, sealed expected")
+    if (evidence is None) != (policy is None):
+        raise FedcallError("--evidence and --policy belong together; give both or neither")
+    if mode == "sealed":
+        from fedcall.benchmarks import sealed_exchange
+        from fedcall.cli.attestation import parse_time
+
+        real = None
+        if evidence is not None and policy is not None:
+            real = sealed_exchange.RealEvidence(
+                folder=evidence, policy=policy, report_data=report_data, time=parse_time(verified_at)
+            )
+        made = [sealed_exchange.benchmark_sealed_exchange(sites, size or None, repeats, real) for size in parameters]
+        told = "\n".join(sealed_exchange.as_text(result) for result in made)
+        say_block(json.dumps([result.model_dump() for result in made], indent=2) if as_json else told)
+        return
     if mode == "encrypted":
         from fedcall.benchmarks import encrypted_sum
 
