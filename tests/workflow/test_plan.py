@@ -63,6 +63,16 @@ def test_dag__a_masked_rehearsal_makes_its_helper_and_brings_it_along(tmp_path):
     assert "--helper-keys private" in planned
 
 
+def test_dag__a_sealed_rehearsal_makes_its_simulated_machine_and_signs_its_policy(tmp_path):
+    study = STUDY | {"protection": {"mode": "sealed", "minimum_sites": 2}}
+    workspace = Workspace.create(tmp_path / "workspace", COHORT, study)
+    planned = workspace.snakemake("--dry-run", "--printshellcmds", "--quiet", "host").stdout
+    assert "fedcall attestation simulate private/enclave --policy results/tiny/enclave_policy.yaml" in planned
+    made = planned[planned.index("fedcall study new") :]
+    assert "--evidence results/tiny/enclave_policy.yaml" in made[: made.index("--output results/tiny/study.yaml")]
+    assert "--enclave simulated:private/enclave" in planned
+
+
 @needs_openfhe
 def test_dag__an_encrypted_rehearsal_holds_the_ceremony_and_lays_the_shares_beside_the_study(tmp_path):
     privacy = STUDY["privacy"] | {"steps_per_round": 1, "noise": "pooled"}
