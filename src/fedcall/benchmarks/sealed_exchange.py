@@ -87,13 +87,13 @@ def as_text(result: SealedBenchmark) -> str:
     """Return the result for people, at most 80 columns."""
     verification = "not timed: give --evidence and --policy"
     if result.verification_seconds is not None:
-        verification = f"{1000 * result.verification_seconds:8.1f} ms  ({result.verified})"
+        verification = f"{1000 * result.verification_seconds:6.1f} ms  ({result.verified})"
     return "\n".join(
         [
             f"{result.sites} sites, {result.parameters:,} parameters, sealed to a simulated machine",
-            f"  exchange, a site {result.sealed_exchange_seconds:8.2f} s   ({result.exchange_ratio:.2f} times a plain"
+            f"  exchange, a site {result.sealed_exchange_seconds:6.2f} s   ({result.exchange_ratio:.2f} times a plain"
             f" one: {result.plain_exchange_seconds:.2f} s)",
-            f"  sealing 240 kB   {1000 * result.sealing_seconds:8.1f} ms  (opening"
+            f"  sealing 240 kB   {1000 * result.sealing_seconds:6.1f} ms  (opening"
             f" {1000 * result.opening_seconds:.1f} ms)",
             f"  verification     {verification}",
         ]

@@ -114,6 +114,7 @@ def test_state__comes_back_to_the_same_measurement_only(consortium):
         with pytest.raises(FedcallError, match="not sealed to this one"):
             keys.open("north", 1, upload)
     assert consortium.enclave().open("north", 1, upload)
+    assert consortium.enclave().log_key != consortium.enclave()._opening.private_bytes_raw()
 
 
 def test_state__killed_at_any_file_goes_on_to_the_same_model(tmp_path):
