@@ -102,7 +102,8 @@ def entangled(candidates: Candidates) -> np.ndarray:
 
 
 def _tract(candidates: Candidates) -> np.ndarray:
-    return candidates.shift + np.maximum(-candidates.gained, 0)
+    length: np.ndarray = candidates.shift + np.maximum(-candidates.gained, 0)
+    return length
 
 
 def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
