@@ -28,7 +28,9 @@ def write_reference(folder: Path, sequences: dict[str, str]) -> Path:
     return path
 
 
-def write_alignments(folder: Path, contigs: dict[str, int], reads: Sequence[Read], name: str = "reads.bam") -> Path:
+def write_alignments(
+    folder: Path, contigs: dict[str, int], reads: Sequence[Read], name: str = "reads.bam", csi: bool = False
+) -> Path:
     """Write reads of the first contig, sorted and indexed."""
     path = folder / name
     header = pysam.AlignmentHeader.from_dict(
@@ -37,7 +39,7 @@ def write_alignments(folder: Path, contigs: dict[str, int], reads: Sequence[Read
     with pysam.AlignmentFile(str(path), "wb", header=header) as handle:
         for number, read in sorted(enumerate(reads), key=lambda pair: pair[1].position):
             handle.write(_segment(header, read, read.name or f"read{number}"))
-    pysam.index(str(path))
+    pysam.index(*(["-c"] if csi else []), str(path))
     return path
 
 

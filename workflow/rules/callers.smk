@@ -93,7 +93,7 @@ rule collect_calls:
         reference_index=reference_index_of,
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
-        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz.tbi",
+        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz" + CALLS_INDEX,
     log:
         "logs/collect_calls/{study}.{site}.{caller}.{patient}.log",
     benchmark:

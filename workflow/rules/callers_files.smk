@@ -43,7 +43,7 @@ def files_for_callers():
     """Return the input of a rule that runs a caller."""
     return {
         "alignments": "results/{study}/{site}/alignments/{patient}.bam",
-        "index": "results/{study}/{site}/alignments/{patient}.bam.bai",
+        "index": "results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
         "reference": genome_for_callers,
         "reference_index": genome_index_for_callers,
         "bed": "results/{study}/{site}/callers/{patient}.bed",

@@ -69,6 +69,9 @@ ROUNDS = range(1, RUN.rounds + 1)
 RESULTS = f"results/{STUDY}"
 COORDINATOR = "coordinator"
 
+# Contigs beyond 512 Mb have indexes of another kind.
+READS_INDEX, CALLS_INDEX = (".csi", ".csi") if RUN.needs_csi else (".bai", ".tbi")
+
 NAME = "[A-Za-z0-9][A-Za-z0-9_-]*"
 
 

@@ -97,7 +97,7 @@ def labels_of(wildcards):
 
 def labels_index_of(wildcards):
     labels = labels_of(wildcards)
-    return f"{labels}.tbi" if labels else []
+    return f"{labels}{CALLS_INDEX}" if labels else []
 
 
 def labels_of_held_out(wildcards):

@@ -6,7 +6,7 @@ def calls_of_this_run():
         f"{RESULTS}/{folder}/calls/{patient}.vcf.gz{suffix}"
         for folder, patients in RUN.holdout.items()
         for patient in patients
-        for suffix in ("", ".tbi")
+        for suffix in ("", CALLS_INDEX)
     ]
 
 

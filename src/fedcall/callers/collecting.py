@@ -15,6 +15,7 @@ from fedcall.callers.software import IMAGE_KEY, VERSION_KEY, stated_version
 from fedcall.errors import FedcallError
 from fedcall.files import sha256_file
 from fedcall.genomics.htslib import run_bcftools
+from fedcall.genomics.index_files import needs_csi
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import patient_file
@@ -72,13 +73,15 @@ def collect_calls(
     """
     calls, reference = Path(calls), Path(reference)
     software, image = f"{caller} {_version(provenance.version)}", _image(provenance)
-    known = set(reference_contigs(reference))
+    lengths = reference_contigs(reference)
+    known = set(lengths)
     with open_rows(calls, f"calls of {caller}") as vcf:
         patient_file(vcf, reference, None)
     with _sorted(calls, known) as path, open_rows(path) as vcf:
         least = CATALOGUE[caller].least_quality
         count = _Count()
-        write_vcf(output, chain(_header(vcf, software, image, sample), _records(vcf, known, least, count)))
+        lines = chain(_header(vcf, software, image, sample), _records(vcf, known, least, count))
+        write_vcf(output, lines, needs_csi(lengths.values()))
     return Collected(count.records, count.low_quality, software)
 
 

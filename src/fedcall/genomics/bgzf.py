@@ -26,7 +26,31 @@ def inflate(content: memoryview, offset: int) -> Iterator[bytes]:
     DamagedBlockError
         At the first block that cannot be believed.
     """
-    at, skipped = offset >> 16, offset & 0xFFFF
+    skipped = offset & 0xFFFF
+    for _, data in blocks(content, offset >> 16):
+        yield data[skipped:] if skipped else data
+        skipped = 0
+
+
+def between(content: memoryview, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the data between two virtual offsets, or from one to the end of the file; errors as of `inflate`."""
+    at, skipped = begin >> 16, begin & 0xFFFF
+    last, wanted = end >> 16, end & 0xFFFF
+    if at == last and skipped >= wanted:
+        return
+    for following, data in blocks(content, at):
+        stop = wanted if at == last else len(data)
+        if skipped > len(data) or stop > len(data):
+            raise DamagedBlockError(f"the block at byte {at} has no byte {max(skipped, stop)}")
+        if stop > skipped:
+            yield data[skipped:stop]
+        at, skipped = following, 0
+        if at > last or (at == last and not wanted):
+            return
+
+
+def blocks(content: memoryview, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield for each block from the one at a byte on where the next begins, and its data; errors as of `inflate`."""
     while at < len(content):
         first, size = _block(content, at)
         end = at + size
@@ -37,8 +61,8 @@ def inflate(content: memoryview, offset: int) -> Iterator[bytes]:
         checksum, length = struct.unpack_from("<II", content, end - 8)
         if len(data) != length or isal_zlib.crc32(data) != checksum:
             raise DamagedBlockError(f"the block at byte {at} does not fit its checksum")
-        yield data[skipped:] if skipped else data
-        at, skipped = end, 0
+        yield end, data
+        at = end
 
 
 def _block(content: memoryview, at: int) -> tuple[int, int]:

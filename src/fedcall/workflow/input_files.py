@@ -10,11 +10,11 @@ from pathlib import Path
 from fedcall.callers.presence import refuse_reads
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
+from fedcall.genomics.index_files import LONGEST_CONTIG, reference_needs_csi
 from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads
 from fedcall.genomics.reads.opening import check_alignments, open_alignments, samples_of
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.regions import read_regions
-from fedcall.genomics.vcf.bgzip import LONGEST_TABIX_CONTIG
 from fedcall.genomics.vcf.carried import check_patient_file
 from fedcall.workflow.configuration import Patient
 from fedcall.workflow.run import Run
@@ -36,6 +36,7 @@ def check_input_files(run: Run, upstream: bool = False) -> list[str]:
     """
     if run.config.cohort is not None:
         return []
+    _refuse_two_kinds(run)
     looked_at = _LookedAt()
     warnings: list[str] = []
     scored = {name for names in run.scored.values() for name in names}
@@ -89,7 +90,6 @@ class _LookedAt:
         if patient.regions is not None and not patient.has_gvcf_regions:
             spans = self._bed(patient.regions, reference)
         used = lengths if spans is None else {contig for contig, _, _ in spans}
-        _refuse_long({contig: lengths[contig] for contig in used}, reference)
         if patient.haploid is not None:
             self._bed(patient.haploid, reference)
         name = patient.sample or patient.patient
@@ -117,14 +117,21 @@ class _LookedAt:
         return self._regions[bed, reference]
 
 
-def _refuse_long(lengths: dict[str, int], reference: Path) -> None:
-    for contig, length in lengths.items():
-        if length > LONGEST_TABIX_CONTIG:
-            raise FedcallError(
-                f"{reference}: contig '{contig}' has {length} bases, and the workflow's indexes (.bai, .tbi) reach"
-                f" {LONGEST_TABIX_CONTIG}; name other contigs in 'regions', or use `fedcall call`, which reads"
-                " and writes .csi"
-            )
+def _refuse_two_kinds(run: Run) -> None:
+    """Refuse a run of which some references have contigs beyond 512 Mb: its files have indexes of one kind."""
+    if not run.needs_csi:
+        return
+    short = next((reference for reference in run.references if not reference_needs_csi(reference)), None)
+    if short is not None:
+        raise FedcallError(
+            f"{short}: no contig is longer than {LONGEST_CONTIG} bases, and one of another reference of the sheet is,"
+            " whose files need indexes of another kind (.csi); give its patients a run of their own"
+        )
+    if "gatk" in run.config.callers:
+        raise FedcallError(
+            f"callers: 'gatk' writes indexes .tbi, which reach {LONGEST_CONTIG} bases, and a contig of"
+            f" {run.references[0]} is longer; leave 'gatk' out"
+        )
 
 
 def _check_fastq(path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.index_files import alignment_index, reference_indexes
+from fedcall.genomics.index_files import alignment_index, reference_indexes, reference_needs_csi
 from fedcall.protection.bfv import HOW_TO_INSTALL, find_interpreter
 from fedcall.study.terms import Study, read_study, read_study_terms
 from fedcall.workflow.agreement import ENCLAVE, check_rehearsal, check_site, rehearsal_helpers
@@ -50,6 +50,19 @@ class Run:
     def is_rehearsal(self) -> bool:
         """Whether the whole federation runs here, with an aggregator of its own."""
         return self.config.site is None
+
+    @property
+    def references(self) -> list[Path]:
+        """The patients' references, each once; none of simulated people, whose contigs are short."""
+        if self.config.cohort is not None:
+            return []
+        own = [patient.reference or self.config.reference for patient in self.patients]
+        return list(dict.fromkeys(reference for reference in own if reference is not None))
+
+    @property
+    def needs_csi(self) -> bool:
+        """Whether the indexes of this run's alignments and calls are `.csi`: one kind for all of its patients."""
+        return any(reference_needs_csi(reference) for reference in self.references)
 
     @property
     def rounds(self) -> int:

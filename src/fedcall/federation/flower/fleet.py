@@ -73,6 +73,10 @@ _OBJECT_PAUSE_SECONDS = 0.05  # Flower: 1 s; a message is often seen a moment be
 _OBJECT_SECONDS = 60.0
 # Flower: the key is unknown, or a killed client of the same key is still taken for online (up to 60 s).
 _NODE_NOT_ACTIVATED = 2004
+_OF_ANOTHER_TIME = (9, 10)
+"""OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+"""OpenSSL's reasons where the other side answers, and not in TLS."""
 
 
 class Unreachable(Exception):  # noqa: N818  (an outcome the caller retries)
@@ -288,15 +292,16 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
             f"{address} answered HTTP {error.response.status_code} {shown(reason, 200)}".strip()
         ) from None
     except httpx.TransportError as error:
-        if _is_certificate_error(error):
+        refusal = _tls_error(error)
+        if isinstance(refusal, ssl.SSLCertVerificationError):
             raise FedcallError(
                 f"{address}: the aggregator's certificate has expired or is not yet valid ({error});"
                 " ask the coordinator to renew it, and check this machine's clock"
-                if "expired" in str(error) or "not yet valid" in str(error)
+                if refusal.verify_code in _OF_ANOTHER_TIME
                 else f"{address}: the aggregator's certificate is not signed by {ca} ({error});"
                 " ask the coordinator for the right ca.crt and address"
             ) from None
-        if _speaks_no_tls(error):
+        if refusal is not None and refusal.reason in _NO_TLS:
             raise FedcallError(
                 f"{address}: does not speak TLS ({error}); fedcall connects with TLS only: is this the aggregator's"
                 " address?"
@@ -309,13 +314,8 @@ def _translated_errors(address: str, ca: Path) -> Iterator[None]:
         raise Unreachable(f"{address}: {error}") from None
 
 
-def _speaks_no_tls(error: BaseException) -> bool:
-    return any(sign in str(error) for sign in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"))
-
-
-def _is_certificate_error(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
-            return True
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return what the TLS library said, which the errors of httpx and of its transport wrap."""
+    while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return False
+    return error

@@ -8,7 +8,7 @@ from pathlib import Path
 from pysam.version import __bcftools_version__ as BCFTOOLS_VERSION  # noqa: N812
 
 from fedcall.genomics.htslib import run_bcftools
-from fedcall.genomics.index_files import htslib_name, reference_indexes
+from fedcall.genomics.index_files import htslib_name, reference_indexes, reference_needs_csi
 from fedcall.genomics.reads.opening import check_alignments
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import write_vcf
@@ -50,7 +50,7 @@ def call_classical(
         pileup = ["-q1", *fields, *bases, *within, "-Ob", *common, likelihoods]
         run_bcftools(alignments, "mpileup", [*pileup, htslib_name(alignments)])
         run_bcftools(alignments, "call", ["-mv", "-a", "GQ", "-Ov", *common, calls, likelihoods])
-        write_vcf(output, _portable(Path(calls), reference, sample))
+        write_vcf(output, _portable(Path(calls), reference, sample), reference_needs_csi(reference))
 
 
 def _linked(reference: Path, folder: Path) -> Path:

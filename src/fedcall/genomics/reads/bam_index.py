@@ -1,20 +1,13 @@
 """Where in a BAM file the reads of a region begin: the linear part of its `.bai` (SAM specification v1, §5.2)."""
 
-import mmap
 import os
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pysam
 
-from fedcall.errors import FedcallError
-from fedcall.genomics.bgzf import DamagedBlockError, inflate
-from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.bam_index_kernels import list_contigs
 
-_FIXED_START = 8
-"""Bytes of a record as far as the number of its contig."""
 _WINDOW = 14
 """One entry of the linear index for every 2^14 bases."""
 
@@ -58,50 +51,6 @@ def first_offset(index: Path, contig: int, start: int) -> int | None:
     offset = int.from_bytes(content[entry : entry + 8].tobytes(), "little")
     # Windows before the contig's first read have no offset of their own.
     return max(offset, first_chunk)
-
-
-def refuse_stale_index(alignments: Path) -> None:
-    """Refuse a BAM file whose `.bai` was made before the file got further reads: nobody would find them.
-
-    Behind the last read that the index knows there must be the end of the file, or reads without a place.
-
-    Raises
-    ------
-    FedcallError
-        One line that names the index and says what to do.
-    """
-    index = bai_of(alignments)
-    if index is None:
-        return
-    stamps = [file.stat() for file in (index, Path(alignments))]
-    _refuse_stale(index, Path(alignments), tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
-
-
-@lru_cache(maxsize=8)
-def _refuse_stale(index: Path, alignments: Path, stamps: tuple[tuple[int, int], ...]) -> None:
-    remedy = f"make it again with: samtools index {alignments}"
-    try:
-        _, contigs = _read(index, *stamps[0])
-    except ValueError:
-        raise FedcallError(f"{index}: damaged; {remedy}") from None
-    last = int(contigs[:, 3].max(initial=0))
-    if last == 0:
-        with pysam.AlignmentFile(htslib_name(alignments)) as handle:
-            found = next((read.reference_id for read in handle.fetch(until_eof=True)), -1)
-    else:
-        behind = b""
-        with open(alignments, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            try:
-                with memoryview(content) as view:
-                    for data in inflate(view, last):
-                        behind += data
-                        if len(behind) >= _FIXED_START:
-                            break
-            except DamagedBlockError:
-                behind = bytes(_FIXED_START)
-        found = int.from_bytes(behind[4:8], "little", signed=True) if len(behind) >= _FIXED_START else -1
-    if found >= 0:
-        raise FedcallError(f"{index}: not the index of {alignments} as it is: does not know the last reads; {remedy}")
 
 
 @lru_cache(maxsize=4)

@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pysam
@@ -45,6 +46,14 @@ def refuse_long_reads(alignments: Path, reference: Path) -> None:
     FedcallError
         One line: the file, what was found, what to do.
     """
+    alignments = Path(alignments)
+    stamp = alignments.stat() if alignments.is_file() else None
+    _refuse_alignments(alignments, Path(reference), stamp and (stamp.st_mtime_ns, stamp.st_size))
+
+
+@lru_cache(maxsize=256)
+def _refuse_alignments(alignments: Path, reference: Path, stamp: tuple[int, int] | None) -> None:
+    """Look into a file once, however many shards of it one process works on."""
     lengths: list[int] = []
     # A damaged record is told by who reads all of them; htslib may also complain of it when the file is closed.
     with contextlib.suppress(OSError, ValueError), open_alignments(alignments, reference) as handle:
@@ -88,7 +97,7 @@ def _lengths(handle: pysam.AlignmentFile) -> Iterator[int]:
     for read in itertools.islice(handle, _LOOKED_AT_READS):
         length = read.infer_read_length() or read.query_length
         bases += length
-        if not read.flag & 0x900:  # secondary and supplementary ones are pieces of others
+        if not (read.is_secondary or read.is_supplementary):  # pieces of others
             yield length
         if bases > _LOOKED_AT_BASES:
             return

@@ -11,7 +11,7 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.htslib import run_samtools
-from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.index_files import htslib_name, needs_csi
 from fedcall.genomics.reads.duplicates import duplicates_are_marked, umi_tag
 from fedcall.genomics.reads.equal_names import name_again, name_apart, share_names
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
@@ -24,8 +24,6 @@ REGION_MARGIN = 1_000
 LARGE_FILE_BYTES = 2_000_000_000
 # Reads are collated by name in buckets of about this size, compressed.
 BUCKET_BYTES = 100_000_000
-# A .bai holds no position behind this one (SAM specification v1, section 5.2).
-LONGEST_BAI_CONTIG = 1 << 29
 Duplicates = Literal["mark", "keep", "clear"]
 # Share of duplicates above which it is said aloud: libraries of whole genomes and exomes stay below.
 MANY_DUPLICATES = 0.5
@@ -84,8 +82,8 @@ def normalise_alignments(
     reference : Path
         Indexed FASTA; its contigs must agree with those of the header that are used.
     output : Path
-        BAM to write; the index goes to `output` + `.bai` (`.csi` where a contig is longer than 512 Mb), first, so that
-        a finished BAM always has one.
+        BAM to write; the index goes to `output` + `.bai` (`.csi` where a contig of the reference is longer than
+        512 Mb), first, so that a finished BAM always has one.
     regions : Path, optional
         BED; only reads within `REGION_MARGIN` bases of a region are kept.
     threads : int
@@ -115,7 +113,7 @@ def normalise_alignments(
         spans = [(contig, 0, found[contig]) for contig in used]
     if output.resolve() == path.resolve():
         raise FedcallError(f"{output}: is the input itself; give another --output")
-    suffix = ".csi" if max(found.values()) > LONGEST_BAI_CONTIG else ".bai"
+    suffix = ".csi" if needs_csi(reference_contigs(reference).values()) else ".bai"
     output.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".normalise-", dir=output.parent) as folder,

@@ -1,5 +1,6 @@
 """Open alignments, after checking that they belong to the reference."""
 
+import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -10,12 +11,19 @@ import pysam
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
+from fedcall.genomics.regions import EOF_BLOCK
 from fedcall.genomics.trial import crashes
 
 # htslib writes its own lines to stderr; ours are the only ones a person should have to read.
 pysam.set_verbosity(0)
 
 _GROUP = re.compile(r"^@RG\t(.*)$", re.MULTILINE)
+# Of CRAM 2.1 and of 3.0 and 3.1 (specification, section 9).
+_CRAM_ENDS = (
+    bytes.fromhex("0b000000ffffffff0fe0454f460000000001000001000606010001000100"),
+    bytes.fromhex("0f000000ffffffff0fe0454f4600000000010005bdd94f0001000606010001000100ee63014b"),
+)
+_LONGEST_END = 64
 INDEX_SUFFIXES = (".bai", ".csi", ".crai")
 
 
@@ -40,10 +48,7 @@ def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None 
     with open_alignments(path, reference) as alignments:
         if not alignments.has_index():
             raise FedcallError(_no_index(Path(path), alignments))
-        if alignments.is_bam:
-            from fedcall.genomics.reads.bam_index import refuse_stale_index  # brings numpy, which few commands need
-
-            refuse_stale_index(Path(path))
+        _refuse_unfaithful_index(Path(path), alignments)
         shared_contigs(path, header_contigs(alignments), reference, contigs)
 
 
@@ -74,7 +79,7 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     except (OSError, ValueError) as error:
         # What the system says may repeat the file's name, which may hold any word.
         said = getattr(error, "strerror", None) or str(error).replace(htslib_name(path), "the file")
-        if "truncated" in said or "EOF" in said:
+        if _lacks_end(path):
             raise FedcallError(
                 f"{path}: truncated, the end-of-file block is missing: copy or make the file again; a whole file of a"
                 f" program that writes none is mended by: samtools view -b -o NEW {path}"
@@ -91,6 +96,16 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
             f" samtools view -r GROUP (and samtools reheader), or split the file with samtools split"
         )
     return alignments
+
+
+def _lacks_end(path: Path) -> bool:
+    """Say whether a BAM or CRAM ends without the mark that a whole one ends with."""
+    with open(path, "rb") as handle:
+        start = handle.read(5)
+        ends = (EOF_BLOCK,) if start[:2] == b"\x1f\x8b" else _CRAM_ENDS if start[:4] == b"CRAM" else (b"",)
+        size = handle.seek(0, os.SEEK_END)
+        handle.seek(max(0, size - _LONGEST_END))
+        return not handle.read().endswith(ends)
 
 
 def _open(path: Path, reference: Path) -> pysam.AlignmentFile:
@@ -123,6 +138,24 @@ def is_sorted(alignments: pysam.AlignmentFile) -> bool:
 def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:
     """Return the contigs of the header with their lengths in bases, in the header's order."""
     return dict(zip(alignments.references, alignments.lengths, strict=True))
+
+
+def _refuse_unfaithful_index(path: Path, alignments: pysam.AlignmentFile) -> None:
+    """Refuse an index that would leave out reads of the file as it is: nobody would miss them."""
+    # They bring numpy, which few commands need.
+    from fedcall.genomics.binning_index import UnfaithfulIndexError, check_index
+    from fedcall.genomics.reads.cram_index import check_crai
+
+    index = alignment_index(path)
+    if index is None:
+        return
+    try:
+        if alignments.is_bam:
+            check_index(index, path, "bam", alignments.nreferences)
+        elif alignments.is_cram:
+            check_crai(index, path)
+    except UnfaithfulIndexError as error:
+        raise FedcallError(f"{index}: the index {error}; make it again with: samtools index {path} {index}") from None
 
 
 def _no_index(path: Path, alignments: pysam.AlignmentFile) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.index_files import needs_csi
 from fedcall.genomics.reference import open_reference, reference_contigs
 from fedcall.genomics.regions import merge_spans, read_regions
 from fedcall.genomics.truth.labels import label_types
@@ -48,7 +49,8 @@ def normalise_labels(
     reference : Path
         Indexed FASTA.
     output : Path
-        VCF to write, `.vcf.gz`; the index goes to `output` + `.tbi`, first.
+        VCF to write, `.vcf.gz`; the index goes to `output` + `.tbi` (`.csi` where a contig of the reference is
+        longer than 512 Mb), first.
     regions : Path, optional
         BED; only changes whose left-aligned record starts in a region are kept.
     sample : str, optional
@@ -75,7 +77,7 @@ def normalise_labels(
         records += [(contig, start, _doubt(fasta, contig, start, end)) for contig, start, end in _unclear(found, spans)]
     order = {contig: rank for rank, contig in enumerate(lengths)}
     records.sort(key=lambda record: (order[record[0]], record[1]))
-    write_vcf(output, [*lines, *(line for _, _, line in records)])
+    write_vcf(output, [*lines, *(line for _, _, line in records)], needs_csi(lengths.values()))
     return LabelSummary(output, found.sample, len(found.alleles), dict(found.left_out))
 
 

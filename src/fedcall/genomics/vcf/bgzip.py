@@ -8,10 +8,8 @@ from pathlib import Path
 import pysam
 
 from fedcall.files import atomic_path
-from fedcall.genomics.index_files import htslib_name
+from fedcall.genomics.index_files import htslib_name, needs_csi
 
-LONGEST_TABIX_CONTIG = 1 << 29
-"""Bases that a tabix index can place (SAM specification, section 5.1); contigs beyond need a `.csi`."""
 _LENGTH = re.compile(r"##contig=<.*[<,]length=([0-9]+)")
 
 
@@ -20,23 +18,26 @@ def index_path(path: Path) -> Path:
     return Path(f"{path}.tbi")
 
 
-def write_vcf(path: Path, lines: Iterable[str]) -> None:
+def write_vcf(path: Path, lines: Iterable[str], csi: bool | None = None) -> None:
     """Write VCF lines (header and sorted records, without line ends) to `path`, and its index beside it.
 
-    The index is a tabix index (`.tbi`), or a `.csi` where the header names a contig too long for one. The compressed
-    bytes depend on the lines only: BGZF blocks hold no time and no name.
+    The compressed bytes depend on the lines only: BGZF blocks hold no time and no name.
+
+    Parameters
+    ----------
+    csi : whether the index is a `.csi`, and not a `.tbi`; None: where the header names a contig too long for one
     """
     path = Path(path)
     header, records = _split(lines)
-    lengths = [int(found[1]) for line in header if (found := _LENGTH.match(line))]
-    long = max(lengths, default=0) > LONGEST_TABIX_CONTIG
-    wanted, other = (Path(f"{path}{suffix}") for suffix in ((".csi", ".tbi") if long else (".tbi", ".csi")))
+    if csi is None:
+        csi = needs_csi(int(found[1]) for line in header if (found := _LENGTH.match(line)))
+    wanted, other = (Path(f"{path}{suffix}") for suffix in ((".csi", ".tbi") if csi else (".tbi", ".csi")))
     # The index is made after the file and renamed after it, so that htslib never finds it older than its file.
     with atomic_path(wanted) as index, atomic_path(path) as temporary:
         with pysam.BGZFile(htslib_name(temporary), "w") as handle:
             for line in chain(header, records):
                 handle.write(line.encode(errors="surrogateescape") + b"\n")
-        pysam.tabix_index(htslib_name(temporary), preset="vcf", index=htslib_name(index), force=True, csi=long)
+        pysam.tabix_index(htslib_name(temporary), preset="vcf", index=htslib_name(index), force=True, csi=csi)
         other.unlink(missing_ok=True)  # of an earlier file of this name: htslib would take it for this one's
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.binning_index import Records, UnfaithfulIndexError, check_index
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.regions import EOF_BLOCK
 from fedcall.genomics.trial import crashes
@@ -56,8 +57,8 @@ class TextLines(Lines):
 
     @cached_property
     def _index(self) -> pysam.TabixFile | None:
-        """The open index; None without one, or with one older than the file, which may be of another file."""
-        file = index_of(self.path, trusted=self.trust_index) if self.blocked else None
+        """The open index; None without one that can be believed."""
+        file = usable_index(self.path, "vcf", self.trust_index) if self.blocked else None
         if file is None:
             return None
 
@@ -73,11 +74,11 @@ class TextLines(Lines):
 
 
 class BcfLines(Lines):
-    def __init__(self, variants: pysam.VariantFile) -> None:
-        self.variants = variants
+    def __init__(self, variants: pysam.VariantFile, has_usable_index: bool) -> None:
+        self.variants, self.has_usable_index = variants, has_usable_index
 
     def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
-        index = self.variants.index
+        index = self.variants.index if self.has_usable_index else None
         if spans is None or index is None:
             self.variants.reset()
             for record in self.variants:
@@ -86,7 +87,7 @@ class BcfLines(Lines):
             yield from _in_spans(spans, set(index), lambda *span: map(str, self.variants.fetch(*span)))
 
     def indexed_contigs(self) -> list[str] | None:
-        return list(self.variants.index) if self.variants.index is not None else None
+        return list(self.variants.index) if self.has_usable_index and self.variants.index is not None else None
 
 
 def _in_spans(
@@ -112,6 +113,27 @@ def index_of(path: Path, trusted: bool = False) -> Path | None:
         if index.is_file() and (trusted or index.stat().st_mtime >= path.stat().st_mtime):
             return index
     return None
+
+
+def usable_index(path: Path, records: Records, trusted: bool) -> Path | None:
+    """Return the index beside a file if it is the file's: else nothing where it was not trusted.
+
+    Raises
+    ------
+    FedcallError
+        If a trusted index would leave out records of the file.
+    """
+    index = index_of(path, trusted)
+    if index is None:
+        return None
+    try:
+        check_index(index, path, records)
+    except UnfaithfulIndexError as error:
+        if not trusted:
+            return None
+        kind = "--csi" if index.suffix == ".csi" else "--tbi"
+        raise FedcallError(f"{index}: the index {error}; make it again with: bcftools index {kind} -f {path}") from None
+    return index
 
 
 def refuse_truncated(path: Path) -> None:

@@ -27,6 +27,7 @@ from fedcall.genomics.vcf.lines import (
     first_bytes,
     open_text,
     refuse_truncated,
+    usable_index,
 )
 from fedcall.genomics.vcf.sample import choose_sample
 
@@ -289,6 +290,7 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
         refuse_truncated(path)
     inner = first_bytes(path) if compressed else start
     if inner[:3] == b"BCF":
+        is_usable = blocked and usable_index(path, "bcf", trust_index) is not None
         if crashes(lambda: list(pysam.VariantFile(htslib_name(path)).index or ())):
             raise FedcallError(f"{path}: the file or its index is damaged, so that htslib crashes; make them again")
         try:
@@ -301,7 +303,7 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
         if stack is not None:
             stack.callback(_close, variants)
         meta = [line for line in str(variants.header).splitlines() if line.startswith("##")]
-        return VcfFile(path, meta, list(variants.header.samples), BcfLines(variants))
+        return VcfFile(path, meta, list(variants.header.samples), BcfLines(variants, is_usable))
     if inner[:2] in _MARKS:
         raise FedcallError(f"{path}: {_MARKS[inner[:2]]} text, not a VCF; save it as UTF-8")
     meta, samples = _read_header(path, compressed, what)
