@@ -12,8 +12,8 @@ from pypdf import PdfReader
 
 from browser_page import DESKTOP, Page
 
-NAMES = ("site", "adaptive", "study", "evaluation", "dashboard", "audit", "utility")
-HOSTILE_NAMES = tuple(f"hostile-{name}" for name in (*NAMES, "comparison", "dossier"))
+NAMES = ("site", "adaptive", "study", "evaluation", "dashboard", "audit", "utility", "comparison")
+HOSTILE_NAMES = tuple(f"hostile-{name}" for name in (*NAMES, "dossier"))
 PAPER_PIXELS = 680  # A4 less its margins, at 96 pixels to the inch
 WITHOUT_WORDS = """() => [...document.querySelectorAll("svg, img")].filter(picture => {
   if (picture.closest("svg") !== picture && picture.parentElement.closest("svg")) return false;

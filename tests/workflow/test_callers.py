@@ -119,6 +119,38 @@ def test_callers__each_leaves_its_log_and_benchmark(called: Workspace) -> None:
         assert list((called.path / f"benchmarks/call_{caller}").iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("caller", "script", "status"),
+    [
+        ("freebayes", "echo no space left >&2; exit 3", 3),
+        ("gatk", '[ "$1" = --version ] && exit 0; echo Java heap space >&2; kill -9 $$', 137),
+        ("run_deepvariant", "exit 1", 1),
+    ],
+)
+def test_callers__one_that_fails_is_one_line(
+    called: Workspace, tmp_path: Path, caller: str, script: str, status: int
+) -> None:
+    name = caller.removeprefix("run_")
+    workspace = called.copy(tmp_path / "workspace")
+    for folder in ("callers", "baselines"):
+        shutil.rmtree(workspace.path / f"results/tiny/north/{folder}/{name}")
+    tools = install(tmp_path / "bin")
+    (tools / caller).unlink(missing_ok=True)
+    (tools / caller).write_text(f"#!/bin/bash\n{script}\n")
+    (tools / caller).chmod(0o755)
+    target = f"results/tiny/north/baselines/{name}/{PATIENT}.vcf.gz"
+    result = snakemake(workspace, f"{tools}:{os.environ['PATH']}", "--quiet", "all", "--", target)
+    assert result.returncode == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("fedcall: ")]
+    log = f"logs/call_{name}/tiny.north.{PATIENT}.log"
+    assert line.startswith(
+        f"fedcall: rule call_{name}: the caller ended with exit status {status} on patient {PATIENT}"
+    )
+    assert f"what it said is in {log}; mend that" in line
+    assert {3: "no space left", 137: "Java heap space", 1: ""}[status] in (workspace.path / log).read_text()
+
+
 def test_callers__a_missing_tool_is_one_line_before_any_job(workspace: Workspace, tmp_path: Path) -> None:
     choose(workspace, ["bcftools", "gatk"])
     bare = f"{BIN}:/usr/bin:/bin"

@@ -21,6 +21,7 @@ rule call_freebayes:
     shell:
         "(freebayes --version > {output.version} && freebayes --fasta-reference {input.reference} --targets {input.bed}"
         " --genotype-qualities --bam {input.alignments} > {output.calls}) 2> {log}"
+        + OR_SAY_SO
 
 
 rule call_gatk:
@@ -52,6 +53,7 @@ rule call_gatk:
         " --tmp-dir {resources.tmpdir:q} --output {output.gvcf} &&"
         " gatk --java-options {params.java:q} GenotypeGVCFs --reference {input.reference} --variant {output.gvcf}"
         " --intervals {input.bed} --tmp-dir {resources.tmpdir:q} --output {output.calls}) 2> {log} >&2"
+        + OR_SAY_SO
 
 
 rule call_deepvariant:
@@ -83,6 +85,7 @@ rule call_deepvariant:
         " --regions={input.bed} --sample_name={wildcards.patient} --num_shards={threads} --novcf_stats_report"
         " --intermediate_results_dir={output.work} --output_vcf={output.calls} --output_gvcf={output.gvcf})"
         " 2> {log} >&2"
+        + OR_SAY_SO
 
 
 rule collect_calls:

@@ -8,6 +8,15 @@ def genome_key(reference):
     return hashlib.sha256(str(reference).encode()).hexdigest()[:12]
 
 
+# Ends the command of a caller: a failure is one line that names the rule, the patient, the log and what to do. In plain
+# shell, because a container has no fedcall.
+OR_SAY_SO = (
+    " || {{ status=$?; echo 'fedcall: rule {rule}: the caller ended with exit status '$status' on patient"
+    " {wildcards.patient} (137: killed, often for want of memory); what it said is in {log}; mend that and run again, or"
+    " leave the caller out of callers in the configuration' >&2; exit $status; }}"
+)
+
+
 def genome_path(patient):
     if CONFIG.cohort is not None:
         return str(COHORT_FOLDER / "reference.fa")

@@ -155,3 +155,19 @@ def test_normalise_alignments__copies_among_lanes_that_number_alike_are_duplicat
     (tmp_path / "in.sam").write_text("\n".join(lines) + "\n")
     # Three pairs begin and end at 500: two of them are copies.
     assert normalise_alignments(tmp_path / "in.sam", reference, tmp_path / "out.bam").duplicates == 4
+
+
+def test_extract_examples__reads_at_no_position_are_read_past(reference: Path, tmp_path: Path) -> None:
+    reads = [(f"r{k}", 0, 1_400 + k, "s") for k in range(20)]
+    path = to_bam(write_sam(tmp_path / "in.sam", reads))
+    with pysam.AlignmentFile(str(path)) as source:
+        kept = list(source)
+        lost = pysam.AlignedSegment.from_dict(kept[0].to_dict() | {"name": "lost"}, source.header)
+        lost.reference_start = -1
+        with pysam.AlignmentFile(str(tmp_path / "lost.bam"), "wb", header=source.header) as handle:
+            for read in (lost, *kept):
+                handle.write(read)
+    pysam.index(str(tmp_path / "lost.bam"))
+    without, beside = (extract_examples(file, reference) for file in (path, tmp_path / "lost.bam"))
+    assert (beside.counts == without.counts).all()
+    assert len(beside) == len(without)

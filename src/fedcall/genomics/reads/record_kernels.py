@@ -35,13 +35,12 @@ from fedcall.genomics.reads.record_fields import (
     u64,
 )
 
-OK, TRUNCATED, BAD_FIELD, BAD_CIGAR, NO_POSITION = range(5)
+OK, TRUNCATED, BAD_FIELD, BAD_CIGAR = range(4)
 ERRORS = (
     "no error",
     "a record is cut off",
     "a record's fields exceed its length",
     "a CIGAR does not fit its sequence, or has an operation that no tool of today writes (B)",
-    "a record has no position",
 )
 _SHORTEST = 32
 _ONES, _HIGHS = np.uint64(0x1111_1111_1111_1111), np.uint64(0x8888_8888_8888_8888)
@@ -122,8 +121,8 @@ def index_records(
         sequence = cigar + 4 * operations
         if bases < 0 or name_length < 1 or sequence + (bases + 1) // 2 + bases > offset or buffer[cigar - 1] != 0:
             return row, indels, unusual, offset, False, BAD_FIELD
-        if position < 0:
-            return row, indels, unusual, offset, False, NO_POSITION
+        if position < 0:  # a contig and no position: nobody knows what it shows
+            continue
         if operations == 2 and u32(buffer, cigar) == bases << 4 | SOFT_CLIP and u32(buffer, cigar + 4) & 15 == SKIP:
             # More operations than fit in 16 bits: the CIGAR stands in a tag (SAM specification v1, section 4.2.2).
             real, number = _long_cigar(buffer, sequence + (bases + 1) // 2 + bases, offset)

@@ -1,0 +1,54 @@
+"""Through to the calls: the deeper a variant is shown, the surer it is called, with one copy of the genome or two."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedcall.genomics.calling.calls import Provenance, write_calls
+from fedcall.genomics.pileup.extraction import extract_examples
+from fedcall.genomics.vcf.rows import open_rows
+from fedcall.model.caller import build_model, save_model
+from fedcall.model.inference import checked_tensors, posteriors
+from fedcall.weights import read_weights
+from haplotype_reads import PLACE, SEQUENCE, carriers, snps
+from tiny_alignments import write_alignments, write_reference
+
+DEPTHS = (3, 8, 40, 300, 2_500)
+CAPPED = 1e-3
+
+
+@pytest.mark.parametrize("ploidy", [1, 2])
+@pytest.mark.parametrize("spacing", [3, 40])
+@pytest.mark.parametrize("length", [100, 250])
+@pytest.mark.parametrize(("quality", "mapping_quality"), [(37, 60), (12, 60), (37, 12)])
+def test_calls__are_surer_with_every_further_carrier(
+    tmp_path: Path, quality: int, mapping_quality: int, length: int, spacing: int, ploidy: int
+) -> None:
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    save_model(tmp_path / "m.safetensors", build_model())
+    weights = read_weights(tmp_path / "m.safetensors")
+    variants = snps(PLACE, PLACE + spacing)
+    carried, called = [], []
+    for depth in DEPTHS:
+        first, last = PLACE + spacing + 12 - length, PLACE - 12
+        reads = carriers(variants, [first + (last - first) * k // depth for k in range(depth)], quality, length)
+        for number, read in enumerate(reads):
+            object.__setattr__(read, "flag", 16 * (number % 2))
+            object.__setattr__(read, "mapping_quality", mapping_quality)
+        examples = extract_examples(write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads), reference)
+        found = posteriors(checked_tensors(weights, "model"), examples)
+        rows = [np.flatnonzero(examples.position == place)[0] for place, _, _ in variants]
+        carried.append([float(1 - found[row, 0]) for row in rows])
+        haploid = [("c", 0, len(SEQUENCE))] if ploidy == 1 else []
+        output = tmp_path / "calls.vcf.gz"
+        write_calls(output, examples, found, reference, "p", Provenance(weights.digest), haploid=haploid)
+        with open_rows(output) as vcf:
+            called.append({row.start: (row.genotype().alleles, row.quality or 0.0) for row in vcf.rows("p")})
+    assert (np.diff(carried, axis=0) >= -CAPPED).all()
+    for place, _, _ in variants:
+        seen = [place in calls for calls in called]
+        assert seen == sorted(seen), "called at one depth, and not at a greater one"
+        assert [calls[place][0] for calls in called[2:]] == [(1,) * ploidy] * 3
+        qualities = [calls[place][1] for calls in called if place in calls]
+        assert qualities == sorted(qualities)
