@@ -11,6 +11,8 @@ from tiny_alignments import Read, write_alignments
 
 CONTIG, LENGTH, PLACE = "c", 600_000_000, 590_000_000
 MARGIN = 10_000
+_UNKNOWN = 2_000_000
+"""Bases N on either side; further out nothing is written, and htslib would leave out what it reads there."""
 _OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
 
 
@@ -31,8 +33,8 @@ def write_long_contig(folder: Path, patient: str = "P1") -> LongContig:
     reference = folder / "long.fa"
     with open(reference, "wb") as handle:
         handle.write(b">c\n")
-        handle.seek(3 + PLACE - MARGIN)
-        handle.write(bases.encode())
+        handle.seek(3 + PLACE - MARGIN - _UNKNOWN)
+        handle.write(b"N" * _UNKNOWN + bases.encode() + b"N" * _UNKNOWN)
         handle.seek(3 + LENGTH)
         handle.write(b"\n")
     Path(f"{reference}.fai").write_text(f"{CONTIG}\t{LENGTH}\t3\t{LENGTH}\t{LENGTH + 1}\n")

@@ -214,6 +214,62 @@ def test_alignments__what_mpileup_shows(folder: Path, sam: str, kind: str) -> No
     assert own == without_nothing(by_mpileup(plain, reference))
 
 
+@st.composite
+def pairs(draw: st.DrawFn) -> str:
+    """Fragments whose two reads may overlap, agree or not, begin alike, hold each other, or lack one of them."""
+    lines = []
+    for number in range(draw(st.integers(1, 6))):
+        start, length = draw(st.integers(0, 120)), draw(st.integers(5, 30))
+        mate, mate_length = start + draw(st.integers(0, 35)), draw(st.integers(5, 30))
+        strands = draw(st.sampled_from([(0x63, 0x93), (0x53, 0xA3), (0x43, 0x83)]))
+        letters = random.Random(draw(st.integers(0, 1_000_000)))
+        for flag, at, size, other in zip(strands, (start, mate), (length, mate_length), (mate, start), strict=True):
+            own = "".join(letters.choice([BASES[at + k]] * 6 + list("ACGN")) for k in range(size))
+            qualities = "".join(chr(33 + letters.choice([5, 20, 20, 30, 40])) for _ in own)
+            quality = draw(st.sampled_from([60, 60, 60, 60, 0]))
+            lines.append(
+                f"r{number}\t{flag}\t{CONTIG}\t{at + 1}\t{quality}\t{size}M\t=\t{other + 1}\t0\t{own}\t{qualities}"
+            )
+    lines.sort(key=lambda line: int(line.split("\t")[3]))
+    header = f"@HD\tVN:1.6\tSO:coordinate\n@SQ\tSN:decoy\tLN:80\n@SQ\tSN:{CONTIG}\tLN:{len(BASES)}"
+    return "\n".join([header, *lines]) + "\n"
+
+
+def fragments_by_mpileup(path: Path, reference: Path) -> dict[int, tuple[int, ...]]:
+    """Read from samtools mpileup what each read shows, and count of each fragment the better base, ACGT."""
+    options = ["-B", "-A", "-x", "-Q", "10", "-q", "5", "--ff", hex(NOT_COUNTED), "-d", "0", "-f", str(reference)]
+    found = {}
+    columns = str(pysam.mpileup(*options, "--output-extra", "QNAME", "-r", f"{{{CONTIG}}}", str(path)))
+    for line in columns.splitlines():
+        _, position, ref, depth, shown, qualities, names = line.split("\t")
+        if depth == "0":
+            continue
+        letters = re.sub(r"\^.|\$", "", shown).upper()
+        best: dict[str, tuple[int, str]] = {}
+        for letter, quality, name in zip(letters, qualities, names.split(","), strict=True):
+            base = ref.upper() if letter in ".," else letter
+            if base in "ACGT" and (name not in best or ord(quality) > best[name][0]):
+                best[name] = (ord(quality), base)
+        counts = Counter(base for _, base in best.values())
+        if counts:
+            found[int(position) - 1] = tuple(counts[base] for base in "ACGT")
+    return found
+
+
+@wild
+@given(pairs(), st.sampled_from(list(KINDS)))
+def test_pairs__of_each_fragment_the_better_base(folder: Path, sam: str, kind: str) -> None:
+    path = packed(folder, sam, kind)
+    assert path is not None
+    records = fetch_records(path, folder / "reference.fa", CONTIG, 1, 0, len(BASES))
+    counts = np.zeros((len(BASES), len(COUNT_CHANNELS)), np.int32)
+    events = np.empty((records.indels, 4), np.int64)
+    count_channels(records.buffer, records.table, records.mates, base_codes(BASES), 0, counts, events)
+    both = (counts[:, :4] + counts[:, 9:13]).tolist()
+    own = {at: tuple(row) for at, row in enumerate(both) if any(row)}
+    assert own == fragments_by_mpileup(path, folder / "reference.fa")
+
+
 @wild
 @given(files(), st.sampled_from(list(KINDS)))
 def test_alignments__every_command_ends_or_says_why(folder: Path, sam: str, kind: str) -> None:

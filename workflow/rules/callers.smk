@@ -18,10 +18,12 @@ rule call_freebayes:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
+    params:
+        or_say_so=lambda wildcards: or_say_so("call_freebayes", wildcards),
     shell:
         "(freebayes --version > {output.version} && freebayes --fasta-reference {input.reference} --targets {input.bed}"
         " --genotype-qualities --bam {input.alignments} > {output.calls}) 2> {log}"
-        + OR_SAY_SO
+        " {params.or_say_so}"
 
 
 rule call_gatk:
@@ -45,6 +47,7 @@ rule call_gatk:
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
+        or_say_so=lambda wildcards: or_say_so("call_gatk", wildcards),
         java=lambda wildcards, resources: f"-Xmx{resources.mem_mb * 3 // 4}m",
     shell:
         "(gatk --version > {output.version} &&"
@@ -53,7 +56,7 @@ rule call_gatk:
         " --tmp-dir {resources.tmpdir:q} --output {output.gvcf} &&"
         " gatk --java-options {params.java:q} GenotypeGVCFs --reference {input.reference} --variant {output.gvcf}"
         " --intervals {input.bed} --tmp-dir {resources.tmpdir:q} --output {output.calls}) 2> {log} >&2"
-        + OR_SAY_SO
+        " {params.or_say_so}"
 
 
 rule call_deepvariant:
@@ -77,6 +80,7 @@ rule call_deepvariant:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=lambda wildcards, attempt: 1440 * attempt,
     params:
+        or_say_so=lambda wildcards: or_say_so("call_deepvariant", wildcards),
         model=lambda wildcards: RUN.by_name[wildcards.patient].platform,
     shell:
         "(run_deepvariant --version > {output.version} &&"
@@ -84,8 +88,7 @@ rule call_deepvariant:
         " run_deepvariant --model_type={params.model} --ref={input.reference} --reads={input.alignments}"
         " --regions={input.bed} --sample_name={wildcards.patient} --num_shards={threads} --novcf_stats_report"
         " --intermediate_results_dir={output.work} --output_vcf={output.calls} --output_gvcf={output.gvcf})"
-        " 2> {log} >&2"
-        + OR_SAY_SO
+        " 2> {log} >&2 {params.or_say_so}"
 
 
 rule collect_calls:
@@ -96,7 +99,7 @@ rule collect_calls:
         reference_index=reference_index_of,
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
-        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/baselines/{{caller}}/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/collect_calls/{study}.{site}.{caller}.{patient}.log",
     benchmark:

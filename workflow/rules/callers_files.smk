@@ -8,13 +8,17 @@ def genome_key(reference):
     return hashlib.sha256(str(reference).encode()).hexdigest()[:12]
 
 
-# Ends the command of a caller: a failure is one line that names the rule, the patient, the log and what to do. In plain
-# shell, because a container has no fedcall.
-OR_SAY_SO = (
-    " || {{ status=$?; echo 'fedcall: rule {rule}: the caller ended with exit status '$status' on patient"
-    " {wildcards.patient} (137: killed, often for want of memory); what it said is in {log}; mend that and run again, or"
-    " leave the caller out of callers in the configuration' >&2; exit $status; }}"
-)
+def or_say_so(rule, wildcards):
+    """Return what ends the command of a caller: a failure is one line that names rule, patient, log and what to do.
+
+    In plain shell, because a container has no fedcall.
+    """
+    log = f"logs/{rule}/{wildcards.study}.{wildcards.site}.{wildcards.patient}.log"
+    return (
+        f"|| {{ status=$?; echo 'fedcall: rule {rule}: the caller ended with exit status '$status"
+        f"' on patient {wildcards.patient} (137: killed, often for want of memory); what it said is in {log};"
+        " mend that and run again, or leave the caller out of callers in the configuration' >&2; exit $status; }"
+    )
 
 
 def genome_path(patient):
@@ -52,7 +56,7 @@ def files_for_callers():
     """Return the input of a rule that runs a caller."""
     return {
         "alignments": "results/{study}/{site}/alignments/{patient}.bam",
-        "index": "results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        "index": f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         "reference": genome_for_callers,
         "reference_index": genome_index_for_callers,
         "bed": "results/{study}/{site}/callers/{patient}.bed",

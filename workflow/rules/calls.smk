@@ -5,7 +5,7 @@ rule call_variants:
     input:
         model="results/{study}/final.safetensors",
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         reference=reference_of,
         reference_index=reference_index_of,
         regions=regions_of,
@@ -14,7 +14,7 @@ rule call_variants:
         recalibration=recalibration_of,
     output:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
-        index="results/{study}/{site}/calls/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/calls/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/call_variants/{study}.{site}.{patient}.log",
     benchmark:
@@ -46,7 +46,7 @@ use rule call_variants as call_baseline with:
     input:
         model="results/{study}/{caller}.safetensors",
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         reference=reference_of,
         reference_index=reference_index_of,
         regions=regions_of,
@@ -55,7 +55,7 @@ use rule call_variants as call_baseline with:
         recalibration=recalibration_of,
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
-        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/baselines/{{caller}}/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/call_baseline/{study}.{site}.{caller}.{patient}.log",
     benchmark:
@@ -68,13 +68,13 @@ use rule call_variants as call_baseline with:
 rule call_classical:
     input:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         reference=reference_of,
         reference_index=reference_index_of,
         regions=regions_of,
     output:
         calls="results/{study}/{site}/baselines/bcftools/{patient}.vcf.gz",
-        index="results/{study}/{site}/baselines/bcftools/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/baselines/bcftools/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/call_classical/{study}.{site}.{patient}.log",
     benchmark:

@@ -65,7 +65,7 @@ rule list_errors:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
         others=calls_of_others(),
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         regions=regions_of,
         reference=reference_of,
         reference_index=reference_index_of,

@@ -64,7 +64,7 @@ rule normalise_alignments:
         regions=regions_of,
     output:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
     log:
         "logs/normalise_alignments/{study}.{site}.{patient}.log",
     benchmark:
@@ -94,7 +94,7 @@ rule normalise_labels:
         regions=regions_of,
     output:
         labels="results/{study}/{site}/labels/{patient}.vcf.gz",
-        index="results/{study}/{site}/labels/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/labels/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/normalise_labels/{study}.{site}.{patient}.log",
     benchmark:

@@ -5,7 +5,7 @@
 rule extract_pileup:
     input:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam" + READS_INDEX,
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         reference=reference_of,
         reference_index=reference_index_of,
         regions=regions_of,

@@ -56,7 +56,7 @@ use rule call_variants as call_variants_shard with:
             "results/{study}/{site}/calls/{patient}.shards/{shard}-of-{shards}.vcf.gz"
         ),
         index=temp(
-            "results/{study}/{site}/calls/{patient}.shards/{shard}-of-{shards}.vcf.gz" + CALLS_INDEX
+            f"results/{{study}}/{{site}}/calls/{{patient}}.shards/{{shard}}-of-{{shards}}.vcf.gz{CALLS_INDEX}"
         ),
     log:
         "logs/call_variants_shard/{study}.{site}.{patient}.{shard}-of-{shards}.log",
@@ -80,7 +80,7 @@ rule gather_calls:
         ),
     output:
         calls="results/{study}/{site}/calls/{patient}.vcf.gz",
-        index="results/{study}/{site}/calls/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/calls/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/gather_calls/{study}.{site}.{patient}.log",
     benchmark:
@@ -105,7 +105,7 @@ use rule call_baseline as call_baseline_shard with:
             "results/{study}/{site}/baselines/{caller}/{patient}.shards/{shard}-of-{shards}.vcf.gz"
         ),
         index=temp(
-            "results/{study}/{site}/baselines/{caller}/{patient}.shards/{shard}-of-{shards}.vcf.gz" + CALLS_INDEX
+            f"results/{{study}}/{{site}}/baselines/{{caller}}/{{patient}}.shards/{{shard}}-of-{{shards}}.vcf.gz{CALLS_INDEX}"
         ),
     log:
         "logs/call_baseline_shard/{study}.{site}.{caller}.{patient}.{shard}-of-{shards}.log",
@@ -130,7 +130,7 @@ use rule gather_calls as gather_baseline with:
         ),
     output:
         calls="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz",
-        index="results/{study}/{site}/baselines/{caller}/{patient}.vcf.gz" + CALLS_INDEX,
+        index=f"results/{{study}}/{{site}}/baselines/{{caller}}/{{patient}}.vcf.gz{CALLS_INDEX}",
     log:
         "logs/gather_baseline/{study}.{site}.{caller}.{patient}.log",
     benchmark:

@@ -8,9 +8,9 @@ from fedcall.compiled import kernel
 @kernel
 def _number(content: np.ndarray, at: int, size: int) -> int:
     """Return a little-endian number of `size` bytes, signed where it has eight."""
-    value = 0
+    value: int = 0
     for k in range(size):
-        value |= np.int64(content[at + k]) << (8 * k)
+        value |= int(content[at + k]) << (8 * k)
     return value
 
 

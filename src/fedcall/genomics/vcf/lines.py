@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -113,6 +115,21 @@ def index_of(path: Path, trusted: bool = False) -> Path | None:
         if index.is_file() and (trusted or index.stat().st_mtime >= path.stat().st_mtime):
             return index
     return None
+
+
+def open_bcf(path: Path, with_index: bool) -> pysam.VariantFile:
+    """Open a BCF; an index that is not to be used is kept from htslib, whose memory a damaged one may overwrite."""
+    if with_index or index_of(path, trusted=True) is None:
+        return pysam.VariantFile(htslib_name(path))
+    with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
+        alone = Path(folder) / "alone.bcf"
+        alone.symlink_to(htslib_name(path))
+        return pysam.VariantFile(str(alone))
+
+
+def close_bcf(variants: pysam.VariantFile) -> None:
+    with suppress(OSError):  # what was wrong with a damaged file has been said
+        variants.close()
 
 
 def usable_index(path: Path, records: Records, trusted: bool) -> Path | None:

@@ -9,22 +9,21 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import pysam
-
 from fedcall.errors import FedcallError
-from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.trial import crashes
 from fedcall.genomics.vcf.lines import (
     BcfLines,
     Lines,
     Span,
     TextLines,
+    close_bcf,
     first_bytes,
+    open_bcf,
     open_text,
     refuse_truncated,
     usable_index,
@@ -291,28 +290,23 @@ def _opened(path: Path, what: str, stack: ExitStack | None, trust_index: bool) -
     inner = first_bytes(path) if compressed else start
     if inner[:3] == b"BCF":
         is_usable = blocked and usable_index(path, "bcf", trust_index) is not None
-        if crashes(lambda: list(pysam.VariantFile(htslib_name(path)).index or ())):
+        if crashes(lambda: list(open_bcf(path, is_usable).index or ())):
             raise FedcallError(f"{path}: the file or its index is damaged, so that htslib crashes; make them again")
         try:
-            variants = pysam.VariantFile(htslib_name(path))
+            variants = open_bcf(path, is_usable)
         except NotImplementedError:  # pysam looks for its place in the file, which plain gzip has none of
             raise FedcallError(
                 f"{path}: BCF compressed with gzip in place of bgzip; make it again with: gunzip -c {path} |"
                 " bcftools view -Ob -o NEW.bcf -"
             ) from None
         if stack is not None:
-            stack.callback(_close, variants)
+            stack.callback(close_bcf, variants)
         meta = [line for line in str(variants.header).splitlines() if line.startswith("##")]
         return VcfFile(path, meta, list(variants.header.samples), BcfLines(variants, is_usable))
     if inner[:2] in _MARKS:
         raise FedcallError(f"{path}: {_MARKS[inner[:2]]} text, not a VCF; save it as UTF-8")
     meta, samples = _read_header(path, compressed, what)
     return VcfFile(path, meta, samples, TextLines(path, compressed, blocked, trust_index))
-
-
-def _close(variants: pysam.VariantFile) -> None:
-    with suppress(OSError):  # what was wrong with a damaged file has been said
-        variants.close()
 
 
 def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], list[str]]:
