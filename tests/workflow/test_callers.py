@@ -1,6 +1,7 @@
 """Other callers in the workflow: freebayes itself, and stand-ins for GATK and DeepVariant."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -117,6 +118,34 @@ def test_callers__each_leaves_its_log_and_benchmark(called: Workspace) -> None:
     for caller in OUTSIDE[1:]:
         assert list((called.path / f"logs/call_{caller}").iterdir())
         assert list((called.path / f"benchmarks/call_{caller}").iterdir())
+
+
+@pytest.mark.slow
+def test_rehearsal__with_four_callers_ends_in_one_evaluation(rehearsal: Workspace, tmp_path: Path) -> None:
+    """A study that is done gets the callers later: all of them call, nothing is trained again, one report has all."""
+    if shutil.which("freebayes") is None:
+        pytest.skip("freebayes is not installed here")
+    workspace = rehearsal.copy(tmp_path / "workspace")
+    choose(workspace, OUTSIDE)
+    image = tmp_path / "deepvariant.sif"
+    image.write_bytes(b"an image")
+    path = f"{install(tmp_path / 'bin')}:{os.environ['PATH']}"
+    result = snakemake(workspace, path, "--quiet", "progress", APPTAINER_CONTAINER=str(image))
+    assert result.returncode == 0, result.stdout[-6000:]
+    assert "rule train_round" not in result.stdout
+    report = json.loads((workspace.path / "results/tiny/evaluation.json").read_text())
+    names = {"final", "likelihood", "initial", *OUTSIDE}
+    assert set(report["callers"]) == names
+    assert {row["caller"] for row in report["differences"]} >= set(OUTSIDE)
+    assert all(row["f1"]["value"] is not None for row in report["differences"] if row["type"] == "all")
+    assert {row["caller"] for row in report["costs"]} >= set(OUTSIDE)
+    software = {row["caller"]: str(row["software"]).split()[0] for row in report["software_of_callers"]}
+    assert {name: software[name] for name in OUTSIDE} == {name: name for name in OUTSIDE}
+    assert any("freebayes" in row["callers"] for row in report["patterns"])
+    page = (workspace.path / "results/tiny/evaluation.html").read_text()
+    assert all(name in page for name in ("bcftools", "freebayes", "GATK", "DeepVariant"))
+    assert "gatk 4.6.2.0" in page
+    assert hashlib.sha256(b"an image").hexdigest()[:12] in page
 
 
 @pytest.mark.slow

@@ -130,18 +130,25 @@ def logits(
 
 def _convolve(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
     weight = tensors[f"{layer}.weight"]
-    padded = np.pad(x, ((0, 0), (0, 0), (1, 1)))
-    taps = np.concatenate([padded[:, :, tap : tap + x.shape[2]] for tap in range(3)], 1)
-    values: np.ndarray = weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps + tensors[f"{layer}.bias"][:, None]
+    rows, channels, width = x.shape
+    taps = np.zeros((rows, 3 * channels, width), x.dtype)
+    taps[:, :channels, 1:] = x[:, :, :-1]
+    taps[:, channels : 2 * channels] = x
+    taps[:, 2 * channels :, :-1] = x[:, :, 1:]
+    values: np.ndarray = weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps
+    values += tensors[f"{layer}.bias"][:, None]
     return values
 
 
 def _group_norm(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
     groups = x.reshape(len(x), GROUPS, -1)
-    scaled = (groups - groups.mean(2, keepdims=True)) / np.sqrt(groups.var(2, keepdims=True) + _NORM_EPSILON)
-    values: np.ndarray = (
-        scaled.reshape(x.shape) * tensors[f"{layer}.weight"][:, None] + tensors[f"{layer}.bias"][:, None]
-    )
+    centred = groups - groups.mean(2, keepdims=True)
+    # What `var` computes, of differences that are there already.
+    variance = np.square(centred).sum(2, keepdims=True) / centred.shape[2]
+    centred /= np.sqrt(variance + _NORM_EPSILON)
+    values: np.ndarray = centred.reshape(x.shape)
+    values *= tensors[f"{layer}.weight"][:, None]
+    values += tensors[f"{layer}.bias"][:, None]
     return values
 
 

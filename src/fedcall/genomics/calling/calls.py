@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +170,10 @@ def _records(
     called = np.flatnonzero(posteriors.argmax(axis=1) > 0)
     ranks = rank[examples.contig[called]]
     ordered = called[np.lexsort((examples.position[called], ranks))]
-    for contig, rows in groupby(ordered.tolist(), key=lambda row: names[examples.contig[row]]):
-        for site in sites([_candidate(examples, posteriors, row) for row in rows]):
+    candidates = zip(examples.contig[ordered].tolist(), _candidates(examples, posteriors, ordered), strict=True)
+    for index, group in groupby(candidates, key=itemgetter(0)):
+        contig = names[index]
+        for site in sites([candidate for _, candidate in group]):
             if own is None or own(contig, site.start):
                 yield _record(contig, _haploid(site) if single(contig, site.start) else site)
 
@@ -191,12 +194,12 @@ def _haploid(site: Site) -> Site:
     return replace(site, genotype=site.genotype[1:], probabilities=probabilities / probabilities.sum())
 
 
-def _candidate(examples: Examples, posteriors: np.ndarray, row: int) -> Candidate:
-    ref, alt = examples.alleles(row)
-    zero, one, two = (float(value) for value in posteriors[row])
-    ref_depth, alt_depth = (int(depth) for depth in examples.allele_depths[row])
-    position, depth = int(examples.position[row]), int(examples.depth[row])
-    return Candidate(position, ref, alt, (zero, one, two), depth, ref_depth, alt_depth)
+def _candidates(examples: Examples, posteriors: np.ndarray, rows: np.ndarray) -> Iterator[Candidate]:
+    columns = (examples.position, posteriors, examples.depth, examples.allele_depths)
+    values = zip(rows.tolist(), *(column[rows].tolist() for column in columns), strict=True)
+    for row, position, (zero, one, two), depth, (ref_depth, alt_depth) in values:
+        ref, alt = examples.alleles(row)
+        yield Candidate(position, ref, alt, (zero, one, two), depth, ref_depth, alt_depth)
 
 
 def _index(first: int, second: int) -> int:
@@ -208,12 +211,14 @@ def _record(contig: str, site: Site) -> str:
     phred = -10 * np.log10(np.maximum(site.probabilities, _FLOOR))
     best = site.genotype[0] if len(site.genotype) == 1 else _index(*site.genotype)
     # Summing the others keeps the digits that 1 - P(best) loses.
-    wrong = float(np.delete(site.probabilities, best).sum())
+    others = site.probabilities.tolist()
+    del others[best]
+    wrong = others[0] + others[1] if len(others) == 2 else float(np.array(others).sum())
     quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, _FLOOR))))
     values = [
         "/".join(str(allele) for allele in site.genotype),
         str(max(0, quality)),
-        ",".join(str(round(value)) for value in phred - phred.min()),
+        ",".join([str(round(value)) for value in (phred - phred.min()).tolist()]),
         str(site.depth),
         ",".join(str(depth) for depth in site.allele_depths),
     ]

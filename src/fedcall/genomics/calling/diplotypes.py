@@ -6,6 +6,7 @@ two copies of any stretch of the genome: two alternative bases at one position, 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product, zip_longest
 
 import numpy as np
@@ -39,17 +40,17 @@ class Candidate:
     ref_depth: int
     alt_depth: int
 
-    @property
+    @cached_property
     def dosage(self) -> int:
         """The most probable number of copies; the smaller of equally probable ones."""
-        return int(np.argmax(self.posterior))
+        return self.posterior.index(max(self.posterior))
 
     @property
     def is_indel(self) -> bool:
         """Whether the two alleles differ in length."""
         return len(self.ref) != len(self.alt)
 
-    @property
+    @cached_property
     def slots(self) -> tuple[int, int]:
         """Half-open stretch of the genome that no third allele may take.
 
@@ -123,6 +124,9 @@ def _possible(candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, int]
     Copies that what is called elsewhere over the same bases leaves no room for lose their probability.
     """
     for cluster in _overlapping(candidates):
+        if len(cluster) == 1:  # as nearly all are: nothing else is called over its bases
+            yield cluster[0], cluster[0].dosage
+            continue
         dosages = _best_dosages(cluster)
         for index, candidate in enumerate(cluster):
             elsewhere = [
@@ -189,6 +193,8 @@ def _composite(substitutions: _Called, indels: _Called) -> Site:
 
 def _site(haplotypes: Sequence[tuple[Candidate, ...]]) -> Site:
     """Build the record of one or two haplotypes that differ from the reference; each carries one or two candidates."""
+    if len(haplotypes[0]) == 1 and haplotypes[0] == haplotypes[-1]:
+        return _site_of_one(haplotypes[0][0], len(haplotypes))
     alternatives = list(dict.fromkeys(haplotypes))
     carried: list[tuple[Candidate, ...]] = [(), *alternatives]
     candidates = list(dict.fromkeys(candidate for haplotype in haplotypes for candidate in haplotype))
@@ -211,6 +217,20 @@ def _site(haplotypes: Sequence[tuple[Candidate, ...]]) -> Site:
             min(candidate.ref_depth for candidate in candidates),
             *(min(candidate.alt_depth for candidate in haplotype) for haplotype in alternatives),
         ),
+    )
+
+
+def _site_of_one(candidate: Candidate, dosage: int) -> Site:
+    """Build the record of one candidate, as most are: what `_site` says of it, without the combinations."""
+    none, one, two = (max(value, _FLOOR) for value in candidate.posterior)
+    total = none + one + two
+    return Site(
+        start=candidate.start,
+        alleles=(candidate.ref, candidate.alt),
+        genotype=(1, 1) if dosage == PLOIDY else (0, 1),
+        probabilities=np.array((none / total, one / total, two / total)),
+        depth=candidate.depth,
+        allele_depths=(candidate.ref_depth, candidate.alt_depth),
     )
 
 
