@@ -9,13 +9,13 @@ def genome_key(reference):
 
 
 def or_say_so(rule, wildcards):
-    """Return what ends the command of a caller: a failure is one line that names rule, patient, log and what to do.
+    """Return what ends the command of a caller: a failure is one line with job, patient, log and what to do.
 
     In plain shell, because a container has no fedcall.
     """
     log = f"logs/{rule}/{wildcards.study}.{wildcards.site}.{wildcards.patient}.log"
     return (
-        f"|| {{ status=$?; echo 'fedcall: rule {rule}: the caller ended with exit status '$status"
+        f"|| {{ status=$?; echo 'fedcall: {rule}: the caller ended with exit status '$status"
         f"' on patient {wildcards.patient} (137: killed, often for want of memory); what it said is in {log};"
         " mend that and run again, or leave the caller out of callers in the configuration' >&2; exit $status; }"
     )
