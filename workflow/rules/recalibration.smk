@@ -4,7 +4,7 @@
 rule recalibrate_qualities:
     input:
         alignments="results/{study}/{site}/alignments/{patient}.bam",
-        index="results/{study}/{site}/alignments/{patient}.bam.bai",
+        index=f"results/{{study}}/{{site}}/alignments/{{patient}}.bam{READS_INDEX}",
         reference=reference_of,
         reference_index=reference_index_of,
         regions=regions_of,
