@@ -12,6 +12,7 @@ from fedcall.documents import read_signed
 from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.genomics.examples import open_examples, write_examples
 from fedcall.keys import create_keys
+from fedcall.model import chemistry
 from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.ledger.ledger import Ledger
@@ -74,6 +75,17 @@ def test_train_round__update_and_claim_fit_together(hospital):
     assert claim.epsilon == study_epsilon(hospital.study.privacy, 1).pld
     assert update.metadata.items() >= {"study": hospital.study.digest, "round": "1", "base": claim.base}.items()
     assert sorted(update.tensors) == hospital.study.model.trainable_names(weights_of(build_model()))
+
+
+def test_train_round__of_chemistry_sends_the_likelihoods_constants_and_nothing_else(hospital):
+    changed = hospital.study.model.model_copy(update={"trainable": "chemistry"})
+    study = hospital.study.model_copy(update={"model": changed})
+    assert hospital.train(study=study).state == "trained"
+    update = read_weights(hospital.update)
+    assert update.tensors.keys() == set(chemistry.SHAPES)
+    assert all(tensor.all() for tensor in update.tensors.values())  # noise in every number
+    assert read_signed(hospital.claim, Claim, hospital.identity.public_key).update == update.digest
+    assert hospital.kinds() == ["reserve", "release"]
 
 
 def test_train_round__rerun_returns_the_stored_bytes_and_charges_once(hospital, monkeypatch):
