@@ -98,7 +98,8 @@ def entangled(candidates: Candidates) -> np.ndarray:
     together[1:] |= pair
     together[:-1] |= pair
     carriers = np.bincount(candidate, minlength=len(candidates))
-    return np.bincount(candidate[together], minlength=len(candidates)) > TOGETHER_SHARE * carriers
+    in_pairs: np.ndarray = np.bincount(candidate[together], minlength=len(candidates)) > TOGETHER_SHARE * carriers
+    return in_pairs
 
 
 def _tract(candidates: Candidates) -> np.ndarray:
