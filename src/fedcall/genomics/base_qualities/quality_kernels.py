@@ -42,8 +42,9 @@ def write_qualities(buffer: np.ndarray, table: np.ndarray, used: np.ndarray) -> 
     """Replace the quality of every base by that which `used` (uint8, shape (256,)) has for it."""
     for row in range(len(table)):
         first = table[row, QUALITIES]
-        for at in range(first, first + table[row, LENGTH]):
-            buffer[at] = used[buffer[at]]
+        own = buffer[first : first + table[row, LENGTH]]
+        for at in range(len(own)):
+            own[at] = used[own[at]]
 
 
 @kernel
