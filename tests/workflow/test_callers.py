@@ -173,9 +173,7 @@ def test_callers__one_that_fails_is_one_line(
     assert result.returncode == 1
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("fedcall: ")]
     log = f"logs/call_{name}/tiny.north.{PATIENT}.log"
-    assert line.startswith(
-        f"fedcall: rule call_{name}: the caller ended with exit status {status} on patient {PATIENT}"
-    )
+    assert line.startswith(f"fedcall: call_{name}: the caller ended with exit status {status} on patient {PATIENT}")
     assert f"what it said is in {log}; mend that" in line
     assert {3: "no space left", 137: "Java heap space", 1: ""}[status] in (workspace.path / log).read_text()
 
