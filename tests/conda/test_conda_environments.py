@@ -15,7 +15,8 @@ from offline_channel import write_channel
 from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
 from write_dockerfile import dockerfile
 
-ENVIRONMENTS = sorted((ROOT / "workflow/envs").glob("*.yaml"))
+BY_HAND = ROOT / "workflow/envs/encryption.yaml"  # OpenFHE's own Python, beside the environments in which rules run
+ENVIRONMENTS = sorted(path for path in (ROOT / "workflow/envs").glob("*.yaml") if path != BY_HAND)
 RULES = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
 SHIM = Path(__file__).with_name("conda_shim.py")
 # As conda's own: `source activate PREFIX`.
@@ -35,6 +36,16 @@ def test_environments__every_line_is_an_exact_strict_spec(path):
 def test_environments__each_is_used_and_every_one_used_exists():
     used = set(re.findall(r'"\.\./envs/(\w+\.yaml)"', RULES))
     assert used == {path.name for path in ENVIRONMENTS}
+
+
+def test_environments__the_one_made_by_hand_pins_what_make_installs():
+    *conda, pip = dependencies(BY_HAND)
+    pinned = {rattler.MatchSpec(line, strict=True).name.normalized: line.partition("=")[2] for line in conda}
+    pinned |= dict(line.split("==") for line in pip["pip"])
+    wanted = BY_HAND.with_suffix(".txt").read_text().splitlines()
+    made = dict(line.split("==") for line in wanted if not line.startswith("#"))
+    assert made
+    assert made.items() <= pinned.items()
 
 
 def test_environments__no_pin_file_beats_them():
