@@ -1,14 +1,19 @@
 """A round at a site whose updates are encrypted: no key, no charge; what is encrypted is masked, and stored once."""
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 
+from crashes import run_and_kill
 from encrypted_consortium import HOLDERS, make_key, needs_openfhe
 from example_patients import write_patient
 from fedcall.documents import read_unverified
 from fedcall.errors import FedcallError
-from fedcall.keys import create_keys
+from fedcall.keys import create_keys, read_secret
 from fedcall.model.caller import build_model, save_model, weights_of
+from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.protection import bfv
 from fedcall.protection.ceremony import read_holders_secret, read_joint_key, write_shares
 from fedcall.protection.helper_keys import create_helper_keys, read_sealing_private
@@ -81,3 +86,45 @@ def test_train_round__an_encrypted_update_opens_with_all_holders_to_a_masked_vec
         seed = open_seed(sealed.seed, read_sealing_private(tmp_path / "keys" / sealed.helper), info)
         masked -= sum_of_masks([seed], values)
     assert 0 < np.abs(masked.view(np.int32).astype(np.int64)).max() < 2**16 * 3 * 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_train_round__kill_9_while_an_update_is_encrypted_and_stored_charges_once_and_keeps_one_vector(study, tmp_path):
+    """Every third durable operation: ciphertexts are random, the masked vector in them and its seeds are not."""
+    terms = study.protection
+    patients = [write_patient(tmp_path / f"p{index}.safetensors", index) for index in range(3)]
+    key = read_joint_key(terms.encryption, terms.signing_keys, tmp_path / "study.json")
+    initial = tmp_path / "initial.safetensors"
+
+    def train(folder):
+        out = (folder / "update.safetensors", folder / "claim.json")
+        train_round(study, "north", 1, folder / "keys", initial, patients, folder / "ledger.sqlite", *out, key=key)
+        return [path.read_bytes() for path in out]
+
+    def new(name):
+        shutil.copytree(tmp_path / "north", tmp_path / name / "keys")
+        return tmp_path / name
+
+    def seeds(claim):
+        found = []
+        for sealed in claim.envelope.seeds:
+            info = seed_info(study.digest, "north", 1, sealed.helper, claim.update)
+            found.append(open_seed(sealed.seed, read_sealing_private(tmp_path / "keys" / sealed.helper), info))
+        return found
+
+    expected = seeds(read_unverified(train(new("whole"))[1], Claim)[0])
+    assert None not in expected
+    moment = 1
+    while True:
+        folder = new(f"killed-{moment}")
+        if not run_and_kill(lambda: train(folder), moment):  # noqa: B023  (run at once)
+            break
+        made = train(folder)
+        assert train(folder) == made, moment
+        claim = read_unverified(made[1], Claim)[0]
+        assert claim.update == weights_digest(read_weights(folder / "update.safetensors").tensors), moment
+        assert seeds(claim) == expected, moment
+        with Ledger.open_to_read(folder / "ledger.sqlite", read_secret(folder / "keys")) as ledger:
+            assert [row.kind for row in ledger.rows()] == ["reserve", "release"], moment
+        moment += 3
+    assert moment > 20
