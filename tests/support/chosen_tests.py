@@ -22,6 +22,7 @@ QUICK = (
     "tests/genomics/pileup/test_likelihood.py",
     "tests/genomics/reads/test_opening.py",
     "tests/genomics/reads/test_plain_records.py",
+    "tests/genomics/recalibration/test_recalibration.py",
     "tests/genomics/test_examples.py",
     "tests/genomics/test_priors.py",
     "tests/genomics/test_regions.py",

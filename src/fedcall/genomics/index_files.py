@@ -26,10 +26,13 @@ def needs_csi(lengths: Iterable[int]) -> bool:
 
 
 def reference_needs_csi(reference: Path) -> bool:
-    """Say so of the contigs of a FASTA by its `.fai`; without one nothing is known, and it does not."""
+    """Say so of the contigs of a FASTA by its `.fai`; without one nothing is known, and it does not.
+
+    What is no line of a `.fai` is passed over: the check of the reference refuses it and names it.
+    """
     index = reference_indexes(reference)[0]
-    rows = (line.split("\t") for line in index.read_text().splitlines()) if index.is_file() else ()
-    return needs_csi(int(row[1]) for row in rows if len(row) > 1 and row[1].isdecimal())
+    rows = (line.split(b"\t") for line in index.read_bytes().splitlines()) if index.is_file() else ()
+    return needs_csi(int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit() and len(row[1]) < 20)
 
 
 def reference_indexes(reference: Path) -> list[Path]:

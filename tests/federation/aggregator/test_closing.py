@@ -114,7 +114,9 @@ def test_fetch__tells_once_and_then_fetches_the_final_model(consortium, tmp_path
     state = after_a_round(consortium)
     close_study(consortium.state, REASON)
     state.log.catch_up()
-    monkeypatch.setattr(visits, "exchange", lambda address, ca, key, request, end, then: respond(state, "north", request))
+    monkeypatch.setattr(
+        visits, "exchange", lambda address, ca, key, request, end, then: respond(state, "north", request)
+    )
     place = Place("127.0.0.1:1", consortium.initial)
     visitor = Visitor(consortium.study, "north", consortium.keys("north"), lambda: place)
     output, closing = tmp_path / "model.safetensors", tmp_path / "closing.json"

@@ -118,7 +118,8 @@ class Hospital:
 
     def judge(self, number, update, signed, history):
         base = read_weights(self.folder / "initial.safetensors")
-        shapes = {name: tensor.shape for name, tensor in base.tensors.items()}
+        names = self.study.model.trainable_names(base.tensors)
+        shapes = {name: base.tensors[name].shape for name in names}
         return judge(self.study, "north", history, OpenRound(number, base.digest, shapes), number, signed, update)
 
     def sign(self, claim):
@@ -207,7 +208,8 @@ def test_judge__noise_is_measured_by_the_clip_norms_on_the_way(hospital):
     norms = step_clip_norms(TERMS, trace)
     std = update_noise_std(TERMS, training.learning_rate, training.iterate_averaging, UNITS, norms)
     draw = np.random.default_rng(4)
-    noise = {name: draw.normal(0, std, tensor.shape).astype(np.float32) for name, tensor in base.tensors.items()}
+    names = hospital.study.model.trainable_names(base.tensors)
+    noise = {name: draw.normal(0, std, base.tensors[name].shape).astype(np.float32) for name in names}
     for factor, reason in ((1, "ok"), (4, "norm-ceiling")):
         tensors = {name: np.float32(factor) * tensor for name, tensor in noise.items()}
         claim = hospital.claim(1).model_copy(update={"clipping": trace, "update": weights_digest(tensors)})
