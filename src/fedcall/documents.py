@@ -10,12 +10,12 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import rfc8785
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
@@ -41,6 +41,20 @@ class Document(BaseModel):
         True
         """
         return hashlib.sha256(self.canonical()).hexdigest()
+
+
+class GrownDocument(Document):
+    """A document whose form has grown: fields of `NEWER` are left out of it while they are at their defaults.
+
+    So what an older version signed, digested or chained keeps its signature, its digest and its place in the chain.
+    """
+
+    NEWER: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {name for name in self.NEWER if getattr(self, name) == type(self).model_fields[name].default}
+        return {key: value for key, value in serialize(self).items() if key not in unused}
 
 
 Kind = TypeVar("Kind", bound=Document)

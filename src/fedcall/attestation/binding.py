@@ -1,17 +1,19 @@
 """What evidence is bound to: the verifier's nonce, the keys of the enclave, the study."""
 
 import hashlib
-from typing import Any
+from typing import ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from fedcall.documents import Document
+from fedcall.documents import GrownDocument
 
 _DOMAIN = b"fedcall evidence 1\0"
 
 
-class Binding(Document):
+class Binding(GrownDocument):
     """What a site asked for, and the keys it got: recorded beside the evidence, so that anybody can verify it again."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("log_head",)
 
     nonce: str  # 32 bytes, hexadecimal; drawn by the site for this exchange
     tls_key: str  # SHA-256 of the key of the aggregator's TLS certificate (SubjectPublicKeyInfo), hexadecimal
@@ -22,11 +24,6 @@ class Binding(Document):
         description="Head of the aggregator's log that the site's last receipt names: an enclave gives evidence bound"
         " to it only while its log holds that line, so that a log that was rolled back shows.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older binding does not have."""
-        return {key: value for key, value in serialize(self).items() if key != "log_head" or value is not None}
 
 
 def report_data(binding: Binding) -> bytes:

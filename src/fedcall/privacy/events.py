@@ -1,17 +1,19 @@
 """What one round of training does to a patient, as a value: the ledger stores these, never epsilons."""
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import Field, ValidationError
 
-from fedcall.documents import Document, describe
+from fedcall.documents import GrownDocument, describe
 from fedcall.errors import FedcallError
 from fedcall.privacy.terms import Clipping, Mechanism, PrivacyTerms, Unit
 
 
-class Event(Document):
+class Event(GrownDocument):
     """The privacy-relevant facts of one round: `steps` noisy sums over Poisson-sampled, clipped units."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("shares",)
 
     unit: Unit
     mechanism: Mechanism
@@ -27,11 +29,6 @@ class Event(Document):
         None,
         description="Equal shares, of as many sites, that make the noise of an opened sum; null: all is the site's.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what older events do not have, so that they stay the same text in a ledger."""
-        return {key: value for key, value in serialize(self).items() if key != "shares" or value is not None}
 
     def alone(self) -> Self:
         """Return what the site's own share of the noise does, where somebody sees its update before it is added."""

@@ -1,11 +1,11 @@
 """The privacy terms of a study: every number the guarantee depends on."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from fedcall.documents import Document
+from fedcall.documents import Document, GrownDocument
 
 Unit = Literal["patient", "example"]
 Mechanism = Literal["gaussian", "laplace"]
@@ -65,8 +65,10 @@ class Adaptation(Document):
     )
 
 
-class PrivacyTerms(Document):
+class PrivacyTerms(GrownDocument):
     """How one round of training is made private, and how much may be spent in total."""
+
+    NEWER: ClassVar[tuple[str, ...]] = tuple(NEWER_TERMS)
 
     unit: Unit = Field("patient", description="What one epsilon protects: all rows of a patient, or one example.")
     mechanism: Mechanism = Field("gaussian", description="Noise distribution of a step.")
@@ -119,12 +121,6 @@ class PrivacyTerms(Document):
         description="Cap, as max_epsilon, on what pooled noise still protects if coordinator and helpers look at single"
         " updates together; null: no such cap.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        unused = {name for name, default in NEWER_TERMS.items() if getattr(self, name) == default}
-        return {key: value for key, value in serialize(self).items() if key not in unused}
 
     @model_validator(mode="before")
     @classmethod

@@ -21,9 +21,9 @@ from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 import rfc8785
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from fedcall.documents import Document
+from fedcall.documents import Document, GrownDocument
 from fedcall.errors import FedcallError
 from fedcall.files import sync
 from fedcall.privacy.terms import PrivacyTerms
@@ -42,8 +42,10 @@ class PutOut(Document):
     quarantines: bool = Field(description="Whether this was one refusal too many in a row.")
 
 
-class Opened(Document):
+class Opened(GrownDocument):
     """A round opened, or, for round `rounds + 1`, the final model is ready; the round before closed with it."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("masks", "void")
 
     kind: Literal["opened"] = "opened"
     round: Annotated[int, Field(ge=1)]
@@ -56,11 +58,6 @@ class Opened(Document):
         description="The helpers' signed answers (MaskSum) to the sum order of the round before, in the study's order.",
     )
     void: str | None = Field(None, description="Why nothing was averaged although a sum was ordered or wanted.")
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older log does not have, so that its chain holds."""
-        return {key: value for key, value in serialize(self).items() if key not in ("masks", "void") or value}
 
 
 class Ordered(Document):

@@ -1,10 +1,10 @@
 """Claims travel with updates; receipts answer them. Both are signed documents, free of data-dependent numbers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import ConfigDict, Field
 
-from fedcall.documents import Document
+from fedcall.documents import Document, GrownDocument
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.protection.envelope import Envelope
@@ -37,8 +37,10 @@ ReasonCode = Literal[
 ]
 
 
-class Claim(Document):
+class Claim(GrownDocument):
     """The site's signed statement about one round: what was released, how, and what it cost."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("envelope",)
 
     # Infinity and NaN stay what they are, so that no signature takes them for null.
     model_config = ConfigDict(ser_json_inf_nan="constants")
@@ -64,11 +66,6 @@ class Claim(Document):
     envelope: Envelope | None = Field(
         None, description="How the update is hidden until it is part of a sum; null in a study that shows updates."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older claim does not have, so that it keeps its digest and its signature."""
-        return {key: value for key, value in serialize(self).items() if key != "envelope" or value is not None}
 
 
 class Receipt(Document):

@@ -1,18 +1,20 @@
 """The opening of a round: what the coordinator signs before anybody trains."""
 
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from fedcall.documents import Document
+from fedcall.documents import GrownDocument
 from fedcall.study.terms import Digest, Name
 
 
-class RoundOpening(Document):
+class RoundOpening(GrownDocument):
     """The coordinator's signed statement that a round is open, from which global model, and who made that.
 
     Round `rounds + 1` of a study never collects updates: its base is the final model.
     """
+
+    NEWER: ClassVar[tuple[str, ...]] = ("void", "closed")
 
     study: Digest
     round: Annotated[int, Field(ge=1)]
@@ -27,10 +29,3 @@ class RoundOpening(Document):
         None,
         description="Why the coordinator ended the study before its last round; this base is then the final model.",
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older opening does not have, so that it keeps its signature."""
-        return {
-            key: value for key, value in serialize(self).items() if key not in ("void", "closed") or value is not None
-        }

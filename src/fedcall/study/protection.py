@@ -1,11 +1,11 @@
 """Who could see one hospital's update: the modes of protection, and what each of them needs."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
 from fedcall.attestation.policy import EvidencePolicy
-from fedcall.documents import Document
+from fedcall.documents import Document, GrownDocument
 from fedcall.errors import FedcallError
 from fedcall.protection.ceremony import JointKey, check_joint_key
 from fedcall.study.names import Name, PublicKey
@@ -17,9 +17,6 @@ AVAILABLE: tuple[Mode, ...] = ("plain", "masked", "sealed", "encrypted")
 
 OPENING_SUMS: tuple[Mode, ...] = ("masked", "encrypted")
 """Modes in which sites send vectors of which only sums over sites are opened."""
-
-_NEWER = ("evidence", "encryption")
-"""Fields that an older study does not have, left out of the canonical form where they are None."""
 
 
 class Helper(Document):
@@ -33,8 +30,10 @@ class Helper(Document):
     )
 
 
-class Protection(Document):
+class Protection(GrownDocument):
     """What hides one site's update from everybody but the site."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("evidence", "encryption")
 
     mode: Mode = Field(
         "plain",
@@ -56,11 +55,6 @@ class Protection(Document):
         None, description="Of mode sealed: platforms, images and firmware that a site may seal its update to."
     )
     encryption: JointKey | None = Field(None, description="Of mode encrypted: the holders' joint key.")
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        return {key: value for key, value in serialize(self).items() if key not in _NEWER or value is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

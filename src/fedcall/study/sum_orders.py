@@ -6,11 +6,11 @@ admission log, where every site can hold them against its own claim.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from fedcall.documents import Document, verify
+from fedcall.documents import Document, GrownDocument, verify
 from fedcall.errors import FedcallError
 from fedcall.study.terms import Digest, Name, Study
 
@@ -47,8 +47,10 @@ class SumOrder(Document):
         return tuple(one.site for one in self.updates)
 
 
-class MaskSum(Document):
+class MaskSum(GrownDocument):
     """A helper's signed answer to a sum order: what it gave, and where that stands in its own log."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("partial",)
 
     study: Digest
     round: Annotated[int, Field(ge=1)]
@@ -65,11 +67,6 @@ class MaskSum(Document):
     partial: Digest | None = Field(
         None, description="SHA-256 of a key holder's partial decryption; null if updates are not encrypted."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older answer does not have, so that it keeps its signature."""
-        return {key: value for key, value in serialize(self).items() if key != "partial" or value is not None}
 
 
 class OrderPapers(Document):

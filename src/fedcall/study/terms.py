@@ -4,11 +4,11 @@ import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from fedcall.documents import Document, read_unverified, verify
+from fedcall.documents import Document, GrownDocument, read_unverified, verify
 from fedcall.errors import FedcallError
 from fedcall.privacy.events import Event, round_event
 from fedcall.privacy.mechanism.adaptive_clipping import sum_multiplier
@@ -25,8 +25,10 @@ Trainable = Literal["all", "norm_and_head", "head", "chemistry", "chemistry_and_
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Site(Document):
+class Site(GrownDocument):
     """A hospital of the study; its number of patients is declared and public."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("holdout",)
 
     name: Name
     public_key: PublicKey = Field(description="Ed25519 key that signs the site's claims, base64.")
@@ -35,11 +37,6 @@ class Site(Document):
     holdout: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Held-out patients with a truth, declared; only with evaluation.epsilon. Null: none."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        return {key: value for key, value in serialize(self).items() if key != "holdout" or value is not None}
 
 
 class ModelTerms(Document):
@@ -185,8 +182,10 @@ class AdmissionTerms(Document):
     )
 
 
-class Study(Document):
+class Study(GrownDocument):
     """The agreement all sites sign; without sites and initial weights until `fedcall study new` fills it."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("evaluation", "continues", "protection")
 
     name: Name
     coordinator: PublicKey | None = Field(None, description="Ed25519 key that signs this study and all receipts.")
@@ -207,13 +206,6 @@ class Study(Document):
     continues: Digest | None = Field(
         None, description="Digest of the study whose final model this one begins with ('fedcall study extend')."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older study does not have, so that it keeps its digest and its signature."""
-        unused = {name for name in ("evaluation", "continues") if getattr(self, name) is None}
-        unused |= {"protection"} if self.protection.mode == "plain" else set()
-        return {key: value for key, value in serialize(self).items() if key not in unused}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, ClassVar, Literal, cast
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 
-from fedcall.documents import Document
+from fedcall.documents import Document, GrownDocument
 from fedcall.errors import FedcallError
 from fedcall.files import write_text
 from fedcall.study.admission_log import AdmissionLog, Entry
 from fedcall.study.terms import Digest, Name
 
 
-class Answered(Document):
+class Answered(GrownDocument):
     """One sum order was answered; no other order for the same round of the study ever will be."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("partial",)
 
     kind: Literal["answered"] = "answered"
     study: Digest
@@ -32,11 +34,6 @@ class Answered(Document):
     masks: Digest | None = Field(description="SHA-256 of the sum of the masks; null if a seed did not open.")
     unopened: tuple[Name, ...] = ()
     partial: Digest | None = Field(None, description="SHA-256 of a key holder's partial decryption.")
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older line does not have, so that its chain holds."""
-        return {key: value for key, value in serialize(self).items() if key != "partial" or value is not None}
 
 
 @dataclass(frozen=True)

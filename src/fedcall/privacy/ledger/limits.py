@@ -15,19 +15,21 @@ larger, but has to be written down; without it `epsilon` holds even if the promi
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, model_validator
 
-from fedcall.documents import Document
+from fedcall.documents import GrownDocument
 from fedcall.privacy.terms import Unit
 from fedcall.yaml_files import read_yaml
 
 LIMIT_FILE = "limit.yaml"
 
 
-class Limit(Document):
+class Limit(GrownDocument):
     """What a person's (or an example's) cumulative loss over everything in the ledger must never pass."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("epsilon_if_broken", "if_broken")
 
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(description="Over all studies, ever.")
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(description="Delta of that epsilon.")
@@ -39,15 +41,6 @@ class Limit(Document):
     if_broken: bool = Field(
         False, description="Whether it holds for what pooled noise costs if single updates are seen."
     )
-
-    @model_serializer(mode="wrap")
-    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what an older limit does not have."""
-        return {
-            key: value
-            for key, value in serialize(self).items()
-            if key not in ("epsilon_if_broken", "if_broken") or value
-        }
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
