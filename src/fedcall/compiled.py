@@ -146,7 +146,7 @@ def _digest_of_kernels() -> str:
         assert found.origin is not None
         digest.update(Path(found.origin).with_name("_version.py").read_bytes())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
-        if path.stem.endswith("_kernels") or path.stem in ("compiled", "native", "record_fields"):
+        if path.stem.endswith("_kernels") or path.stem in ("compiled", "native", "record_fields", "read_places"):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

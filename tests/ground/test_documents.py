@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from fedcall.documents import Document, public_text, read_signed, sign, verify, write_signed
 from fedcall.errors import FedcallError
-from fedcall.study.terms import AdmissionTerms, AggregationTerms
+from fedcall.study.aggregation_terms import AggregationTerms
+from fedcall.study.terms import AdmissionTerms
 
 
 class Note(Document):

@@ -227,7 +227,7 @@ def _gatk_header(contigs: dict[str, int], sample: str, gvcf: bool) -> list[str]:
         '##ALT=<ID=NON_REF,Description="Represents any possible alternative allele not already represented">',
         '##FILTER=<ID=LowQual,Description="Low quality">',
         *_formats(),
-        f'##GATKCommandLine=<ID={tool},CommandLine="{tool} --output /home/somebody/x.vcf",Version="4.6.2.0",Date="x">',
+        f'##GATKCommandLine=<ID={tool},CommandLine="{tool} --output /somebody/x.vcf",Version="4.6.2.0",Date="x">',
         '##INFO=<ID=END,Number=1,Type=Integer,Description="Stop position of the interval">',
         *(f"##contig=<ID={name},length={length}>" for name, length in contigs.items()),
         f"##source={tool}",

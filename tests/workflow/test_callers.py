@@ -110,7 +110,7 @@ def test_callers__gvcfs_are_kept_and_are_truth_and_regions_of_the_next_study(
     collected = called.path / f"results/tiny/north/baselines/{caller}/{PATIENT}.vcf.gz"
     with pysam.VariantFile(str(collected)) as calls:
         assert list(calls.header.samples) == [PATIENT]
-        assert str(calls.header).count("/home/somebody") == 0
+        assert str(calls.header).count("/somebody/") == 0
 
 
 @pytest.mark.slow

@@ -30,11 +30,10 @@ def _endpoint():
     if CONFIG.syft:
         syft = f"{option('--syft', CONFIG.syft.folder)} {option('--datasite', CONFIG.syft.datasite)}"
     if RUN.is_rehearsal:
-        return f"--rehearsal {RESULTS}/aggregator --coordinator-keys private/{COORDINATOR}/keys" f" --initial {INITIAL[0]} {syft}" + (
-            " --helper-keys private" if RUN.helpers else ""
-        ) + (
-            f" --enclave simulated:private/{RUN.enclave}" if RUN.enclave else ""
-        )
+        helpers = "--helper-keys private" if RUN.helpers else ""
+        enclave = f"--enclave simulated:private/{RUN.enclave}" if RUN.enclave else ""
+        keys = f"--coordinator-keys private/{COORDINATOR}/keys --initial {INITIAL[0]}"
+        return f"--rehearsal {RESULTS}/aggregator {keys} {syft} {helpers} {enclave}"
     if syft:
         return syft
     if CONFIG.handover:

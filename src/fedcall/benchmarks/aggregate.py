@@ -25,9 +25,10 @@ from fedcall.keys import create_keys, read_signing_key
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.privacy.mechanism.update_noise import update_noise_std
 from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.aggregation_terms import AggregationTerms
 from fedcall.study.claims import Claim
 from fedcall.study.protection import Protection
-from fedcall.study.terms import AggregationTerms, ModelTerms, Site, Study
+from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import weights_digest, write_weights
 
 _PATIENTS = 20

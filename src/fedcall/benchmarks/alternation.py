@@ -19,6 +19,16 @@ def alternate(contenders: Mapping[str, Callable[[], object]], repeats: int) -> d
     return seconds
 
 
+def median_seconds(work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Median of what a clock says of `work`, `repeats` times."""
+    seconds = []
+    for _ in range(repeats):
+        start = clock()
+        work()
+        seconds.append(clock() - start)
+    return statistics.median(seconds)
+
+
 def median_ratio(slower: list[float], faster: list[float]) -> float:
     """Median over the turns of `slower / faster`, each turn measured side by side."""
     return statistics.median(one / other for one, other in zip(slower, faster, strict=True))

@@ -2,7 +2,7 @@
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from fedcall.benchmarks.aggregate import plain_updates, shipped_or_made
+from fedcall.benchmarks.alternation import median_seconds
 from fedcall.benchmarks.sum_rounds import (
     PATIENTS,
     Hide,
@@ -28,8 +29,9 @@ from fedcall.protection.ceremony import commit, gather, read_joint_key, reveal, 
 from fedcall.protection.encrypting import encrypt_update
 from fedcall.protection.envelope import Envelope
 from fedcall.protection.helper_keys import create_helper_keys
+from fedcall.study.aggregation_terms import AggregationTerms
 from fedcall.study.sums import SumLayout, mean_update
-from fedcall.study.terms import AggregationTerms, Study
+from fedcall.study.terms import Study
 
 _HOLDERS = ("holder-a", "holder-b")
 
@@ -82,7 +84,9 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
         encrypted = _measure(folder / "encrypted", study, hide, tensors, repeats)
         plain = plain_updates(folder / "plain", tensors, count)
         contributions = [Contribution(site, update, PATIENTS) for site, (update, _) in plain.items()]
-        averaging = _median(lambda: next_global(tensors, contributions, AggregationTerms()), repeats)
+        averaging = median_seconds(
+            lambda: next_global(tensors, contributions, AggregationTerms()), repeats, processor_seconds
+        )
         plain_bytes = sum(path.stat().st_size for path in next(iter(plain.values())))
     return EncryptedBenchmark(
         parameters=sum(tensor.size for tensor in tensors.values()),
@@ -146,20 +150,11 @@ def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.nd
     return SumCost(
         site_seconds=made.hiding_seconds,
         helper_seconds=statistics.median(asked),
-        aggregator_seconds=_median(lambda: made.state.sums.close(base), repeats),
+        aggregator_seconds=median_seconds(lambda: made.state.sums.close(base), repeats, processor_seconds),
         upload_bytes=made.upload_bytes,
         helper_download_bytes=made.upload_bytes * len(study.sites) if study.protection.is_encrypted else 0,
         helper_answer_bytes=size,
     )
-
-
-def _median(work: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = processor_seconds()
-        work()
-        seconds.append(processor_seconds() - start)
-    return statistics.median(seconds)
 
 
 def _agree(folder: Path, tensors: Mapping[str, np.ndarray], count: int) -> Study:

@@ -11,7 +11,7 @@ from fedcall.benchmarks.aggregate import plain_updates, shipped_or_made
 from fedcall.benchmarks.alternation import alternate, median_ratio
 from fedcall.benchmarks.sum_rounds import PATIENTS, agree, hide_with_masks, ordered_round
 from fedcall.federation.aggregator.aggregation import Contribution, next_global, quiet_flower
-from fedcall.study.terms import AggregationTerms
+from fedcall.study.aggregation_terms import AggregationTerms
 
 
 class SumBenchmark(BaseModel):

@@ -3,7 +3,6 @@
 import datetime
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from fedcall.attestation.enclave import create_simulated
 from fedcall.attestation.evidence import expected_report_data, read_evidence, verify_evidence
 from fedcall.attestation.policy import EvidencePolicy
 from fedcall.benchmarks.aggregate import agree, exchange, serving, shipped_or_made
-from fedcall.benchmarks.alternation import median_ratio
+from fedcall.benchmarks.alternation import median_ratio, median_seconds
 from fedcall.protection.sealed_upload import UploadPlace, open_upload, seal_upload
 from fedcall.study.protection import Protection
 from fedcall.yaml_files import read_yaml
@@ -105,8 +104,8 @@ def _sealing(repeats: int) -> tuple[float, float]:
     public, secret = key.public_key().public_bytes_raw(), bytes(32)
     sealed = seal_upload(b"", update, place, public, secret)
     return (
-        _median(lambda: seal_upload(b"", update, place, public, secret), repeats),
-        _median(lambda: open_upload(sealed, key, place), repeats),
+        median_seconds(lambda: seal_upload(b"", update, place, public, secret), repeats),
+        median_seconds(lambda: open_upload(sealed, key, place), repeats),
     )
 
 
@@ -120,13 +119,4 @@ def _verification(real: RealEvidence | None, repeats: int) -> tuple[str, float |
         verdict = verify_evidence(read_evidence(real.folder), policy, expected, real.time)
         return f"{verdict.platform}, {verdict.details}, {len(verdict.checks)} checks"
 
-    return verify(), _median(verify, repeats)
-
-
-def _median(work: Callable[[], object], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return verify(), median_seconds(verify, repeats)

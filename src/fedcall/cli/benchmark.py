@@ -1,11 +1,18 @@
 """`fedcall benchmark`: ourselves against a named peer, measured in the same run."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
 from fedcall.cli.printing import say_block
 from fedcall.errors import FedcallError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    Result = TypeVar("Result", bound=BaseModel)
 
 benchmark = typer.Typer(help="Measure ourselves against a named peer, both in one run.", no_args_is_help=True)
 
@@ -104,8 +111,6 @@ def aggregate(
 
     Example: fedcall benchmark aggregate --sites 50 --json
     """
-    import json
-
     if mode not in ("plain", "masked", "encrypted", "sealed"):
         raise FedcallError(f"--mode {mode}: one of plain, masked, encrypted, sealed expected")
     if (evidence is None) != (policy is None):
@@ -116,35 +121,33 @@ def aggregate(
 
         real = None
         if evidence is not None and policy is not None:
-            real = sealed_exchange.RealEvidence(
-                folder=evidence, policy=policy, report_data=report_data, time=parse_time(verified_at)
-            )
+            time = parse_time(verified_at)
+            real = sealed_exchange.RealEvidence(folder=evidence, policy=policy, report_data=report_data, time=time)
         made = [sealed_exchange.benchmark_sealed_exchange(sites, size or None, repeats, real) for size in parameters]
-        told = "\n".join(sealed_exchange.as_text(result) for result in made)
-        say_block(json.dumps([result.model_dump() for result in made], indent=2) if as_json else told)
-        return
-    if mode == "encrypted":
+        _tell_all(made, sealed_exchange.as_text, as_json)
+    elif mode == "encrypted":
         from fedcall.benchmarks import encrypted_sum
 
         found = [encrypted_sum.benchmark_encrypted_sum(sites, size or None, repeats) for size in parameters]
-        text = "\n\n".join(encrypted_sum.as_text(result) for result in found)
-        say_block(json.dumps([result.model_dump() for result in found], indent=2) if as_json else text)
-        return
-    if mode == "masked":
+        _tell_all(found, encrypted_sum.as_text, as_json)
+    elif mode == "masked":
         from fedcall.benchmarks import masked_sum
 
         sums = [masked_sum.benchmark_masked_sum(sites, size or None, repeats) for size in parameters]
-        lines = "\n".join(masked_sum.as_text(result) for result in sums)
-        say_block(json.dumps([result.model_dump() for result in sums], indent=2) if as_json else lines)
-        return
-
-    from fedcall.benchmarks.aggregate import as_text, benchmark_aggregate
-
-    results = [benchmark_aggregate(sites, size or None, at_once, repeats) for size in parameters]
-    if as_json:
-        say_block(json.dumps([result.model_dump() for result in results], indent=2))
+        _tell_all(sums, masked_sum.as_text, as_json)
     else:
-        say_block("\n".join(as_text(result) for result in results))
+        from fedcall.benchmarks.aggregate import as_text, benchmark_aggregate
+
+        results = [benchmark_aggregate(sites, size or None, at_once, repeats) for size in parameters]
+        _tell_all(results, as_text, as_json)
+
+
+def _tell_all(results: "Sequence[Result]", as_text: "Callable[[Result], str]", as_json: bool) -> None:
+    """Print what was measured for each size of a model."""
+    import json
+
+    text = "\n".join(map(as_text, results))
+    say_block(json.dumps([result.model_dump() for result in results], indent=2) if as_json else text)
 
 
 @benchmark.command()

@@ -31,7 +31,7 @@ def local(
     Example: fedcall experiments local --samples config/ceu/gate_public.tsv --reference
     ../shared/data/ceu_1000g/reference.fa.gz --within 20:20075001-20150000
     """
-    from fedcall.experiments.chemistry import SCENARIOS
+    from fedcall.experiments.changed_reads import SCENARIOS
 
     unknown = sorted(set(scenarios) - SCENARIOS.keys())
     if unknown:

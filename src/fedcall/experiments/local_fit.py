@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from fedcall.errors import FedcallError
-from fedcall.experiments.chemistry import SCENARIOS, write_changed
+from fedcall.experiments.changed_reads import DRAWN, SCENARIOS, write_changed
 from fedcall.experiments.cohort import refuse_private
 from fedcall.genomics.base_qualities.applying import reads_digest
 from fedcall.genomics.base_qualities.table import write_table
@@ -80,7 +80,7 @@ def local_gains(
     plain: list[Concordance] = []
     gains = []
     for scenario in dict.fromkeys((AS_THEY_ARE, *scenarios)):
-        for seed in seeds if SCENARIOS[scenario] is not None and scenario in ("formalin", "oxidation") else seeds[:1]:
+        for seed in seeds if scenario in DRAWN else seeds[:1]:
             reported, recalibrated, used = [], [], 0
             for index, person in enumerate(setting.people):
                 both = _call_person(setting, person, scenario, 1000 * seed + index)

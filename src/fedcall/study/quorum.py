@@ -3,7 +3,8 @@
 import math
 
 from fedcall.errors import FedcallError
-from fedcall.study.terms import AggregationTerms, Study
+from fedcall.study.aggregation_terms import AggregationTerms
+from fedcall.study.terms import Study
 
 
 def least_sites(sites: int) -> int:

@@ -289,14 +289,12 @@ def delta_step(
     """
     size = batch_units or max(1, BATCH_ROWS // plain.rows)
     copies, count = UnitCopies(model, size, plain.rows), len(bags[0])
+    with_reads = model.chemistry.is_needed
     for start in range(0, count, size):
-        batches = [
-            collate(bag[start : start + size], patients, plain.rows, size, device, model.chemistry.is_needed)
-            for bag in bags
-        ]
+        batches = [collate(bag[start : start + size], patients, plain.rows, size, device, with_reads) for bag in bags]
         accumulate_deltas(copies, optimizer, batches, count - start, plain.rate)
     if optimizer.oracle is not None and count:
-        last = [collate(bag[-1:], patients, plain.rows, 1, device, model.chemistry.is_needed) for bag in bags]
+        last = [collate(bag[-1:], patients, plain.rows, 1, device, with_reads) for bag in bags]
         check_delta(model, last, plain.rate, copies.of_unit((count - 1) % size), optimizer.max_grad_norm)
     finish_step(optimizer, context)
 

@@ -68,8 +68,7 @@ def _in_processes(
     outcomes: "dict[str, RoundOutcome]",
     errors: dict[str, Exception],
 ) -> None:
-    # Imported once, here, and inherited through the fork; nothing has computed yet, so no thread of PyTorch is lost.
-
+    # What the command imported is inherited through the fork; nothing has computed yet, so no thread is lost.
     with ProcessPoolExecutor(processes, get_context("fork"), _begin, (train, os.getpid())) as pool:
         running = {pool.submit(_train, site): site for site in sites}
         for done in as_completed(running):

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import Contribution, Moments, next_global
-from fedcall.study.terms import AggregationTerms
+from fedcall.study.aggregation_terms import AggregationTerms
 from fedcall.weights import write_weights
 
 RNG = np.random.default_rng(5)

@@ -41,7 +41,7 @@ def test_duplicates_are_marked__by_a_program_that_does(program: dict[str, str]) 
 @pytest.mark.parametrize(
     "program",
     [
-        {"ID": "bwa", "PN": "bwa", "CL": "/home/markdup/bwa mem MarkDuplicates.fa markdup.fq"},
+        {"ID": "bwa", "PN": "bwa", "CL": "/tools/markdup/bwa mem MarkDuplicates.fa markdup.fq"},
         {"ID": "samtools", "PN": "samtools", "CL": "samtools sort -T markdup -o markdup.bam in.bam"},
         {"ID": "samtools", "PN": "samtools", "CL": "/opt/samblaster/samtools view no_markdup.bam"},
         {"ID": "bwa", "DS": "before markdup"},

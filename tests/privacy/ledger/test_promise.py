@@ -158,8 +158,9 @@ def test_promise_2__a_family_is_charged_for_every_round_that_one_of_them_took_pa
     ledger.reserve(replace(REQUEST, round=2, patients=("Bob",), max_epsilon=None))
     ledger.reserve(replace(REQUEST, study="b" * 64, patients=("Ann", "Bob"), max_epsilon=None))
     ledger.reserve(replace(REQUEST, study="b" * 64, round=2, patients=("Cyd",), max_epsilon=None))
-    assert ledger.charges_of_group(("Ann", "Bob")) == (("a" * 64, EVENT, 2), ("b" * 64, EVENT, 1))
-    assert ledger.charges_of_group(("Dan",)) == ()
+    family, stranger = ledger.charges_of_groups([("Ann", "Bob"), ("Dan",)])
+    assert family == (("a" * 64, EVENT, 2), ("b" * 64, EVENT, 1))
+    assert stranger == ()
 
 
 def test_promise__an_old_ledger_is_carried_over_without_losing_a_charge(old):

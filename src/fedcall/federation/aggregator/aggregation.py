@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedTrimmedAvg, K
 
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.flat_updates import FlatUpdate, flat_updates
-from fedcall.study.terms import AggregationTerms
+from fedcall.study.aggregation_terms import AggregationTerms
 from fedcall.weights import read_weights, weights_digest, write_weights
 
 _WEIGHT = "num-examples"  # Flower's name; ours are the declared patients

@@ -71,7 +71,7 @@ class SumOpening:
     def pending(self, name: str) -> tuple[bytes, bytes] | None:
         """Return the order and the papers for a helper that has not answered it; None if there is nothing to answer."""
         helper = self._helper(name)
-        if not self.is_ordered or self._statement(helper) is not None:
+        if not self._awaits(helper):
             return None
         number = self._log.open_round
         signed, order = self._order(number)
@@ -87,7 +87,7 @@ class SumOpening:
         FedcallError
             If there is no such order, or no such site in it.
         """
-        if self.pending(name) is None or not self._study.protection.is_encrypted:
+        if not self._awaits(self._helper(name)) or not self._study.protection.is_encrypted:
             raise FedcallError("no order to answer, so no update to add")
         number = self._log.open_round
         if site not in self._order(number)[1].sites:
@@ -247,6 +247,9 @@ class SumOpening:
             opening.masks[place] for _, opening in sorted(self._log.openings.items()) if opening.masks
         ]
         return answers[-1] if answers else None
+
+    def _awaits(self, helper: Helper) -> bool:
+        return self.is_ordered and self._statement(helper) is None
 
     def _helper(self, name: str) -> Helper:
         found = next((helper for helper in self._study.protection.helpers if helper.name == name), None)

@@ -152,16 +152,7 @@ def upload_update(visitor: Visitor, number: int, update: Path, claim: Path, outp
     if document.outcome == "withheld" and weights.tensors:
         raise FedcallError(f"{update}: holds tensors, but {claim} says that the update is withheld")
     content = Path(update).read_bytes() if document.outcome == "update" else b""
-    answer, sealed = _upload(visitor, number, signed, content)
-    if answer.kind != "receipt":
-        raise _not_yet(visitor.deadline_seconds, answer)
-    receipt = verify(answer.document, Receipt, _coordinator(study))
-    if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
-        raise FedcallError("the aggregator sent the receipt of another claim; upload again")
-    if sealed is not None:
-        sealed.keep(answer.document, output)
-    write_bytes(output, answer.document)
-    return receipt
+    return _receipt(visitor, number, (signed, content), document.digest, "claim", output)
 
 
 def upload_judgement(visitor: Visitor, judgement: Path, output: Path) -> Receipt:
@@ -179,16 +170,7 @@ def upload_judgement(visitor: Visitor, judgement: Path, output: Path) -> Receipt
             f"{judgement}: is of site '{document.site}' in study {document.study}, not of '{visitor.site}' in"
             f" {study.digest}"
         )
-    answer, sealed = _upload(visitor, study.judging_round, signed, b"")
-    if answer.kind != "receipt":
-        raise _not_yet(visitor.deadline_seconds, answer)
-    receipt = verify(answer.document, Receipt, _coordinator(study))
-    if (receipt.study, receipt.site, receipt.claim) != (study.digest, visitor.site, document.digest):
-        raise FedcallError("the aggregator sent the receipt of another judgement; upload again")
-    if sealed is not None:
-        sealed.keep(answer.document, output)
-    write_bytes(output, answer.document)
-    return receipt
+    return _receipt(visitor, study.judging_round, (signed, b""), document.digest, "judgement", output)
 
 
 def fetch_verdict(visitor: Visitor, judgement: Path | None, output: Path) -> Verdict:
@@ -236,6 +218,22 @@ def fetch_log(visitor: Visitor, output: Path) -> int:
     lines = list(read_lines(answer.document, "the aggregator's log"))
     write_bytes(output, answer.document)
     return len(lines)
+
+
+def _receipt(
+    visitor: Visitor, number: int, content: tuple[bytes, bytes], digest: str, what: str, output: Path
+) -> Receipt:
+    """Upload a signed document and what goes with it; write and return the signed receipt of that document."""
+    answer, sealed = _upload(visitor, number, *content)
+    if answer.kind != "receipt":
+        raise _not_yet(visitor.deadline_seconds, answer)
+    receipt = verify(answer.document, Receipt, _coordinator(visitor.study))
+    if (receipt.study, receipt.site, receipt.claim) != (visitor.study.digest, visitor.site, digest):
+        raise FedcallError(f"the aggregator sent the receipt of another {what}; upload again")
+    if sealed is not None:
+        sealed.keep(answer.document, output)
+    write_bytes(output, answer.document)
+    return receipt
 
 
 def _upload(visitor: Visitor, number: int, claim: bytes, update: bytes) -> tuple[Answer, SealedUpload | None]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from fedcall.compiled import inlined, kernel
+from fedcall.genomics.base_qualities.read_places import CLASSES, END_STARTS, INTERIOR
 from fedcall.genomics.reads.packed_reference_kernels import LEAP, pack_pairs
 from fedcall.genomics.reads.record_fields import (
     BASE,
@@ -23,8 +24,7 @@ from fedcall.genomics.reads.record_fields import (
     u64,
 )
 
-_INTERIOR, _STEPS, _LAST_CLASS = 16, 5, 10
-"""As in `read_places`."""
+_STEPS, _LAST_CLASS = len(END_STARTS), CLASSES - 1
 
 
 @inlined
@@ -32,7 +32,7 @@ def class_of(distance: int, length: int, reverse: bool, class_of_distance: np.nd
     """Return the class of places (`read_places`) of base `distance` of a read of `length` bases, as stored."""
     five = length - 1 - distance if reverse else distance
     three = length - 1 - five
-    if min(five, three) >= _INTERIOR:
+    if min(five, three) >= INTERIOR:
         return _LAST_CLASS
     return u8(class_of_distance, five) if five <= three else _STEPS + u8(class_of_distance, three)
 

@@ -1,6 +1,5 @@
 """A patient's table: which qualities of the patient's reads to lower, and by how much, with what was counted for it."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +17,7 @@ _LOWEST = 2
 """Phred 2, an error in more than half of the cases, is the lowest quality that machines report."""
 
 Count = Annotated[int, Field(ge=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class QualityRow(Document):
@@ -57,8 +57,8 @@ class RecalibrationTable(Document):
     schema_version: Literal["fedcall.recalibration/1"] = "fedcall.recalibration/1"
     reads: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     counted: Count
-    overstated: float
-    overstated_at_least: float
+    overstated: Finite
+    overstated_at_least: Finite
     qualities: tuple[QualityRow, ...]
     damage: tuple[DamageRow, ...]
 
@@ -152,8 +152,6 @@ def read_table(path: Path, reads: str) -> RecalibrationTable:
         raise FedcallError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
         raise FedcallError(f"{path}: not a table of 'fedcall recalibrate' ({describe(error)}); make it again") from None
-    if not all(math.isfinite(value) for value in (table.overstated, table.overstated_at_least)):
-        raise FedcallError(f"{path}: not a table of 'fedcall recalibrate' (a number is not finite); make it again")
     if table.reads != reads:
         raise FedcallError(
             f"{path}: made from other reads; a patient's table is for that patient's reads alone: make it from these"

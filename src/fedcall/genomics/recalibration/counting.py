@@ -131,6 +131,10 @@ def _least_support(reads: int, fewest: int, share: float) -> int:
     return max(fewest, int(np.ceil(share * reads)))
 
 
+_SUPPORTED = np.array([_least_support(reads, *SUPPORT) for reads in range(_MOST_READS)], np.int64)
+"""By number of reads: so many that show one other base are a candidate."""
+
+
 def _count_piece(
     alignments: Path,
     reference: Path,
@@ -151,8 +155,7 @@ def _count_piece(
     events = np.empty((records.indels, 4), np.int64)
     count_channels(records.buffer, records.table, records.mates, codes, start, channels, events)
     usable = np.zeros(end - start, np.uint8)
-    supported = np.array([_least_support(reads, *SUPPORT) for reads in range(_MOST_READS)], np.int64)
-    kernels.mark_usable(channels, codes, FEWEST_READS, supported, usable)
+    kernels.mark_usable(channels, codes, FEWEST_READS, _SUPPORTED, usable)
     if panel is not None:
         rows = kept_open(panel.path, "panel VCF").rows(spans=[(contig, start, end)], everybody=False)
         for row in rows:

@@ -4,6 +4,7 @@ import numpy as np
 
 from fedcall.compiled import kernel
 from fedcall.genomics.base_qualities.quality_kernels import class_of
+from fedcall.genomics.base_qualities.read_places import HIGHEST
 from fedcall.genomics.reads.packed_reference_kernels import LEAP, pack_pairs
 from fedcall.genomics.reads.record_fields import (
     BASE,
@@ -28,8 +29,6 @@ from fedcall.genomics.reads.record_fields import (
 
 ALONE = 10
 """A base counts if its read shows no other mismatch and no gap within so many bases: misaligned reads bring many."""
-_HIGHEST = 63
-"""As in `read_places`."""
 
 
 @kernel
@@ -130,7 +129,7 @@ def count_mismatches(
                     place = class_of(here, length, reverse, class_of_distance)
                     if reverse:
                         true, base = 3 - true, 3 - base
-                    kept = min(quality, _HIGHEST)
+                    kept = min(quality, HIGHEST)
                     bases[kept, mate, place, true] += 1
                     variants[kept, mate, place, true] += expected[depth]
                     if base != true:

@@ -136,18 +136,23 @@ class LedgerView:
         """
         return read_histories(self._database).standings(study, rounds)
 
-    def charges_of_group(self, names: Iterable[str]) -> tuple[Charge, ...]:
-        """Return what at least one of the named people was charged: each event with the number of its rounds.
+    def charges_of_groups(self, groups: Iterable[Iterable[str]]) -> list[tuple[Charge, ...]]:
+        """Return what at least one of each group's people was charged: each event with the number of its rounds.
 
-        A round counts once, whoever of them took part in it: this bounds what they lost together.
+        A round counts once, whoever of a group took part in it: this bounds what they lost together.
         """
         histories = read_histories(self._database)
-        columns = [histories.columns[one] for one in map(self._keys.pseudonym, names) if one in histories.columns]
-        rounds: Counter[tuple[str, str]] = Counter()
-        for row in self.rows():
-            if row.kind == "reserve" and np.isin(columns, histories.rounds[row.study, row.round]).any():
-                rounds[row.study, row.event] += 1
-        return tuple((study, Event.from_json(event), count) for (study, event), count in rounds.items())
+        rows = [row for row in self.rows() if row.kind == "reserve"]
+        found = []
+        for names in groups:
+            columns = [histories.columns[one] for one in map(self._keys.pseudonym, names) if one in histories.columns]
+            rounds: Counter[tuple[str, str]] = Counter()
+            for row in rows:
+                if np.isin(columns, histories.rounds[row.study, row.round]).any():
+                    rounds[row.study, row.event] += 1
+            charges = ((study, Event.from_json(event), count) for (study, event), count in rounds.items())
+            found.append(tuple(charges))
+        return found
 
     def charges_by_study(self) -> dict[str, tuple[tuple[tuple[Event, int], ...], ...]]:
         """Return for each study what its people were charged, those who were charged least left out."""

@@ -102,6 +102,7 @@ def read_ledger(
     FedcallError
         If there is no ledger at `path`; the report never makes one.
     """
+    groups = tuple(families)
     with Ledger.open_to_read(path, secret) as ledger:
         fault = ledger.verify()
         rows = [row for row in ledger.rows() if row.kind != "withdraw"]
@@ -124,7 +125,10 @@ def read_ledger(
             exhausted=exhausted,
             limit=read_limit(path),
             judge=judge,
-            families=tuple(FamilyCharges(len(names), ledger.charges_of_group(names)) for names in families),
+            families=tuple(
+                FamilyCharges(len(names), charges)
+                for names, charges in zip(groups, ledger.charges_of_groups(groups), strict=True)
+            ),
         )
 
 

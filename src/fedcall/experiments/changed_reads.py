@@ -60,6 +60,9 @@ SCENARIOS: dict[str, Change | None] = {
     "oxidation": oxidation,
 }
 
+DRAWN = ("formalin", "oxidation")
+"""Scenarios that another seed draws anew."""
+
 
 def write_changed(alignments: Path, reference: Path, output: Path, change: Change, seed: int) -> None:
     """Write a BAM file of the same alignments with changed bases and qualities, and its index.
