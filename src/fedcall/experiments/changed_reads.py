@@ -1,11 +1,12 @@
 """What goes wrong at one hospital's sequencer or in its samples, put into real people's reads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pysam
 
+from fedcall.experiments.wrong_runs import wrong_runs
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.opening import open_alignments
 
@@ -22,7 +23,9 @@ OXIDISED = 0.01
 _COMPLEMENT = np.zeros(256, np.uint8)
 _COMPLEMENT[np.frombuffer(b"ACGTN", np.uint8)] = np.frombuffer(b"TGCAN", np.uint8)
 
-Change = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], None]
+Change = Callable[[pysam.AlignedSegment, np.random.Generator], None]
+"""Changes a read, in place; also given: chance."""
+BaseChange = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], None]
 """Changes, in place, a read's bases as sequenced (ASCII) and their qualities; also given: 1 or 2, which of its fragment
 the read is, and chance."""
 
@@ -52,20 +55,40 @@ def oxidation(bases: np.ndarray, qualities: np.ndarray, mate: int, chance: np.ra
     bases[(bases == true) & (chance.random(len(bases)) < OXIDISED)] = shown
 
 
+def _of_bases(change: BaseChange) -> Change:
+    """Return what applies a change of bases and qualities to a read, turned as it was sequenced."""
+
+    def apply(read: pysam.AlignedSegment, chance: np.random.Generator) -> None:
+        if read.query_sequence is None or read.query_qualities is None:
+            return
+        bases = np.frombuffer(read.query_sequence.encode(), np.uint8).copy()
+        qualities = np.array(read.query_qualities, np.int64)
+        if read.is_reverse:
+            bases, qualities = _COMPLEMENT[bases[::-1]], qualities[::-1].copy()
+        change(bases, qualities, 2 if read.is_read2 else 1, chance)
+        if read.is_reverse:
+            bases, qualities = _COMPLEMENT[bases[::-1]], qualities[::-1]
+        read.query_sequence = bases.tobytes().decode()  # clears the qualities
+        read.query_qualities = pysam.qualitystring_to_array("".join(chr(33 + quality) for quality in qualities))
+
+    return apply
+
+
 SCENARIOS: dict[str, Change | None] = {
     "as they are": None,
-    "qualities 8 too high": quality_shift,
-    "four levels of quality": quality_bins,
-    "formalin": formalin,
-    "oxidation": oxidation,
+    "qualities 8 too high": _of_bases(quality_shift),
+    "four levels of quality": _of_bases(quality_bins),
+    "formalin": _of_bases(formalin),
+    "oxidation": _of_bases(oxidation),
+    "homopolymer errors": wrong_runs,
 }
 
-DRAWN = ("formalin", "oxidation")
+DRAWN = ("formalin", "oxidation", "homopolymer errors")
 """Scenarios that another seed draws anew."""
 
 
 def write_changed(alignments: Path, reference: Path, output: Path, change: Change, seed: int) -> None:
-    """Write a BAM file of the same alignments with changed bases and qualities, and its index.
+    """Write a BAM file of the same alignments with changed reads, and its index.
 
     Equal arguments give equal reads.
     """
@@ -74,23 +97,7 @@ def write_changed(alignments: Path, reference: Path, output: Path, change: Chang
         open_alignments(alignments, reference) as source,
         pysam.AlignmentFile(str(output), "wb", template=source) as target,
     ):
-        for read in _changed(source, change, chance):
+        for read in source:
+            change(read, chance)
             target.write(read)
     pysam.index(htslib_name(output))
-
-
-def _changed(
-    source: pysam.AlignmentFile, change: Change, chance: np.random.Generator
-) -> Iterator[pysam.AlignedSegment]:
-    for read in source:
-        if read.query_sequence is not None and read.query_qualities is not None:
-            bases = np.frombuffer(read.query_sequence.encode(), np.uint8).copy()
-            qualities = np.array(read.query_qualities, np.int64)
-            if read.is_reverse:
-                bases, qualities = _COMPLEMENT[bases[::-1]], qualities[::-1].copy()
-            change(bases, qualities, 2 if read.is_read2 else 1, chance)
-            if read.is_reverse:
-                bases, qualities = _COMPLEMENT[bases[::-1]], qualities[::-1]
-            read.query_sequence = bases.tobytes().decode()  # clears the qualities
-            read.query_qualities = pysam.qualitystring_to_array("".join(chr(33 + quality) for quality in qualities))
-        yield read

@@ -1,6 +1,5 @@
 """What a hospital wins back by its own reads alone, untrained: F1 with reported and with recalibrated qualities."""
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +7,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from fedcall.errors import FedcallError
-from fedcall.experiments.changed_reads import DRAWN, SCENARIOS, write_changed
-from fedcall.experiments.cohort import refuse_private
-from fedcall.genomics.base_qualities.applying import reads_digest
-from fedcall.genomics.base_qualities.table import write_table
-from fedcall.genomics.calling.calls import Provenance, write_calls
+from fedcall.experiments.changed_reads import DRAWN
+from fedcall.experiments.damaged_people import compare_calls, see
 from fedcall.genomics.calling.panel import Panel
-from fedcall.genomics.concordance.comparison import Concordance, compare
+from fedcall.genomics.concordance.comparison import Concordance
 from fedcall.genomics.concordance.pool import difference_interval, pool
-from fedcall.genomics.pileup.extraction import extract_examples, spans_of
-from fedcall.genomics.recalibration.counting import count_errors
-from fedcall.genomics.recalibration.fitting import fit_table
-from fedcall.model.inference import posteriors
-from fedcall.workflow.configuration import Patient, read_samples
+from fedcall.workflow.configuration import Patient
 
 AS_THEY_ARE = "as they are"
 
@@ -58,16 +49,6 @@ class Gain(BaseModel):
     gained: float  # by recalibration
     gained_interval: tuple[float, float] | None
     worse: int  # people whose own F1 fell
-
-
-def read_people(sheet: Path) -> list[Patient]:
-    """Return the people of a sheet who can be scored; private ones are refused: nothing is charged here."""
-    rows = read_samples(sheet)
-    refuse_private(sheet, rows)
-    people = [row for row in rows if row.alignments and row.truth and row.regions]
-    if not people:
-        raise FedcallError(f"{sheet}: nobody with alignments, truth and regions, which scoring needs")
-    return people
 
 
 def local_gains(
@@ -113,34 +94,12 @@ def _with(value: float, interval: tuple[float, float] | None) -> str:
 
 
 def _call_person(setting: Setting, person: Patient, scenario: str, seed: int) -> tuple[Concordance, Concordance, bool]:
-    reference = person.reference or setting.reference
-    assert person.alignments is not None
-    assert person.regions is not None
-    with tempfile.TemporaryDirectory(prefix="fedcall-local-") as folder:
-        alignments, change = person.alignments, SCENARIOS[scenario]
-        if change is not None:
-            alignments = Path(folder) / "reads.bam"
-            write_changed(person.alignments, reference, alignments, change, seed)
-        counts = count_errors(alignments, reference, spans_of(alignments, reference, person.regions), setting.panel)
-        table = fit_table(counts, reads_digest(alignments))
-        path = Path(folder) / "table.json"
-        write_table(path, table)
-        reported = _concordance(setting, person, reference, alignments, None, Path(folder))
-        if table.leaves_alone:
-            return reported, reported, False
-        return reported, _concordance(setting, person, reference, alignments, path, Path(folder)), True
-
-
-def _concordance(
-    setting: Setting, person: Patient, reference: Path, alignments: Path, table: Path | None, folder: Path
-) -> Concordance:
-    assert person.truth is not None
-    assert person.regions is not None
-    examples = extract_examples(alignments, reference, person.regions, recalibration=table)
-    calls = folder / "calls.vcf.gz"
-    name = person.sample or person.patient
-    write_calls(calls, examples, posteriors(setting.tensors, examples), reference, name, Provenance("experiment"))
-    return compare(person.truth, calls, person.regions, reference, sample=name, within=setting.within)
+    seen = see(person, setting.reference, scenario, seed, panel=setting.panel)
+    reported = compare_calls(person, setting.reference, setting.within, seen.reported, setting.tensors)
+    if not seen.is_table_in_use:
+        return reported, reported, False
+    own = compare_calls(person, setting.reference, setting.within, seen.recalibrated, setting.tensors)
+    return reported, own, True
 
 
 def _gain(
