@@ -6,6 +6,7 @@ from consortium import make_consortium
 from fedcall.errors import FedcallError
 from fedcall.keys import create_keys, rotate_keys
 from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.protection.helper_keys import create_helper_keys
 from fedcall.study.drafting import complete_terms, review_yaml, sign_study
 from fedcall.study.extension import Extension, extend_study
 from fedcall.study.quorum import least_sites
@@ -60,6 +61,12 @@ def test_extend__refuses(old, changes, message):
         changes = {"final": old.folder / changes["final"]}
     with pytest.raises(FedcallError, match=message):
         extend_study(extension(old, **changes))
+
+
+def test_extend__other_helpers_are_for_masked_studies(old):
+    create_helper_keys(old.keys("notary"), "notary")
+    with pytest.raises(FedcallError, match="has protection mode 'plain'; helpers are exchanged in mode 'masked' only"):
+        extend_study(extension(old, helpers=[old.keys("notary") / "helper.json"]))
 
 
 def test_study__without_continues_keeps_its_digest(old):

@@ -57,10 +57,15 @@ def test_dag__a_masked_rehearsal_makes_its_helper_and_brings_it_along(tmp_path):
     privacy = STUDY["privacy"] | {"steps_per_round": 1, "noise": "pooled"}
     study = STUDY | {"privacy": privacy, "protection": {"mode": "masked", "minimum_sites": 2}}
     workspace = Workspace.create(tmp_path / "workspace", COHORT, study)
-    planned = workspace.snakemake("--dry-run", "--printshellcmds", "--quiet", "host").stdout
+    profile = ROOT / "profiles/slurm"
+    planned = workspace.snakemake("--profile", profile, "--dry-run", "--printshellcmds", "--quiet", "host").stdout
     assert "fedcall helper keygen --name helper --output private/helper/keys" in planned
     assert "--helper results/tiny/helper/helper.json" in planned
     assert "--helper-keys private" in planned
+    # On a cluster every job of a masked study has its limits (those with a message do not show them; test_profiles.py).
+    limits = re.findall(r"^ +resources: (.+)$", planned, flags=re.MULTILINE)
+    assert len(limits) > 50
+    assert all(re.search(r"\bmem_mb=\d", limit) and re.search(r"\bruntime=\d", limit) for limit in limits)
 
 
 def test_dag__a_sealed_rehearsal_makes_its_simulated_machine_and_signs_its_policy(tmp_path):

@@ -1,6 +1,7 @@
 """`fedcall fetch`, `fetch-log` and `upload`: a site's short exchanges with the aggregator."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,6 +9,10 @@ from fedcall.cli.connection import Connection, make_visitor, with_connection
 from fedcall.cli.printing import say
 from fedcall.cli.sites import each_site
 from fedcall.shown import shown
+
+if TYPE_CHECKING:
+    from fedcall.study.opened_sums import OpenedSum
+    from fedcall.study.terms import Study
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +40,8 @@ def fetch(
 ) -> None:
     """Fetch the global model going into a round; wait until the round is open, when enough sites have answered.
 
-    The model is written only if the coordinator signed its digest.
+    The model is written only if the coordinator signed its digest and, where updates are opened only as sums, if every
+    helper signed the sum that made it.
 
     Example: fedcall fetch --study study.json --site north --keys private/north/keys --round 1
     --aggregator fedcall.example.org:443 --ca ca.crt --output global.safetensors
@@ -51,11 +57,25 @@ def fetch(
             minutes = 0 if connection.rehearsal else visitor.study.aggregation.deadline_minutes
         opening = fetch_global(dataclasses.replace(visitor, wait_seconds=60 * minutes), number, own_output, closing)
         say(f"round {number}: {own_output}")
+        if opening.opened is not None:
+            say(_sum_line(visitor.study, site, number - 1, opening.opened))
         if site in opening.outliers:
             say(
                 f"round {number - 1}: the update of site '{site}' was unlike the other sites' and was left out;"
                 " 'fedcall fetch-log' tells why"
             )
+
+
+def _sum_line(study: "Study", site: str, number: int, opened: "OpenedSum") -> str:
+    """Return who was in the sum of a round, verified."""
+    from fedcall.study.opened_sums import own_update, verify_sum
+
+    order = verify_sum(study, number, opened)
+    if order is None:
+        return f"round {number}: no sum was opened"
+    signers = ", ".join(helper.name for helper in study.protection.helpers)
+    own = "" if own_update(order, site) else f"; '{site}' is not in it"
+    return f"round {number}: sum over {', '.join(order.sites)}, signed by the coordinator and {signers}{own}"
 
 
 def fetch_log(
@@ -86,7 +106,8 @@ def upload(
 ) -> None:
     """Upload one update and its claim; leave with the signed receipt.
 
-    Uploading the same files again gives the same receipt. A refusal is no error: the receipt says why.
+    Uploading the same files again gives the same receipt; once the round is closed, it also says with whom the update
+    was summed, with the helpers' signatures. A refusal is no error: the receipt says why.
 
     Example: fedcall upload --study study.json --site north --keys private/north/keys --round 1
     --update update.safetensors --claim claim.json --aggregator fedcall.example.org:443 --ca ca.crt

@@ -60,11 +60,13 @@ def privacy(
     """
     from fedcall.keys import read_secret
     from fedcall.reporting.privacy.rounds import closed_early, read_rounds
+    from fedcall.study.log_reading import read_log
     from fedcall.study.terms import read_study
 
     # Cheap mistakes are told before plots and accountants are imported.
     agreed = read_study(study)
-    records, secret = read_rounds(agreed, site, rounds, log), read_secret(keys)
+    lines = read_log(log) if log else None
+    records, secret = read_rounds(agreed, site, rounds, lines), read_secret(keys)
 
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.privacy.audit import read_audit
@@ -75,7 +77,8 @@ def privacy(
     audited = read_audit(audit, agreed) if audit else None
     families = known_families(sketches, agreed.name) if sketches else ()
     facts = read_ledger(ledger, secret, agreed, site, families)
-    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed_early(log))
+    closed = closed_early(lines or ())
+    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed)
     write_report(document, "privacy.html", html, json, privacy_figures(document))
     say(document.spent.sentence)
 

@@ -80,12 +80,18 @@ def extend(
         help="A site that joins, or one of the old study with new keys or another number of patients.",
     ),
     without: list[str] = typer.Option([], "--without", help="Name of a site that leaves; may be repeated."),
+    helpers: list[Path] = typer.Option(
+        [],
+        "--helper",
+        metavar="HELPER.JSON",
+        help="A helper's public file, where updates are masked; may be repeated. Left out, the old helpers go on.",
+    ),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:
     """Make the study that goes on from the final model of another, under its terms; it names the other's digest.
 
-    More rounds, a hospital that joins or leaves, new keys of a hospital: each is another study, which all sites
-    approve. Charges add up in every hospital's ledger over both.
+    More rounds, a hospital that joins or leaves, new keys of a hospital, other helpers: each is another study, which
+    all sites approve. Charges add up in every hospital's ledger over both.
 
     Example: fedcall study extend --study study.json --final final.safetensors --name pilot-2 --rounds 4
     --site west/site.json=30 --without south --output pilot-2.yaml
@@ -95,7 +101,8 @@ def extend(
     from fedcall.study.drafting import review_yaml
     from fedcall.study.extension import Extension, extend_study
 
-    new_study, both = extend_study(Extension(study, final, name, rounds, tuple(sites), tuple(without)))
+    wanted = Extension(study, final, name, rounds, tuple(sites), tuple(without), tuple(helpers))
+    new_study, both = extend_study(wanted)
     terms = new_study.protection
     if terms.encryption is not None:  # the holders go on, and so does their key
         write_shares(output, read_shares(terms.encryption, terms.signing_keys, study))

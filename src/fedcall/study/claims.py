@@ -4,10 +4,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from fedcall.documents import Document, GrownDocument
+from fedcall.documents import GrownDocument
 from fedcall.privacy.mechanism.adaptive_clipping import ClipTrace
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.protection.envelope import Envelope
+from fedcall.study.opened_sums import OpenedSum
 from fedcall.study.terms import Digest, Name
 
 ReasonCode = Literal[
@@ -68,8 +69,10 @@ class Claim(GrownDocument):
     )
 
 
-class Receipt(Document):
+class Receipt(GrownDocument):
     """The aggregator's signed answer to a claim."""
+
+    NEWER: ClassVar[tuple[str, ...]] = ("opened",)
 
     study: Digest
     site: Name
@@ -84,3 +87,8 @@ class Receipt(Document):
         description="The ledger_head of the claim: a site does not train on a ledger that lacks this row."
     )
     log_head: Digest = Field(description="Head of the aggregator's hash-chained admission log after this decision.")
+    opened: OpenedSum | None = Field(
+        None,
+        description="How the sum that this update was ordered into was opened: the list of its sites, signed by the"
+        " coordinator and by every helper; null until the round is closed, and in a study that shows updates.",
+    )

@@ -10,6 +10,7 @@ from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.privacy.accounting.epsilon import Epsilon, round_event
 from fedcall.privacy.accounting.filter import cumulative_epsilon
+from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.drafting import declare_site
 from fedcall.study.quorum import least_sites
 from fedcall.study.terms import Study, read_study
@@ -28,6 +29,7 @@ class Extension:
     rounds : of the new study
     sites : as in `complete_terms`; sites of the same name are replaced (new keys, another number), others join
     without : names of sites that leave
+    helpers : public file of each helper of the new study; none: the old study's helpers go on
     """
 
     study: Path
@@ -36,6 +38,7 @@ class Extension:
     rounds: int
     sites: Sequence[str] = ()
     without: Sequence[str] = ()
+    helpers: Sequence[Path] = ()
 
 
 def extend_study(wanted: Extension) -> tuple[Study, Epsilon | None]:
@@ -66,6 +69,8 @@ def extend_study(wanted: Extension) -> tuple[Study, Epsilon | None]:
     filled["aggregation"]["minimum_sites"] = min(chosen, len(sites)) or 1
     filled |= {"name": wanted.name, "rounds": wanted.rounds, "sites": list(sites.values()), "continues": old.digest}
     filled["model"]["initial_weights"] = weights.digest
+    if wanted.helpers:
+        filled["protection"]["helpers"] = _other_helpers(old, wanted.helpers)
     try:
         new = Study.model_validate(filled)
     except ValidationError as error:
@@ -75,3 +80,13 @@ def extend_study(wanted: Extension) -> tuple[Study, Epsilon | None]:
     event = round_event(old.privacy)
     charges = ((old.digest, event, int(done) - 1), (new.digest, event, wanted.rounds))
     return new, cumulative_epsilon(charges, old.privacy.delta, old.privacy.unit, old.privacy.max_epsilon, True)
+
+
+def _other_helpers(old: Study, helpers: Sequence[Path]) -> list[dict[str, object]]:
+    """Return the helpers of the new study in place of the old one's."""
+    if old.protection.mode != "masked":
+        raise FedcallError(
+            f"--helper: study '{old.name}' has protection mode '{old.protection.mode}'; helpers are exchanged in mode"
+            " 'masked' only (the joint key of mode 'encrypted' is made for its holders: make a new study)"
+        )
+    return [read_helper_identity(path).model_dump(mode="json") for path in helpers]

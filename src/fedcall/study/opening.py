@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from fedcall.documents import GrownDocument
+from fedcall.study.opened_sums import OpenedSum
 from fedcall.study.terms import Digest, Name
 
 
@@ -14,7 +15,7 @@ class RoundOpening(GrownDocument):
     Round `rounds + 1` of a study never collects updates: its base is the final model.
     """
 
-    NEWER: ClassVar[tuple[str, ...]] = ("void", "closed")
+    NEWER: ClassVar[tuple[str, ...]] = ("void", "closed", "opened")
 
     study: Digest
     round: Annotated[int, Field(ge=1)]
@@ -28,4 +29,9 @@ class RoundOpening(GrownDocument):
     closed: str | None = Field(
         None,
         description="Why the coordinator ended the study before its last round; this base is then the final model.",
+    )
+    opened: OpenedSum | None = Field(
+        None,
+        description="How the sum of the round before was opened: who was in it, signed by the coordinator and by every"
+        " helper; null in a study that shows updates, and where no helper was asked.",
     )

@@ -104,7 +104,9 @@ def test_close__is_seen_in_log_status_and_dashboard(consortium):
     assert log_rows(read_log(state.files.log))[-1]["what"].startswith("study closed after round 1 by me@here")
     (consortium.folder / "extract").write_bytes(state.extract("south"))
     assert "study closed" in log_rows(read_log(consortium.folder / "extract"))[-1]["what"], "sites see it, too"
-    assert closed_early(consortium.folder / "extract") == ClosedEarly(round=1, reason=REASON, operator="me@here")
+    assert closed_early(read_log(consortium.folder / "extract")) == ClosedEarly(
+        round=1, reason=REASON, operator="me@here"
+    )
     status = study_status(consortium.state)
     assert (status["done"], status["awaited"], status["closed"]["round"]) == (True, [], 1)
     assert dashboard(consortium.state).sentence.startswith("Closed after round 1 of 4 by me@here")

@@ -14,6 +14,7 @@ from fedcall.files import write_bytes
 from fedcall.keys import read_signing_key
 from fedcall.reporting.privacy.rounds import read_rounds
 from fedcall.reporting.privacy.spending import round_spends
+from fedcall.study.log_reading import read_log
 from fedcall.weights import read_weights
 
 SITES = {"east": 20, "north": 20, "south": 20}
@@ -52,7 +53,7 @@ def test_read_rounds__with_the_log_tells_what_came_after_the_receipt(closed, sit
     assert receipt["status"] == "accepted"
     spends = {}
     for name, given in (("receipts alone", None), ("with the log", log)):
-        records = read_rounds(consortium.study, site, rounds(consortium, site), given)
+        records = read_rounds(consortium.study, site, rounds(consortium, site), read_log(given) if given else None)
         spends[name] = round_spends(consortium.study, records, [1])[0]
     assert (spends["receipts alone"].status, spends["receipts alone"].reason) == ("accepted", "ok")
     assert (spends["with the log"].status, spends["with the log"].reason) == (status, reason)
@@ -65,4 +66,4 @@ def test_read_rounds__receipt_that_is_not_in_the_log(closed):
     log = consortium.folder / "admission.jsonl"
     log.write_bytes(state.extract("south").splitlines(keepends=True)[0])
     with pytest.raises(FedcallError, match="is not in this log"):
-        read_rounds(consortium.study, "south", rounds(consortium, "south"), log)
+        read_rounds(consortium.study, "south", rounds(consortium, "south"), read_log(log))

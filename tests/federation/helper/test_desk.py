@@ -6,8 +6,11 @@ import pytest
 
 from fedcall.documents import verify
 from fedcall.errors import FedcallError
+from fedcall.federation.aggregator.operation import close_study
 from fedcall.federation.helper.desk import HelperDesk
 from fedcall.federation.helper.status import helper_status, status_lines, verify_log
+from fedcall.protection.helper_keys import create_helper_keys
+from fedcall.study.extension import Extension, extend_study
 from fedcall.study.sum_orders import MaskSum
 from masked_consortium import make_masked_consortium
 
@@ -77,6 +80,61 @@ def test_answer__a_log_rolled_back_is_refused_by_the_key_folder_and_by_the_newes
     state.close_round_if_due()
     with pytest.raises(FedcallError, match="lacks the answer for round 2"):
         consortium.desk("notary").answer(*state.sums.pending("notary"), 1)
+
+
+def test_answer__log_and_keys_go_on_on_another_machine(consortium, tmp_path):
+    """As docs/running-a-study.md has it: both folders move; keys without the log and old copies are refused."""
+    state, _ = ordered(consortium)
+    keys, folder = consortium.keys("notary"), consortium.folder / "helpers" / "notary"
+    shutil.copytree(keys, tmp_path / "backup of keys")  # of before the first answer
+    first = consortium.desk("notary").answer(*state.sums.pending("notary"), 1)
+    again = state.sums.pending("notary")
+    consortium.ask_helpers(state)
+    assert state.close_round_if_due()
+    consortium.upload_all(state, 2)
+    state.close_round_if_due()
+    moved_keys, moved = tmp_path / "new" / "keys", tmp_path / "new" / "answers"
+    shutil.copytree(keys, moved_keys)
+    with pytest.raises(FedcallError, match="older than the answers"):  # the log was left behind
+        HelperDesk(moved, moved_keys, consortium.study)
+    with pytest.raises(FedcallError, match="lacks the answer for round 1"):  # and so was the newest key folder
+        HelperDesk(moved, tmp_path / "backup of keys", consortium.study).answer(*state.sums.pending("notary"), 1)
+    shutil.copytree(folder, moved, dirs_exist_ok=True)
+    assert "the 1 answers" in verify_log(consortium.study, moved_keys, moved, consortium.state / "admission.jsonl")
+    desk = HelperDesk(moved, moved_keys, consortium.study)
+    assert desk.answer(*again, 9) == first, "what was answered on the old machine is answered with the same bytes"
+    given = desk.answer(*state.sums.pending("notary"), 2)
+    state.sums.take("notary", given.statement, given.masks)
+    assert state.close_round_if_due()
+    consortium.upload_all(state, 3)
+    state.close_round_if_due()
+    pending = state.sums.pending("notary")
+    with pytest.raises(FedcallError, match="lacks the answer for round 2"):  # the old machine is started by mistake
+        consortium.desk("notary").answer(*pending, 3)
+
+
+def test_desk__whose_log_is_lost_helps_in_a_study_that_goes_on(consortium, tmp_path):
+    """The lost log's study is closed after the rounds it has; the next one begins with its model and an empty log."""
+    state, _ = ordered(consortium)
+    consortium.ask_helpers(state)
+    assert state.close_round_if_due()
+    consortium.upload_all(state, 2)
+    state.close_round_if_due()
+    shutil.rmtree(consortium.folder / "helpers" / "notary")
+    with pytest.raises(FedcallError, match="older than the answers"):
+        consortium.desk("notary")
+    assert close_study(consortium.state, "the helper's log is lost", abandon=True) == 1
+    state.log.catch_up()
+    assert state.is_done
+    final = state.model_path(2)
+    study, _ = extend_study(Extension(consortium.study_path, final, "on", 1))
+    assert study.protection == consortium.study.protection
+    assert HelperDesk(tmp_path / "fresh", consortium.keys("notary"), study).log.lines == []
+    create_helper_keys(tmp_path / "registry", "registry")
+    other, _ = extend_study(
+        Extension(consortium.study_path, final, "on", 1, helpers=[tmp_path / "registry/helper.json"])
+    )
+    assert [helper.name for helper in other.protection.helpers] == ["registry"]
 
 
 def test_answer__a_second_list_for_a_round_of_a_rolled_back_aggregator_is_refused(tmp_path):

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedcall.documents import sign
 from fedcall.federation.aggregator import admission
 from fedcall.federation.aggregator.outliers import LEAST_SITES
-from fedcall.federation.aggregator.study_log import BLAMELESS, Decision, SiteHistory
+from fedcall.federation.aggregator.study_log import BLAMELESS, Decision, SiteHistory, StudyLog
 from fedcall.study.admission_log import Decided
 from fedcall.study.claims import Receipt
 from fedcall.study.terms import Study
@@ -68,9 +68,13 @@ def log_entry(
     )
 
 
-def signed_receipt(study: Study, decision: Decision, key: Ed25519PrivateKey) -> bytes:
-    """Return the receipt of a decision, signed; the same bytes whenever it is made, until an outlier is put out."""
+def signed_receipt(study: Study, log: StudyLog, decision: Decision, key: Ed25519PrivateKey) -> bytes:
+    """Return the receipt of a decision, signed; the same bytes whenever it is made, until its round is closed.
+
+    From then on the receipt of an outlier says so, and that of an update in a sum holds how the sum was opened.
+    """
     entry, put_out = decision.entry, decision.put_out
+    is_listed = entry.settles and entry.status == "accepted"
     receipt = Receipt(
         study=study.digest,
         site=entry.site,
@@ -83,5 +87,6 @@ def signed_receipt(study: Study, decision: Decision, key: Ed25519PrivateKey) -> 
         accepted_rounds=entry.accepted_rounds - (put_out is not None),
         ledger_head=entry.ledger_head,
         log_head=decision.head,
+        opened=log.opened_sum(entry.round) if is_listed else None,
     )
     return sign(receipt, key)

@@ -154,6 +154,7 @@ class StudyState:
                 void=opened.void,
                 log_head=head,
                 closed=closed.reason if closed else None,
+                opened=self.log.opened_sum(number - 1),
             ),
             self._key,
         )
@@ -190,8 +191,8 @@ class StudyState:
     def answer(self, site: str, requested: int, claim: bytes, update: bytes, sealed: bytes = b"") -> bytes:
         """Return the signed receipt of an upload; `sealed` is what came, where claim and update came sealed.
 
-        The same upload gets the same receipt, ever after; but if the update turns out an outlier when the round closes,
-        its receipt says so from then on.
+        The same upload gets the same receipt until its round closes. From then on the receipt of an outlier says so,
+        and that of an update in a sum holds how the sum was opened.
 
         Raises
         ------
@@ -203,7 +204,7 @@ class StudyState:
         digests = _sha256(claim), _sha256(update) if update else None
         known = history.answers.get(digests)
         if known is not None:
-            return signed_receipt(self.study, known, self._key)
+            return signed_receipt(self.study, self.log, known, self._key)
         if history.refused_in_round >= REFUSALS_IN_A_ROUND:
             raise FedcallError(
                 f"{history.refused_in_round} uploads of site '{site}' were refused in this round; no other is looked"
@@ -240,7 +241,7 @@ class StudyState:
         self.log.append(entry)
         decided = history.answers[digests]
         self._store_receipt(decided)
-        return signed_receipt(self.study, decided, self._key)
+        return signed_receipt(self.study, self.log, decided, self._key)
 
     def prepare(self) -> None:
         """Compute ahead what answering the open round takes, so that no site waits for it."""
@@ -369,7 +370,7 @@ class StudyState:
         write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
 
     def _store_receipt(self, decision: Decision) -> None:
-        receipt = signed_receipt(self.study, decision, self._key)
+        receipt = signed_receipt(self.study, self.log, decision, self._key)
         place = self.files.quarantine(decision.identifier)
         if decision.is_refused and place.exists():
             write_bytes(place / "receipt.json", receipt)

@@ -20,6 +20,7 @@ from fedcall.study.admission_log import (
     Released,
     SetAside,
 )
+from fedcall.study.opened_sums import OpenedSum
 
 # Refusals that say nothing about the honesty of a site do not count towards its quarantine.
 BLAMELESS = ("ok", "withheld", "late", "site-quarantined")
@@ -114,6 +115,13 @@ class StudyLog:
         """All decisions, by the time of the last word on each."""
         decisions = [decision for site in self._sites.values() for decision in site.answers.values()]
         return sorted(decisions, key=lambda decision: decision.seconds)
+
+    def opened_sum(self, number: int) -> OpenedSum | None:
+        """Return how the sum of a closed round was opened; None if no helper was asked, or the round is not closed."""
+        ordered, following = self.ordered.get(number), self.openings.get(number + 1)
+        if ordered is None or following is None or not following.masks:
+            return None
+        return OpenedSum(order=ordered.order, answers=following.masks)
 
     def site(self, name: str) -> SiteHistory:
         """Return the history of a site; an empty one if the log does not know it."""

@@ -26,6 +26,7 @@ from fedcall.shown import shown
 from fedcall.study.admission_log import read_lines
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.judgement import JudgedSite, Judgement, Verdict
+from fedcall.study.opened_sums import verify_sum
 from fedcall.study.opening import RoundOpening
 from fedcall.study.registered_keys import require_registered
 from fedcall.study.terms import Study
@@ -76,8 +77,9 @@ class Visitor:
 def fetch_global(visitor: Visitor, number: int, output: Path, closing: Path | None = None) -> RoundOpening:
     """Fetch the global model going into a round (`rounds + 1`: the final model), and write it once it is verified.
 
-    Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers. A model
-    that this site must not train on (the round is closed, or the site quarantined) is marked so in its metadata.
+    Returns the coordinator's signed opening: it names the sites whose updates made the model, and the outliers. In a
+    study that opens sums alone, the sum that made the model was signed by every helper. A model that this site must not
+    train on (the round is closed, or the site quarantined) is marked so in its metadata.
 
     Where the coordinator closed the study before its last round, the opening that says so is kept in `closing`. Who
     asked without knowing is told once, by an error; the model is written when the file was there before.
@@ -85,7 +87,8 @@ def fetch_global(visitor: Visitor, number: int, output: Path, closing: Path | No
     Raises
     ------
     FedcallError
-        If the round is not open before the deadline, or the model is not the one the coordinator signed.
+        If the round is not open before the deadline, the model is not the one the coordinator signed, or it was made
+        without a sum that every helper signed.
     """
     study = visitor.study
     if not 1 <= number <= study.rounds + 1:
@@ -105,6 +108,8 @@ def fetch_global(visitor: Visitor, number: int, output: Path, closing: Path | No
         raise FedcallError(
             f"the aggregator's first model is {opening.base}, the study's is {study.model.initial_weights}"
         )
+    if study.sends_sums:
+        verify_sum(study, number - 1, opening.opened, opening.accepted)
     if opening.void:
         log.warning("%s; nothing of it is in the model, and it stays charged", opening.void)
     with atomic_path(output) as temporary:

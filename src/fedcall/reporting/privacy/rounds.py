@@ -10,8 +10,8 @@ from fedcall.reporting.privacy.documents import ClosedEarly
 from fedcall.study.admission_log import Closed, Line, Opened, Ordered
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.evidence_exchange import SealedTo, record_folder, verify_record
-from fedcall.study.log_reading import check_receipts, read_log
-from fedcall.study.sum_orders import check_opening
+from fedcall.study.log_reading import check_receipts
+from fedcall.study.opened_sums import OpenedSum, own_update, verify_sum
 from fedcall.study.terms import Study
 
 
@@ -29,7 +29,7 @@ class RoundRecord:
         Why nothing was averaged in this round: its sum was not opened, or could not be that of honest updates.
     summed : tuple of str or None
         Where updates are masked: the sites in whose sum this update was opened, after the coordinator's signature and
-        that of each helper were verified. None if no sum was opened, or no log was given to verify it with.
+        that of each helper were verified. None if no sum was opened, or neither log nor receipt tells of one.
     sealed : SealedTo or None
         In a sealed study: what this update was sealed to, verified again. None if the site kept no record of it.
     """
@@ -43,13 +43,13 @@ class RoundRecord:
     sealed: SealedTo | None = None
 
 
-def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) -> tuple[RoundRecord, ...]:
+def read_rounds(study: Study, site: str, folder: Path, lines: Sequence[Line] | None = None) -> tuple[RoundRecord, ...]:
     """Return the rounds that have a claim, in order.
 
     Parameters
     ----------
-    log : Path, optional
-        The aggregator's admission log, as the site fetched it; only it knows what happened after a receipt.
+    lines : sequence of Line, optional
+        The aggregator's admission log as the site fetched it (`read_log`); it knows what happened after a receipt.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
         raise FedcallError(f"{folder}: no such folder of rounds; give results/STUDY/SITE/rounds")
     public_key = study.site(site).public_key
     assert study.coordinator is not None  # read_study returns complete studies only
-    lines = read_log(log) if log else []
-    if log:
+    if lines is not None:  # an empty log lacks what the receipts name, too
         check_receipts(lines, study, site, folder)
+    lines = lines or ()
     put_out = _put_out(lines, site)
     openings = {line.entry.round - 1: line.entry for line in lines if isinstance(line.entry, Opened)}
     orders = {line.entry.round: line.entry for line in lines if isinstance(line.entry, Ordered)}
@@ -85,24 +85,28 @@ def read_rounds(study: Study, site: str, folder: Path, log: Path | None = None) 
             if receipt.claim != claim.digest:
                 raise FedcallError(f"{receipt_path}: answers claim {receipt.claim[:12]}…, not {claim_path}")
         opening = openings.get(number)
-        summed = None
-        if opening is not None and study.sends_sums:
-            summed = _summed(study, claim, orders.get(number), opening)
+        summed = _summed(study, claim, _shown(orders.get(number), opening, receipt), opening)
         void = opening.void if opening else None
         sealed = _sealed(study, claim, record_folder(receipt_path))
         records.append(RoundRecord(number, claim, receipt, put_out.get(number), void, summed, sealed))
     return tuple(records)
 
 
-def closed_early(log: Path | None) -> ClosedEarly | None:
+def closed_early(lines: Sequence[Line]) -> ClosedEarly | None:
     """Return that the coordinator ended the study before its last round, by the log that the site fetched."""
-    entries = [line.entry for line in read_log(log)] if log else []
-    found = next((entry for entry in entries if isinstance(entry, Closed)), None)
+    found = next((line.entry for line in lines if isinstance(line.entry, Closed)), None)
     return None if found is None else ClosedEarly(round=found.round, reason=found.reason, operator=found.operator)
 
 
-def _summed(study: Study, claim: Claim, order: Ordered | None, opening: Opened) -> tuple[str, ...] | None:
-    """Return who was in the sum of a closed round, verified; None if none was opened.
+def _shown(order: Ordered | None, opening: Opened | None, receipt: Receipt | None) -> OpenedSum | None:
+    """Return what the coordinator shows of the sum of a round: in its log, else in the site's receipt."""
+    if order is not None and opening is not None and opening.masks:
+        return OpenedSum(order=order.order, answers=opening.masks)
+    return receipt.opened if receipt and opening is None else None
+
+
+def _summed(study: Study, claim: Claim, opened: OpenedSum | None, opening: Opened | None) -> tuple[str, ...] | None:
+    """Return who was in the sum of a closed round, verified; None if none was opened, or without the site.
 
     Raises
     ------
@@ -110,22 +114,17 @@ def _summed(study: Study, claim: Claim, order: Ordered | None, opening: Opened) 
         If the model changed without a sum that all helpers signed, or the sum holds another update of this site than
         the one it claimed.
     """
-    if order is None or not opening.masks:
-        if opening.accepted:
-            raise FedcallError(
-                f"round {claim.round}: the model changed without a sum that coordinator and helpers signed; ask the"
-                " coordinator"
-            )
+    if not study.sends_sums:
         return None
-    found = check_opening(study, claim.round, order.order, opening.masks)
-    own = next((one for one in found.updates if one.site == claim.site), None)
-    if own is not None and (own.claim, own.update) != (claim.digest, claim.update):
+    order = verify_sum(study, claim.round, opened, opening.accepted if opening else ())
+    own = own_update(order, claim.site) if order else None
+    if order is None or own is None:
+        return None
+    if (own.claim, own.update) != (claim.digest, claim.update):
         raise FedcallError(
             f"round {claim.round}: the sum that was opened lists another update of site '{claim.site}' than its claim"
         )
-    if own is None or not set(opening.accepted) <= set(found.sites):
-        return None
-    return found.sites
+    return order.sites
 
 
 def _sealed(study: Study, claim: Claim, folder: Path) -> SealedTo | None:
