@@ -1,0 +1,116 @@
+"""What goes into the image: Debian packages and wheels, each by version and digest (`lock/`), and how they are fetched.
+
+`apt-get` and `pip` fetch what is not in the cache; whatever has another digest than the lock says is refused.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fedcall.errors import FedcallError
+
+LOCK = Path(__file__).with_name("lock")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of Debian's, or a wheel of PyPI's."""
+
+    kind: Literal["debian", "wheel"]
+    name: str
+    version: str
+    sha256: str
+
+
+def read_lock(folder: Path = LOCK) -> tuple[Package, ...]:
+    """Return the packages that `debian.txt` and `wheels.txt` of a folder name, one a line: name, version, SHA-256.
+
+    Raises
+    ------
+    FedcallError
+        If a line is written otherwise.
+    """
+    found = []
+    kinds: tuple[tuple[Literal["debian", "wheel"], str], ...] = (("debian", "debian.txt"), ("wheel", "wheels.txt"))
+    for kind, name in kinds:
+        path = folder / name
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            words = line.partition("#")[0].split()
+            if not words:
+                continue
+            if len(words) != 3 or len(words[2]) != 64 or set(words[2]) - set("0123456789abcdef"):
+                raise FedcallError(f"{path}: line {number}: name, version and SHA-256 expected, found {line!r}")
+            found.append(Package(kind, *words))
+    return tuple(found)
+
+
+def fetch(packages: Sequence[Package], cache: Path) -> dict[Package, Path]:
+    """Return each package's file, from the cache or fetched into it.
+
+    Raises
+    ------
+    FedcallError
+        If a package cannot be had, or has another digest.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    missing = [one for one in packages if not _is_there(one, cache)]
+    for kind, ask in (("debian", _ask_debian), ("wheel", _ask_pypi)):
+        wanted = [one for one in missing if one.kind == kind]
+        if wanted:
+            ask(wanted, cache)
+    return {one: cache / one.sha256 for one in packages}
+
+
+def _is_there(package: Package, cache: Path) -> bool:
+    path = cache / package.sha256
+    return path.is_file() and _digest(path) == package.sha256
+
+
+def _ask_debian(packages: Sequence[Package], cache: Path) -> None:
+    names = [f"{one.name}:amd64={one.version}" for one in packages]
+    _run(["apt-get", "-qq", "download", *names], packages, cache, "*.deb", "a Debian 12 with its current package lists")
+
+
+def _ask_pypi(packages: Sequence[Package], cache: Path) -> None:
+    names = [f"{one.name}=={one.version}" for one in packages]
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+        *("--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
+        *("--abi", "abi3", "--abi", "none", "--dest", "."),
+        *(word for minor in (17, 24, 27, 28, 34) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
+        *("--platform", "manylinux2014_x86_64"),
+    ]
+    _run([*command, *names], packages, cache, "*.whl", "access to PyPI")
+
+
+def _run(command: list[str], packages: Sequence[Package], cache: Path, pattern: str, need: str) -> None:
+    """Fetch files with a client, and keep those whose digests are asked for under their digests."""
+    room = cache / "fetched"
+    shutil.rmtree(room, ignore_errors=True)
+    room.mkdir()
+    try:
+        try:
+            done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise FedcallError(f"{command[0]}: not installed; fetching the image's packages needs {need}") from None
+        found = {_digest(path): path for path in room.glob(pattern)}
+        for one in packages:
+            if one.sha256 not in found:
+                said = done.stderr.strip().splitlines()
+                raise FedcallError(
+                    f"{one.name} {one.version}: not to be had with SHA-256 {one.sha256[:16]}…; needed is {need}, or"
+                    f" the file itself as {cache / one.sha256}" + (f" ({said[-1]})" if said else "")
+                )
+            found[one.sha256].replace(cache / one.sha256)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
