@@ -33,14 +33,7 @@ def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = 
         If the file is missing, is not YAML, or breaks a rule; names file, line, key, value and what is allowed.
     """
     path = Path(path)
-    try:
-        text = read_text(path)
-        loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
-        reason = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise FedcallError(f"{where}: not YAML ({reason})") from None
+    text, loaded = _load(path)
     values = loaded if content is None else content
     if not isinstance(values, Mapping):
         raise FedcallError(f"{path}: a mapping of keys to values expected, found {type(values).__name__}")
@@ -52,10 +45,36 @@ def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = 
         raise FedcallError(f"{place(path, keys, text)}: {describe(error)}") from None
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file as the mapping it holds, before any rule.
+
+    Raises
+    ------
+    FedcallError
+        If the file is missing, is not YAML, or holds something else.
+    """
+    path = Path(path)
+    _, loaded = _load(path)
+    if not isinstance(loaded, Mapping):
+        raise FedcallError(f"{path}: a mapping of keys to values expected, found {type(loaded).__name__}")
+    return dict(loaded)
+
+
 def place(path: Path, keys: Sequence[str], text: str | None = None) -> str:
     """Return `path:line` of a nested key, or of its deepest parent that the file has, or `path` alone."""
     line = _line_of(read_text(path) if text is None else text, keys)
     return f"{path}:{line}" if line else f"{path}"
+
+
+def _load(path: Path) -> tuple[str, Any]:
+    try:
+        text = read_text(path)
+        return text, yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else f"{path}"
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise FedcallError(f"{where}: not YAML ({reason})") from None
 
 
 def _line_of(text: str, keys: Sequence[str]) -> int | None:

@@ -136,6 +136,50 @@ def simulate(
     say(f"{folder}: a SIMULATED machine, which protects nothing; {policy} accepts it")
 
 
+@attestation.command()
+def image(
+    output: Path = typer.Option(..., "--output", help="Folder for vmlinuz, initrd.img, cmdline, contents.json."),
+    packages: Path = typer.Option(
+        Path("resources/image"), "--packages", help="Folder in which fetched packages are kept, by digest."
+    ),
+    lock: Path | None = typer.Option(
+        None, "--lock", help="Folder of debian.txt and wheels.txt; left out, those that fedcall ships."
+    ),
+    is_trial: bool = typer.Option(
+        False, "--trial", help="An image for a SIMULATED machine, for a trial in emulation; it protects nothing."
+    ),
+) -> None:
+    """Build the image of a sealed study's aggregator: kernel, initramfs, command line. Every build is the same bytes.
+
+    It holds Linux, Python and what the aggregator imports; no shell, no login, no other service. Packages are fetched
+    with apt-get (Debian 12) and pip, and each is held against its digest in the lock.
+
+    Example: fedcall attestation image --output results/enclave-image
+    """
+    from fedcall.enclave_image.packages import LOCK, read_lock
+    from fedcall.enclave_image.recipe import build
+
+    made = build(output, read_lock(lock or LOCK), packages, "simulated" if is_trial else "sev-snp")
+    for name, digest in made.items():
+        say(f"{digest}  {output / name}")
+
+
+@attestation.command()
+def measure(
+    launch: Path = typer.Argument(..., help="How the image is started (.yaml): image, firmware, processors."),
+) -> None:
+    """Print what SEV-SNP will measure when an image is started, for the policy of a study.
+
+    Computed by sev-snp-measure from firmware, kernel, initramfs, command line, and number and kind of processors.
+
+    Example: fedcall attestation measure launch.yaml
+    """
+    from fedcall.attestation.launch import measurements
+
+    for measurement in measurements(launch):
+        say(measurement)
+
+
 def _read_policy(path: Path) -> "EvidencePolicy":
     from fedcall.attestation.policy import EvidencePolicy
     from fedcall.study.terms import read_study

@@ -40,6 +40,12 @@ def new(
     evidence: Path | None = typer.Option(
         None, "--evidence", metavar="POLICY.YAML", help="What the enclave of a sealed study must show."
     ),
+    launch: Path | None = typer.Option(
+        None,
+        "--measure",
+        metavar="LAUNCH.YAML",
+        help="With --evidence: how the enclave's image is started; its measurements go into the policy.",
+    ),
     output: Path = typer.Option(..., "--output", help="The complete study (YAML), for people to review."),
 ) -> None:
     """Fill the terms with sites, coordinator and initial weights.
@@ -52,14 +58,17 @@ def new(
     """
     from fedcall.files import write_text
     from fedcall.protection.ceremony import gather, write_shares
-    from fedcall.study.drafting import complete_terms, review_yaml
+    from fedcall.study.drafting import EvidenceFiles, complete_terms, review_yaml
 
     key, shares = None, b""
     if (ceremony is None) != (exchange is None):
         raise FedcallError("give both of --ceremony NAME and --exchange FOLDER, or neither")
     if ceremony is not None and exchange is not None:
         key, shares = gather(ceremony, exchange, helpers)
-    complete = complete_terms(terms, initial, coordinator, sites, helpers, key, evidence)
+    if launch is not None and evidence is None:
+        raise FedcallError("--measure: the measurement goes into a policy; give it with --evidence")
+    files = None if evidence is None else EvidenceFiles(evidence, launch)
+    complete = complete_terms(terms, initial, coordinator, sites, helpers, key, files)
     if key is not None:
         write_shares(output, shares)
     write_text(output, review_yaml(complete))

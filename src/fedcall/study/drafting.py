@@ -1,11 +1,13 @@
 """From terms to a signed study: what the coordinator fills in, what people review, what is refused."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
+from fedcall.attestation.launch import measured_policy
 from fedcall.attestation.policy import EvidencePolicy, words
 from fedcall.documents import describe, write_signed
 from fedcall.errors import FedcallError
@@ -26,6 +28,18 @@ _REVIEW_HEADER = """\
 """
 
 
+@dataclass(frozen=True)
+class EvidenceFiles:
+    """The policy of a sealed study (YAML), and how its image is started, which gives the policy's measurements."""
+
+    policy: Path
+    launch: Path | None = None
+
+    def read(self) -> EvidencePolicy:
+        """Return the policy, measurements filled in."""
+        return read_yaml(self.policy, EvidencePolicy) if self.launch is None else measured_policy(self.policy, self.launch)
+
+
 def complete_terms(
     terms: Path,
     initial: Path,
@@ -33,7 +47,7 @@ def complete_terms(
     sites: list[str],
     helpers: Sequence[Path] = (),
     key: JointKey | None = None,
-    evidence: Path | None = None,
+    evidence: EvidenceFiles | None = None,
 ) -> Study:
     """Return the terms with coordinator, sites and the digest of the initial weights filled in.
 
@@ -46,8 +60,8 @@ def complete_terms(
         Public file of each helper, where updates are masked or encrypted (protection.mode).
     key : JointKey, optional
         What the key holders signed of their joint key, where updates are encrypted.
-    evidence : Path, optional
-        Policy of a sealed study (YAML): what its enclave must show.
+    evidence : EvidenceFiles, optional
+        Of a sealed study: what its enclave must show.
 
     Raises
     ------
@@ -68,9 +82,9 @@ def complete_terms(
         if key is not None:
             filled["protection"]["encryption"] = key.model_dump(mode="json")
     if evidence is not None:
-        policy = read_yaml(evidence, EvidencePolicy)
+        policy = evidence.read()
         if draft.protection.evidence not in (None, policy):
-            raise FedcallError(f"{terms}: protection.evidence is another policy than {evidence}; leave one out")
+            raise FedcallError(f"{terms}: protection.evidence is another policy than {evidence.policy}; leave one out")
         filled["protection"] = {**draft.protection.model_dump(mode="json"), "evidence": policy.model_dump(mode="json")}
     named = draft.model.initial_weights
     if named not in (None, filled["model"]["initial_weights"]):
