@@ -4,6 +4,8 @@
 # make docs    the documentation as a site, in results/docs
 # make install the software alone, into .venv
 # make encryption  OpenFHE for encrypted sums, into .venv-encryption; needs a python3.10
+# make enclave-image  kernel, initramfs and command line of a sealed study's aggregator, in results/enclave-image
+# make enclave-trial  the same for a simulated machine; the test that boots it in QEMU needs it
 # make clean   remove what runs produced; private/ (keys, ledgers: a budget spent stays spent) is kept
 
 PYTHON ?= python3
@@ -24,7 +26,7 @@ SHARED_MEMORY := $(shell df --output=avail -m /dev/shm 2> /dev/null | awk 'NR ==
 IN_MEMORY := $(if $(SHARED_MEMORY),export TMPDIR=$$(mktemp -d -p $(SHARED_MEMORY) fedcall-tests.XXXXXX) \
     && trap 'rm -rf "$$TMPDIR"' EXIT INT TERM;)
 
-.PHONY: demo test quick docs install encryption clean
+.PHONY: demo test quick docs install encryption enclave-image enclave-trial clean
 
 demo: $(INSTALLED)
 	$(BIN)/snakemake --cores all
@@ -70,6 +72,13 @@ encryption: .venv-encryption/.installed-by-make
 	@test -x .venv-encryption/bin/pip || $(PYTHON310) -m venv .venv-encryption
 	.venv-encryption/bin/pip install --quiet --disable-pip-version-check -r workflow/envs/encryption.txt
 	@touch $@
+
+# Debian 12 on x86-64 fetches the packages; each is held against its digest in src/fedcall/enclave_image/lock.
+enclave-image: $(INSTALLED)
+	$(BIN)/fedcall attestation image --output results/enclave-image
+
+enclave-trial: $(INSTALLED)
+	$(BIN)/fedcall attestation image --output results/enclave-trial --trial
 
 clean:
 	rm -rf results resources logs benchmarks .snakemake

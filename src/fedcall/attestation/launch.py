@@ -1,4 +1,4 @@
-"""What AMD's processor will measure when an image is started: computed from the image and its firmware, before any start.
+"""What AMD's processor will measure when an image is started: computed from image and firmware, before any start.
 
 The measurement is `sev-snp-measure`'s (https://pypi.org/project/sev-snp-measure): firmware, kernel, initramfs, command
 line, and the number and kind of virtual processors.

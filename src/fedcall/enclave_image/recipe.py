@@ -17,6 +17,8 @@ from fedcall.files import write_bytes, write_text
 # panic: a machine that fails switches off. The kind of machine is measured with the rest.
 COMMAND_LINE = "console=ttyS0 panic=-1 loglevel=4 fedcall.enclave={kind}"
 
+OWN = Path(__file__).parents[1]
+
 _INIT = f"""#!/{PYTHON} -I
 from fedcall.enclave_image.init import main
 
@@ -69,19 +71,10 @@ def build(output: Path, packages: Sequence[Package], cache: Path, kind: str = "s
     FedcallError
         If a package cannot be had, two bring the same file, or the image's Python does not run here (x86-64 only).
     """
-    files = fetch(packages, cache)
-    tree, kernel = Tree(), b""
-    for package, path in files.items():
-        if package.kind == "wheel":
-            add_wheel(tree, path)
-        elif package.name.startswith("linux-image-"):
-            kernel = add_kernel(tree, path)
-        else:
-            add_debian(tree, path)
+    tree, kernel = image_tree(tuple(fetch(packages, cache).items()))
     if not kernel:
         raise FedcallError("the lock names no kernel (linux-image-…)")
-    add_own(tree, Path(__file__).parents[1])
-    _finish(tree)
+    own = own_digest()
     packed = _compiled_and_packed(tree)
     made = {
         "vmlinuz": kernel,
@@ -91,9 +84,31 @@ def build(output: Path, packages: Sequence[Package], cache: Path, kind: str = "s
     for name, content in made.items():
         write_bytes(output / name, content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in made.items()}
-    told = {"files": digests, "packages": [asdict(package) for package in packages]}
+    told = {"files": digests, "fedcall": own, "packages": [asdict(package) for package in packages]}
     write_text(output / "contents.json", json.dumps(told, indent=2) + "\n")
     return digests
+
+
+def image_tree(files: Sequence[tuple[Package, Path]]) -> tuple[Tree, bytes]:
+    """Return what the image holds, before Python files are compiled, and the kernel (empty without its package)."""
+    tree, kernel = Tree(), b""
+    for package, path in files:
+        if package.kind == "wheel":
+            add_wheel(tree, path)
+        elif package.name.startswith("linux-image-"):
+            kernel = add_kernel(tree, path)
+        else:
+            add_debian(tree, path)
+    add_own(tree, OWN)
+    _finish(tree)
+    return tree, kernel
+
+
+def own_digest() -> str:
+    """Return the SHA-256 of fedcall's own files as they go into an image."""
+    tree = Tree()
+    add_own(tree, OWN)
+    return hashlib.sha256(initramfs(tree)).hexdigest()
 
 
 def _finish(tree: Tree) -> None:

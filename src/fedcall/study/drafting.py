@@ -37,7 +37,9 @@ class EvidenceFiles:
 
     def read(self) -> EvidencePolicy:
         """Return the policy, measurements filled in."""
-        return read_yaml(self.policy, EvidencePolicy) if self.launch is None else measured_policy(self.policy, self.launch)
+        return (
+            read_yaml(self.policy, EvidencePolicy) if self.launch is None else measured_policy(self.policy, self.launch)
+        )
 
 
 def complete_terms(

@@ -1,0 +1,56 @@
+"""The lock: what goes into the image, by digest; it names what constraints.txt names."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from fedcall.enclave_image.packages import Package, fetch, read_lock
+from fedcall.errors import FedcallError
+
+ROOT = Path(__file__).parents[2]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_lock__wheels_are_the_versions_that_everything_else_is_tested_with():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    known = {_plain(name): version for name, version in pinned.items()}
+    wheels = {_plain(one.name): one.version for one in read_lock() if one.kind == "wheel"}
+    assert wheels.items() <= known.items(), "make the lock again: fedcall attestation image --help"
+    assert not {"torch", "numba", "pandas", "snakemake"} & set(wheels), "the aggregator needs none of them"
+
+
+def test_lock__brings_no_shell_and_no_server_of_logins():
+    names = {one.name for one in read_lock() if one.kind == "debian"}
+    assert not [name for name in names if re.search(r"bash|dash|busybox|ssh|coreutils|systemd|login", name)]
+    assert any(name.startswith("linux-image-") for name in names)
+
+
+def test_fetch__takes_nothing_of_another_digest(tmp_path, monkeypatch):
+    right = hashlib.sha256(b"right").hexdigest()
+    package = Package("debian", "made-up", "1", right)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    (tmp_path / "bin").mkdir()
+    with pytest.raises(FedcallError, match="apt-get: not installed"):
+        fetch([package], tmp_path / "cache")
+    client = tmp_path / "bin" / "apt-get"
+    client.write_text("#!/bin/sh\nprintf wrong > made-up_1_amd64.deb\n")
+    client.chmod(0o755)
+    with pytest.raises(FedcallError, match="made-up 1: not to be had with SHA-256"):
+        fetch([package], tmp_path / "cache")
+    client.write_text("#!/bin/sh\nprintf right > made-up_1_amd64.deb\n")
+    assert fetch([package], tmp_path / "cache")[package].read_bytes() == b"right"
+    client.unlink()
+    assert fetch([package], tmp_path / "cache")[package].read_bytes() == b"right", "it is in the cache"
+
+
+def test_read_lock__a_line_that_is_none(tmp_path):
+    (tmp_path / "debian.txt").write_text("# names\nlibc6 2.36\n")
+    (tmp_path / "wheels.txt").write_text("")
+    with pytest.raises(FedcallError, match=r"debian.txt: line 2: name, version and SHA-256 expected"):
+        read_lock(tmp_path)
