@@ -1,15 +1,18 @@
 """A round at a site whose updates are masked: the vector is never written, and the same release is the same bytes."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crashes import run_and_kill
 from example_patients import write_patient
 from fedcall.documents import read_unverified
-from fedcall.keys import create_keys
+from fedcall.keys import create_keys, read_secret
 from fedcall.model.caller import build_model, save_model, weights_of
+from fedcall.privacy.ledger.ledger import Ledger
 from fedcall.protection.helper_keys import create_helper_keys, read_sealing_private
 from fedcall.protection.masks import flat, open_seed, seed_info, sum_of_masks, unflat
 from fedcall.study.claims import Claim
@@ -83,6 +86,30 @@ def test_train_round__the_same_masked_release_is_the_same_bytes_whether_stored_o
     again, made_again = train(study, tmp_path / "elsewhere", tmp_path / "keys")  # as after a crash before it was stored
     assert (again, made_again.envelope) == (first, claim.envelope)
     shutil.rmtree(tmp_path / "elsewhere")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_train_round__kill_9_while_an_update_is_masked_and_stored_charges_once_and_keeps_one_mask(study, tmp_path):
+    """Every fourth durable operation; two vectors under one mask would show their difference."""
+
+    def new(name: str) -> Path:
+        shutil.copytree(tmp_path / "keys", tmp_path / name / "keys")
+        shutil.copyfile(tmp_path / "initial.safetensors", tmp_path / name / "initial.safetensors")
+        return tmp_path / name
+
+    whole = new("whole")
+    expected, claim = train(study, whole / "site", whole / "keys")
+    moment = 1
+    while True:
+        folder = new(f"killed-{moment}")
+        if not run_and_kill(lambda: train(study, folder / "site", folder / "keys"), moment):  # noqa: B023  (run at once)
+            break
+        update, made = train(study, folder / "site", folder / "keys")
+        assert (update, made.envelope) == (expected, claim.envelope), moment
+        with Ledger.open_to_read(folder / "site/ledger.sqlite", read_secret(folder / "keys")) as ledger:
+            assert [row.kind for row in ledger.rows()] == ["reserve", "release"], moment
+        moment += 4
+    assert moment > 20
 
 
 def test_train_round__a_masked_upload_is_as_large_as_a_plain_one(study, tmp_path):
