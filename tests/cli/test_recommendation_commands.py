@@ -74,13 +74,18 @@ class Desk:
         app = typer.Typer()
         report.register(app)
         app.callback()(lambda: None)
+        first, last, kept = (self.folder / f"{name}.safetensors" for name in ("initial", "final", "recommended"))
+        first.write_bytes(b"the first model")
+        last.write_bytes(b"the last model")
         output = ("--html", self.folder / "evaluation.html", "--json", self.folder / "evaluation.json")
+        output = (*output, "--initial", first, "--final", last, "--recommended", kept)
         command = ["report", "evaluation", "--study", self.federation.path, *output, *self.options, *self.paths]
         done = CliRunner().invoke(app, [str(part) for part in command], catch_exceptions=False)
         assert done.exit_code == 0, done.output
         found = EvaluationReport.model_validate_json((self.folder / "evaluation.json").read_bytes())
         assert done.stdout.strip() == found.sentence
         assert found.gate.headline in (self.folder / "evaluation.html").read_text()
+        assert kept.read_bytes() == (last if found.gate.decision == "use" else first).read_bytes()
         return found
 
 

@@ -96,6 +96,8 @@ rule list_errors:
 rule evaluation_report:
     input:
         study="results/{study}/study.json",
+        initial="results/{study}/initial.safetensors",
+        final="results/{study}/final.safetensors",
         concordances=concordances_of_this_run(),
         unseen=unseen_concordances_of_this_run(),
         errors=errors_of_this_run(),
@@ -109,6 +111,7 @@ rule evaluation_report:
             caption="../report/evaluation.rst",
         ),
         json="results/{study}/evaluation.json",
+        recommended="results/{study}/recommended.safetensors",
     log:
         "logs/evaluation_report/{study}.log",
     benchmark:
@@ -135,4 +138,5 @@ rule evaluation_report:
         "fedcall report evaluation --study {input.study} --html {output.html} --json {output.json}"
         " --keys {params.key_folder:q} --benchmarks benchmarks {params.errors} {params.agreements} {params.unseen}"
         " {params.verdict} {params.sheets}"
+        " --initial {input.initial} --final {input.final} --recommended {output.recommended}"
         " {input.concordances} > {log} 2>&1"

@@ -148,6 +148,13 @@ def evaluation(
     keys: Path | None = typer.Option(
         None, "--keys", help="Folder of this site's keys, with which the report names a digest of its inputs."
     ),
+    initial: Path | None = typer.Option(None, "--initial", help="First model, for --recommended."),
+    final: Path | None = typer.Option(None, "--final", help="Last model, for --recommended."),
+    recommended: Path | None = typer.Option(
+        None,
+        "--recommended",
+        help="Model to write: a copy of the last one if a gain was seen where nobody trained, else of the first.",
+    ),
 ) -> None:
     """Write the evaluation of calls: final model beside public-only, likelihood and other callers, with intervals.
 
@@ -156,12 +163,16 @@ def evaluation(
     Example: fedcall report evaluation --study results/demo/study.json --html evaluation.html --json evaluation.json
     results/demo/*/concordance/*/*.json
     """
+    if recommended is not None and (initial is None or final is None):
+        raise FedcallError("--recommended: --initial and --final, which it is a copy of, are needed")
+
     from fedcall.documents import read_signed
     from fedcall.keys import read_secret
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.evaluation.callers import Beside
     from fedcall.reporting.evaluation.inputs import read_agreements, read_errors, read_results, results_digest
     from fedcall.reporting.evaluation.people import read_people
+    from fedcall.reporting.evaluation.recommendation import Models, keep_recommended
     from fedcall.reporting.evaluation.report import evaluation_figures, evaluation_report
     from fedcall.study.judgement import Verdict
     from fedcall.study.terms import read_study
@@ -175,6 +186,8 @@ def evaluation(
     judged = read_signed(verdict, Verdict, str(agreed.coordinator)) if verdict else None
     beside = Beside(read_agreements(agreement), benchmarks)
     document = evaluation_report(agreed, results, drawn, inputs, there, judged, beside)
+    if recommended is not None and initial is not None and final is not None:
+        keep_recommended(document.gate, Models(initial, final), recommended)
     write_report(document, "evaluation.html", html, json, evaluation_figures(document))
     say(document.sentence)
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fedcall.errors import FedcallError
+from fedcall.files import write_bytes
 from fedcall.genomics.concordance.pool import difference_interval, pool
 from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, JudgeFigures, Measure, Scope
 from fedcall.reporting.evaluation.inputs import Result, of_caller, people_of
@@ -87,6 +89,30 @@ class _Evidence:
     initial: float | None
     difference: Difference
     basis: str = "public people"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Files of the two models that a study can end with."""
+
+    initial: Path
+    final: Path
+
+
+def keep_recommended(gate: Gate, models: Models, output: Path) -> None:
+    """Write a copy of the better of the two models, as far as anybody can tell: the final one only if a gain was seen.
+
+    Raises
+    ------
+    FedcallError
+        If that model's file is missing.
+    """
+    chosen = models.final if gate.decision == "use" else models.initial
+    try:
+        content = chosen.read_bytes()
+    except OSError:
+        raise FedcallError(f"{chosen}: no such model, and it is the recommended one") from None
+    write_bytes(output, content)
 
 
 def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Gate:
