@@ -20,6 +20,7 @@ from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import patient_file
 from fedcall.genomics.vcf.rows import Row, VcfFile, open_rows
+from fedcall.shown import shown
 
 LOW_QUALITY = "LowQual"
 # Header lines that name paths, command lines or times: equal inputs give equal bytes without them.
@@ -117,7 +118,9 @@ def _in_order(vcf: VcfFile, known: set[str]) -> Iterator[Row]:
     contig, start, left = "", -1, set()
     for row in vcf.rows(vcf.samples[0]):
         if row.contig not in known:
-            raise FedcallError(f"{row.place}: contig '{row.contig}' is not in the reference; call with the same one")
+            raise FedcallError(
+                f"{row.place}: contig '{shown(row.contig, 60)}' is not in the reference; call with the same one"
+            )
         if row.contig != contig:
             left.add(contig)
             contig, start = row.contig, -1

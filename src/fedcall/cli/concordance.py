@@ -6,6 +6,7 @@ import typer
 
 from fedcall.cli.printing import say
 from fedcall.errors import FedcallError
+from fedcall.shown import shown
 
 
 def register(app: typer.Typer) -> None:
@@ -106,7 +107,7 @@ def errors(
     say(f"{output}: {found.errors_in_all} errors, {len(found.errors)} of them drawn")
     for error in found.errors[:10]:
         say(
-            f"  {error.contig}:{error.position} {error.ref[:12]}>{error.alt[:12]} {error.kind},"
+            f"  {shown(error.contig, 60)}:{error.position} {error.ref[:12]}>{error.alt[:12]} {error.kind},"
             f" shown by {error.supporting} of {error.depth} reads"
         )
 

@@ -12,9 +12,7 @@ import pysam.bcftools
 import pysam.samtools
 
 from fedcall.errors import FedcallError
-
-# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
-pysam.set_verbosity(0)
+from fedcall.genomics import pysam_settings  # noqa: F401
 
 FORK = multiprocessing.get_context("fork")
 Tool = Literal["samtools", "bcftools"]

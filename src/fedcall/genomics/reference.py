@@ -8,8 +8,10 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.index_files import htslib_name, reference_indexes
-from fedcall.genomics.reference_index import refuse_stale_index
+from fedcall.genomics.reference_index import NAME_CHARACTERS, index_rows, refuse_stale_index
+from fedcall.shown import shown
 
 
 def reference_contigs(reference: Path) -> dict[str, int]:
@@ -29,10 +31,15 @@ def reference_contigs(reference: Path) -> dict[str, int]:
         if not file.is_file():
             raise FedcallError(f"{reference}: index {file.name} is missing; make it with: samtools faidx {reference}")
     try:
-        rows = [line.split("\t") for line in index.read_text().splitlines() if line]
-        contigs = {name: int(length) for name, length, *_ in rows}
-    except (ValueError, UnicodeDecodeError):
+        contigs = {name: int(length) for name, length, *_ in index_rows(index)}
+    except ValueError:
         raise FedcallError(f"{index}: not a FASTA index; make it again with: samtools faidx {reference}") from None
+    for name in contigs:
+        if not name.isprintable():
+            raise FedcallError(
+                f"{reference}: contig '{shown(name, NAME_CHARACTERS)}' has characters in its name that are not"
+                " printable, and no two programs read them alike; rename it there and in all files on this reference"
+            )
     if not contigs:
         raise FedcallError(f"{index}: the index names no contig; make it again with: samtools faidx {reference}")
     return contigs
@@ -45,11 +52,12 @@ class Fasta(pysam.FastaFile):  # type: ignore[misc]  # pysam has no types for it
         """Return bases as `pysam.FastaFile.fetch` does."""
         try:
             bases: str = super().fetch(*place, **options)
-        except (ValueError, OSError) as error:  # UnicodeDecodeError is a ValueError
+            if not bases.isascii():
+                raise ValueError("bytes that are no letters")
+        except (ValueError, OSError) as error:
             where = ":".join(str(part) for part in (*place, *options.values()))
-            reason = "bytes that are no letters" if isinstance(error, UnicodeDecodeError) else str(error)
             raise FedcallError(
-                f"{Path(os.fsdecode(self.filename))}: cannot be read at {where} ({reason}); is it damaged?"
+                f"{Path(os.fsdecode(self.filename))}: cannot be read at {where} ({error}); is it damaged?"
             ) from None
         return bases
 
@@ -127,18 +135,19 @@ def shared_contigs(
     else:
         chosen = set(wanted)
         for name in sorted(chosen):
+            said = shown(name, NAME_CHARACTERS)
             if name not in known:
-                raise FedcallError(f"{reference}: no contig '{name}' (found {some_of(known)})")
+                raise FedcallError(f"{reference}: no contig '{said}' (found {some_of(known)})")
             if name not in contigs:
                 raise FedcallError(
-                    f"{path}: no contig '{name}' (found {some_of(contigs)}); use the reference it was aligned to"
+                    f"{path}: no contig '{said}' (found {some_of(contigs)}); use the reference it was aligned to"
                 )
         names = [name for name in known if name in chosen]
     for name in names:
         length = contigs[name]
         if length is not None and length != known[name]:
             raise FedcallError(
-                f"{path}: contig '{name}' has {length} bases, but {known[name]} in {reference};"
+                f"{path}: contig '{shown(name, NAME_CHARACTERS)}' has {length} bases, but {known[name]} in {reference};"
                 " use the reference it was aligned to"
             )
     return names
@@ -147,4 +156,5 @@ def shared_contigs(
 def some_of(names: Iterable[str]) -> str:
     """Return a few names of many, for an error message."""
     listed = list(names)
-    return ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "") if listed else "none"
+    some = ", ".join(shown(name, NAME_CHARACTERS) for name in listed[:4])
+    return some + (f" and {len(listed) - 4} more" if len(listed) > 4 else "") if listed else "none"

@@ -12,13 +12,25 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.bgzf import DamagedBlockError, inflate
+from fedcall.shown import shown
 
 _LONGEST_NAME = 4_096
+_LONGEST_LINE = 1 << 20
 _BEHIND = 64
 _LOOKED_AT_IF_PACKED = 8
 
 Read = Callable[[int, int], bytes]
 """Bytes of the unpacked file from an offset on; fewer at its end."""
+
+
+NAME_CHARACTERS = 60
+"""Of a contig's or a sample's name in a message: what is longer would leave no room for what to do."""
+
+
+def index_rows(index: Path) -> list[list[str]]:
+    """Return the fields of each line of a `.fai`, whatever the encoding of a name."""
+    # Not `splitlines`, which takes a dozen other characters for the end of a line, too.
+    return [line.split("\t") for line in index.read_text("utf-8", "surrogateescape").split("\n") if line]
 
 
 def refuse_stale_index(reference: Path) -> None:
@@ -30,7 +42,7 @@ def refuse_stale_index(reference: Path) -> None:
         One line that names the index, a contig, and what to do.
     """
     index = Path(f"{reference}.fai")
-    rows = [line.split("\t") for line in index.read_text().splitlines() if line]
+    rows = index_rows(index)
     with open(reference, "rb") as handle:
         if handle.seek(0, 2) == 0:
             raise FedcallError(f"{reference}: empty; a FASTA is needed")
@@ -42,17 +54,20 @@ def refuse_stale_index(reference: Path) -> None:
             for row in rows:
                 if len(row) < 5 or not _fits(row[0], [int(value) for value in row[1:5]], read):
                     raise FedcallError(
-                        f"{index}: contig '{row[0]}' is not where the index says, so it is of another file; make it"
-                        f" again with: samtools faidx {reference}"
+                        f"{index}: contig '{shown(row[0], NAME_CHARACTERS)}' is not where the index says, so it is of"
+                        f" another file; make it again with: samtools faidx {reference}"
                     )
 
 
 def _fits(name: str, numbers: list[int], read: Read) -> bool:
     length, offset, bases, width = numbers
-    first = max(0, offset - _LONGEST_NAME)
-    before = read(first, offset - first)
+    reach, before = _LONGEST_NAME, b""
+    while b"\n" not in before[:-1] and len(before) < offset and reach <= _LONGEST_LINE:
+        before = read(max(0, offset - reach), min(reach, offset))
+        reach *= 16
     line = before[before.rfind(b"\n", 0, -1) + 1 :]
-    if before[-1:] != b"\n" or line[:1] != b">" or line[1:].split()[:1] != name.encode().split():
+    named = name.encode(errors="surrogateescape").split()
+    if before[-1:] != b"\n" or line[:1] != b">" or line[1:].split()[:1] != named:
         return False
     if length == 0:
         return True

@@ -12,6 +12,7 @@ from fedcall.genomics.index_files import htslib_name, reference_indexes, referen
 from fedcall.genomics.reads.opening import check_alignments
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.vcf.bgzip import write_vcf
+from fedcall.genomics.vcf.lines import open_text
 from fedcall.shown import shown
 
 
@@ -62,7 +63,7 @@ def _linked(reference: Path, folder: Path) -> Path:
 
 
 def _portable(calls: Path, reference: Path, sample: str | None) -> Iterator[str]:
-    with open(calls) as handle:
+    with open_text(calls, compressed=False) as handle:
         for line in handle:
             line = line.rstrip("\n")
             if line.startswith("##reference="):

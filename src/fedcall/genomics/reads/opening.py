@@ -9,13 +9,13 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.index_files import alignment_index, htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
+from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.regions import EOF_BLOCK
 from fedcall.genomics.trial import crashes
-
-# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
-pysam.set_verbosity(0)
+from fedcall.shown import shown
 
 _GROUP = re.compile(r"^@RG\t(.*)$", re.MULTILINE)
 # Of CRAM 2.1 and of 3.0 and 3.1 (specification, section 9).
@@ -91,8 +91,9 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     names = samples_of(alignments)
     if len(names) > 1:
         alignments.close()
+        listed = ", ".join(shown(name, NAME_CHARACTERS) for name in names[:4])
         raise FedcallError(
-            f"{path}: reads of several samples ({', '.join(names[:4])}); one patient a file: take the reads of one with"
+            f"{path}: reads of several samples ({listed}); one patient a file: take the reads of one with"
             f" samtools view -r GROUP (and samtools reheader), or split the file with samtools split"
         )
     return alignments

@@ -16,6 +16,7 @@ from fedcall.genomics.regions import widen_regions
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
 from fedcall.genomics.vcf.lines import Span
 from fedcall.genomics.vcf.rows import Genotype, Row, VcfFile, open_rows, patient_column
+from fedcall.shown import shown
 
 REGION_MARGIN = 100
 """Records are looked at this far outside the regions, bases: left alignment may move them inside."""
@@ -260,8 +261,8 @@ class _Reader(Generic[T]):
             return NOT_SPELLED if carried else NOT_CARRIED
         if row.end > self.lengths[row.contig]:
             raise FedcallError(
-                f"{row.place}: REF reaches beyond the end of '{row.contig}', which has {self.lengths[row.contig]} bases"
-                f" in {self.reference}; use the reference the file was made with"
+                f"{row.place}: REF reaches beyond the end of '{shown(row.contig, 60)}', which has"
+                f" {self.lengths[row.contig]} bases in {self.reference}; use the reference the file was made with"
             )
         expected = self.bases(row.contig, row.start, row.end)
         if not agrees(row.ref, expected):

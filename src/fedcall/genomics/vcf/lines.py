@@ -11,13 +11,11 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.binning_index import Records, UnfaithfulIndexError, check_index
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.regions import EOF_BLOCK
 from fedcall.genomics.trial import crashes
-
-# htslib writes its own lines to stderr; ours are the only ones a person should have to read.
-pysam.set_verbosity(0)
 
 Span = tuple[str, int, int]
 """Contig, start and end, 0-based and half-open."""

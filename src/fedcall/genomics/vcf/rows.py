@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.trial import crashes
 from fedcall.genomics.vcf.lines import (
     BcfLines,
@@ -29,6 +30,7 @@ from fedcall.genomics.vcf.lines import (
     usable_index,
 )
 from fedcall.genomics.vcf.sample import choose_sample
+from fedcall.shown import shown
 
 _FIXED = 8
 _GENOTYPE = re.compile(r"[/|]?(?:[0-9]+|\.)(?:[/|](?:[0-9]+|\.))*")
@@ -80,7 +82,7 @@ class Row:
     @property
     def place(self) -> str:
         """File, contig and 1-based position, for messages."""
-        return f"{self.path}: {self.contig}:{self.start + 1}"
+        return f"{self.path}: {shown(self.contig, NAME_CHARACTERS)}:{self.start + 1}"
 
     @property
     def end(self) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcall.errors import FedcallError
+from fedcall.genomics.reference_index import NAME_CHARACTERS
+from fedcall.shown import shown
 
 _LISTED = 4
 
@@ -22,7 +24,7 @@ def choose_sample(path: Path, samples: Sequence[str], wanted: str | None) -> str
     FedcallError
         If there is none, if the wanted one is missing, or if none is wanted while there are several.
     """
-    listed = ", ".join(samples[:_LISTED])
+    listed = ", ".join(shown(sample, NAME_CHARACTERS) for sample in samples[:_LISTED])
     if len(samples) > _LISTED:
         listed += f" and {len(samples) - _LISTED} more"
     if not samples:
@@ -30,5 +32,6 @@ def choose_sample(path: Path, samples: Sequence[str], wanted: str | None) -> str
     if wanted is None and len(samples) > 1:
         raise FedcallError(f"{path}: {len(samples)} samples ({listed}); name the patient's with --sample")
     if wanted is not None and wanted not in samples:
-        raise FedcallError(f"{path}: no sample '{wanted}' (found {listed}); name the patient's with --sample")
+        said = shown(wanted, NAME_CHARACTERS)
+        raise FedcallError(f"{path}: no sample '{said}' (found {listed}); name the patient's with --sample")
     return samples[0] if wanted is None else wanted
