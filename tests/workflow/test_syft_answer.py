@@ -8,12 +8,14 @@ import pytest
 from consortium import Consortium, make_consortium
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.datasites import Datasites
+from fedcall.federation.aggregator.operation import close_study
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.site.datasite import Datasite
 from fedcall.federation.site.visits import Visitor, fetch_global, upload_update
-from fedcall.federation.syft_jobs import SyftBox
+from fedcall.federation.syft_jobs import JobName, SyftBox
 from fedcall.keys import read_signing_key
 from fedcall.weights import read_weights
+from fedcall.workflow.closing import CLOSING, closed_after
 from fedcall.workflow.configuration import Config
 from fedcall.workflow.run import Run
 from fedcall.workflow.syft_answer import Decisions, answer_jobs
@@ -152,3 +154,72 @@ def test_answer__a_job_that_nobody_signed_is_never_shown(scene):
     assert "not answered" in line
     assert "signature does not match" in line
     assert not scene.shown
+
+
+def close_after_a_round(scene: Scene) -> None:
+    """Play round 1, leave the job of round 2, and close the study with that job open."""
+    scene.look()
+    scene.answer()
+    scene.look()
+    scene.look()
+    close_study(scene.consortium.state, "the budget of one more round\nbuys nothing", operator="me@here")
+    scene.state.log.catch_up()
+    scene.look()
+    left = {tuple(path.name.split("-")[-2:]) for path in scene.box.glob(f"{EMAIL}/app_data/job/inbox/*/*/*")}
+    assert left >= {("round", "0002"), ("closing", "0002")}
+
+
+def test_answer__a_closing_job_is_shown_and_the_round_that_was_open_is_not_trained(scene):
+    close_after_a_round(scene)
+    scene.shown.clear()
+    (line,) = scene.answer(agrees=False)
+    assert line.endswith("-closing-0002: left as it is")
+    (about,) = scene.shown
+    assert "round        final model: the study is closed early" in about
+    assert "it costs     nobody anything" in about
+    ran = len(scene.ran)
+    study, kept = scene.consortium.study, Path("results/tiny") / CLOSING
+    final = scene.consortium.folder / "final.safetensors"
+
+    def run_workflow(target: Path | None) -> None:
+        assert target is None, "the workflow runs to its end, and to no round"
+        datasite = Datasite(SyftBox(scene.box, EMAIL), study, scene.consortium.keys("north"))
+        fetch_global(Visitor(study, "north", datasite.keys, lambda: datasite, 0, 0), 2, final, kept)
+
+    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, run_workflow))
+    assert "-closing-0002: done: the study was closed (the budget of one more round\\nbuys nothing)" in line
+    assert closed_after(kept, study) == 1
+    assert read_weights(final).digest == read_weights(scene.state.model_path(2)).digest
+    assert scene.answer() == [], "round 2 is still there, and nobody is asked to pay for it"
+    assert len(scene.ran) == ran
+
+
+def test_answer__a_workflow_that_fails_after_a_closing_asks_for_no_round_either(scene):
+    close_after_a_round(scene)
+
+    def fail(target: Path | None) -> None:
+        raise FedcallError("the workflow failed")
+
+    with pytest.raises(FedcallError, match="the workflow failed"):
+        list(answer_jobs(scene.run, Decisions(lambda _: True, fail)))
+    ran: list[Path | None] = []
+    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, ran.append))
+    assert "the study was closed" in line
+    assert ran == [None]
+
+
+@pytest.mark.parametrize("forged", ["no signature", "opening of a round"])
+def test_answer__a_closing_that_nobody_signed_stops_no_round(scene, forged):
+    scene.look()
+    (job,) = scene.box.rglob("code/opening.json")
+    files = {path.name: path.read_bytes() for path in job.parent.iterdir()}
+    if forged == "no signature":
+        files["opening.json"] = files["opening.json"].replace(b'"round":1', b'"round":2')
+    number = 2 if forged == "no signature" else 1
+    name = JobName(scene.consortium.study.digest, "closing", number)
+    assert SyftBox(scene.box, "stranger@example.org").submit(EMAIL, name, files)
+    closing, first = scene.answer()
+    assert f"-closing-{number:04d}: not answered" in closing
+    assert first.endswith("-round-0001: answered")
+    assert len(scene.shown) == 1, "only the round was shown"
+    assert not (Path("results/tiny") / CLOSING).exists()

@@ -1,6 +1,7 @@
 """Answer the jobs that a coordinator left in a hospital's PySyft folder, by running the workflow up to each answer."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fedcall.files import write_bytes
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.shown import shown
 from fedcall.study.terms import Study
-from fedcall.workflow.closing import CLOSING
+from fedcall.workflow.closing import CLOSING, closed_after
 from fedcall.workflow.run import Run
 
 
@@ -49,9 +50,12 @@ def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
     datasite = Datasite(SyftBox(config.syft.folder, config.syft.datasite.format(site=config.site)), study, keys)
     found = False
     jobs = study_jobs(datasite)
-    for name, job in sorted(jobs, key=lambda pair: pair[0].kind != "closing"):  # a closed study asks for no round more
+    is_closed = _is_closed(datasite, jobs)
+    for name, job in sorted(jobs, key=lambda pair: pair[0].kind != "closing"):
         found = True
         if job.status == "done" or name.kind == "receipt":
+            continue
+        if is_closed and name.kind == "round":  # nothing that is trained for it would count, and it would be charged
             continue
         line = (
             _verdict(datasite, job, decisions)
@@ -59,10 +63,27 @@ def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
             else _round(run, datasite, name, job, decisions)
         )
         yield f"{job.name}: {line}"
-        if name.kind == "closing":
-            return  # no round after it counts
     if not found:
         yield f"no job of study '{study.name}' for {datasite.box.email} in {datasite.box.folder}"
+
+
+def _is_closed(datasite: Datasite, jobs: list[tuple[JobName, Job]]) -> bool:
+    """Say whether the coordinator closed the study, by its signature in a job or in what is kept of an earlier one.
+
+    A job's name says nothing: who carries the folder could stop a hospital with it.
+    """
+    if closed_after(_kept(datasite), datasite.study) is not None:
+        return True
+    for name, job in jobs:
+        if name.kind in ("closing", "round"):
+            with suppress(NotThere):
+                if read_round(datasite, name, job)[0].closed is not None:
+                    return True
+    return False
+
+
+def _kept(datasite: Datasite) -> Path:
+    return Path("results") / datasite.study.name / CLOSING
 
 
 def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: Decisions) -> str:
@@ -71,14 +92,14 @@ def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: Dec
         opening, answer = read_round(datasite, name, job)
     except NotThere as missing:
         return f"not answered: {missing}"
+    if name.kind == "closing" and opening.closed is None:
+        return f"not answered: {job.submission} closes nothing"
     if not is_approved(datasite, digest):
         if not decisions.agrees(f"{_about(run, name, job)}\n  content      {digest}"):
             return "left as it is"
         approve(datasite, job, digest)
     if name.kind == "closing":
-        if opening.closed is None:
-            return f"not answered: {job.submission} closes nothing"
-        write_bytes(Path("results") / run.study.name / CLOSING, answer.document)
+        write_bytes(_kept(datasite), answer.document)
         decisions.run_workflow(None)
         datasite.box.finish(job, {})
         return f"done: the study was closed ({shown(opening.closed)}), its final model is here"
