@@ -188,3 +188,8 @@ def test_largest__equal_values_share_the_gradient_as_in_torch():
     found, expected = Largest.apply(x), x.amax(2)
     assert torch.equal(found, expected)
     assert torch.equal(*(torch.autograd.grad(one, x, weights)[0] for one in (found, expected)))
+
+
+def test_posteriors__in_several_processes_are_the_same():
+    examples, tensors = random_examples(5_000), weights_of(trained_like_model())
+    assert (network.posteriors(tensors, examples, threads=2) == network.posteriors(tensors, examples)).all()

@@ -89,7 +89,7 @@ def call(
             recalibration=recalibration,
         )
         own = [span for span, _ in cut_regions(spans, part)] if reach else None
-        found = posteriors(tensors, examples)
+        found = posteriors(tensors, examples, threads)
         if frequencies is not None:
             found = with_panel(found, examples, look_up(frequencies, examples), rows_within(examples, haploid))
         return write_calls(path, examples, found, reference, name, provenance, haploid, Part(part, own))

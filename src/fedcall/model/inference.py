@@ -4,11 +4,14 @@
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
+from fedcall.genomics.reads.workspace import Workspace
+from fedcall.genomics.side_by_side import side_by_side
 from fedcall.model import chemistry
 from fedcall.model.encoding import INPUT_CHANNELS, encode
 from fedcall.progress import progress
@@ -39,6 +42,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 _NORM_EPSILON = 1e-5
 _BATCH_ROWS = 128
+_PIECE_ROWS = 4 * _BATCH_ROWS
+_WORKER_ROWS = 4_096
+"""Rows below which starting a worker costs more than it saves."""
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -72,7 +78,7 @@ def checked_tensors(weights: Weights, source: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def posteriors(tensors: Tensors, examples: Examples) -> np.ndarray:
+def posteriors(tensors: Tensors, examples: Examples, threads: int = 1) -> np.ndarray:
     """Return genotype probabilities of every candidate; a row's do not depend on what other rows there are.
 
     Parameters
@@ -80,22 +86,39 @@ def posteriors(tensors: Tensors, examples: Examples) -> np.ndarray:
     tensors : as `checked_tensors` returns them
     examples : Examples
         n rows.
+    threads : processes to work in; the result does not depend on it
 
     Returns
     -------
     float32, shape (n, 3)
         P(0/0), P(0/1), P(1/1); rows sum to 1.
     """
-    result = np.empty((len(examples), CLASSES), np.float32)
+    pieces = [range(at, min(at + _PIECE_ROWS, len(examples))) for at in range(0, len(examples), _PIECE_ROWS)]
     learned = chemistry.chemistry_of(tensors)
     with progress("calling", len(examples), "candidates") as done:
-        for start in range(0, len(examples), _BATCH_ROWS):
-            rows = np.arange(start, min(start + _BATCH_ROWS, len(examples)))
-            added = None if learned is None else chemistry.change(chemistry.observed(examples, rows), learned)
-            values = logits(tensors, *encode(examples, rows), added)
-            odds = np.exp(values - values.max(1, keepdims=True))
-            result[rows] = odds / odds.sum(1, keepdims=True)
-            done.advance(len(rows))
+        shown = 0
+
+        def show(count: int) -> None:
+            nonlocal shown
+            done.advance(pieces[count - 1].stop - shown)
+            shown = pieces[count - 1].stop
+
+        work = partial(_posteriors, tensors, examples, learned)
+        workers = min(threads, 1 + len(examples) // _WORKER_ROWS)
+        found = side_by_side(work, pieces, workers, show)
+    return np.concatenate([np.empty((0, CLASSES), np.float32), *found])
+
+
+def _posteriors(
+    tensors: Tensors, examples: Examples, learned: np.ndarray | None, _: Workspace, piece: range
+) -> np.ndarray:
+    result = np.empty((len(piece), CLASSES), np.float32)
+    for start in range(0, len(piece), _BATCH_ROWS):
+        rows = np.array(piece[start : start + _BATCH_ROWS])
+        added = None if learned is None else chemistry.change(chemistry.observed(examples, rows), learned)
+        values = logits(tensors, *encode(examples, rows), added)
+        odds = np.exp(values - values.max(1, keepdims=True))
+        result[start : start + len(rows)] = odds / odds.sum(1, keepdims=True)
     return result
 
 
