@@ -18,6 +18,10 @@ STAND_DOWN = "stand_down"
 """Metadata of a fetched global model: why this site must not spend budget on training from it."""
 
 
+UNREADABLE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
+"""What safetensors raises on lengths, names, shapes and types that the header of a file from anywhere may claim."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Named tensors and the metadata that travels with them."""
@@ -71,9 +75,14 @@ def read_weights(path: Path) -> Weights:
 
 def content_digest(content: bytes) -> str:
     """Return the digest of the tensors in the bytes of a safetensors file; FedcallError if it is not a complete one."""
+    return weights_digest(load_tensors(content))
+
+
+def load_tensors(content: bytes) -> dict[str, np.ndarray]:
+    """Return the tensors in bytes that come from anywhere; FedcallError if they are no complete safetensors file."""
     try:
-        return weights_digest(load(content))
-    except (SafetensorError, ValueError, KeyError) as error:
+        return dict(load(content))
+    except UNREADABLE as error:
         raise FedcallError(f"not a complete safetensors file ({error})") from None
 
 

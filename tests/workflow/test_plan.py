@@ -86,7 +86,11 @@ def test_dag__an_encrypted_rehearsal_holds_the_ceremony_and_lays_the_shares_besi
     planned = workspace.snakemake("--dry-run", "--printshellcmds", "--quiet", "host").stdout
     for name in ("holder_a", "holder_b"):
         assert f"fedcall encryption keygen --keys private/{name}/keys --ceremony tiny" in planned
-    assert planned.count("--holder results/tiny/holder_b/helper.json") == 2
+        assert (
+            f"fedcall encryption partial --sum results/tiny/ceremony/known/sum.bfv --keys private/{name}/keys"
+            in planned
+        )
+    assert planned.count("--holder results/tiny/holder_b/helper.json") == 3  # two reveal, and the key is joined
     made = planned[planned.index("fedcall study new") :]
     assert "--ceremony tiny --exchange results/tiny/ceremony" in made[: made.index("--output results/tiny/study.yaml")]
 

@@ -1,7 +1,6 @@
 # The agreement. A rehearsal makes keys and signs; a hospital takes the signed study it approved.
 
-# Where updates are encrypted: the key holders' ceremony, and what every reader of the study needs beside it.
-CEREMONY = f"{RESULTS}/ceremony"
+# Where updates are encrypted: what every reader of the study needs beside it.
 ENCRYPTION_SHARES = (
     [f"results/{{study}}/{SHARES_FILE}"] if RUN.study.protection.is_encrypted else []
 )
@@ -58,6 +57,8 @@ if RUN.is_rehearsal:
             sites=expand("results/{{study}}/{site}/site.json", site=SITES),
             helpers=[f"{RESULTS}/{name}/helper.json" for name in RUN.helpers],
             evidence=ENCLAVE_POLICY,
+            # The holders' shares, once their joint key was seen to open a sum.
+            tried=[f"{CEREMONY}/known/sum.npy"] if ENCRYPTION_SHARES else [],
         output:
             *ENCRYPTION_SHARES,
             draft="results/{study}/study.yaml",
@@ -89,19 +90,6 @@ if RUN.is_rehearsal:
                 if ENCRYPTION_SHARES
                 else ""
             ),
-            # The key holders' ceremony: all commit, then all show their shares; each step may be repeated.
-            ceremony=lambda wildcards, input: "".join(
-                f"fedcall encryption {step} --keys private/{name}/keys --ceremony {STUDY} --exchange {CEREMONY}"
-                + "".join(
-                    f" --holder {identity}"
-                    for identity in input.helpers
-                    if step == "reveal"
-                )
-                + " && "
-                for step in ("keygen", "reveal")
-                for name in RUN.helpers
-                if ENCRYPTION_SHARES
-            ),
             evidence=lambda wildcards, input: " ".join(
                 f"--evidence {policy}" for policy in input.evidence
             ),
@@ -109,7 +97,7 @@ if RUN.is_rehearsal:
             study=STUDY_DIGEST,
             version=FEDCALL_VERSION,
         shell:
-            "( {params.ceremony}fedcall study new --terms {input.terms:q} --initial {input.initial}"
+            "( fedcall study new --terms {input.terms:q} --initial {input.initial}"
             " --coordinator {input.coordinator} {params.sites} {params.helpers} {params.evidence}"
             " --output {output.draft}"
             " && fedcall study sign --study {output.draft} --keys {params.key_folder} --output {output.study} ) > {log} 2>&1"

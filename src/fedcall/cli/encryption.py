@@ -1,10 +1,14 @@
 """`fedcall encryption`: sums of encrypted vectors, step by step on files, and the ceremony that makes their key."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from fedcall.cli.printing import say
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CEREMONY = typer.Option(..., "--ceremony", help="Name of the ceremony, one for each study: letters, digits, '-', '_'.")
 _EXCHANGE = typer.Option(..., "--exchange", help="Folder that the holders exchange; nothing in it is secret.")
@@ -20,7 +24,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         help="Sums of encrypted vectors: only all holders of the key together open one.",
     )
-    for command in (keygen, reveal, join, parameters, encrypt, add, partial, fuse):
+    for command in (keygen, reveal, join, parameters, known, encrypt, add, partial, fuse, verify):
         encryption.command(command.__name__)(command)
     app.add_typer(encryption, name="encryption")
 
@@ -88,6 +92,23 @@ def join(
     say(f"joint key {hashlib.sha256(found).hexdigest()}")
 
 
+def known(
+    label: str = typer.Option(..., "--label", help="Anything; the numbers follow from it."),
+    count: int = typer.Option(1000, "--count", min=1, help="How many numbers."),
+    output: Path = _OUTPUT,
+) -> None:
+    """Write whole numbers that are no secret, to try a key with before a study begins.
+
+    Example: fedcall encryption known --label north --output north.npy
+    """
+    import hashlib
+
+    import numpy as np
+
+    drawn = hashlib.shake_256(f"fedcall known numbers|{label}".encode()).digest(4 * count)
+    _write_numbers(output, np.frombuffer(drawn, "<i4"))
+
+
 def encrypt(
     key: Path = _KEY,
     values: Path = typer.Option(..., "--values", help="Whole numbers (.npy of int32 or int64, one dimension)."),
@@ -97,18 +118,10 @@ def encrypt(
 
     Example: fedcall encryption encrypt --key pilot.key --values north.npy --output north.bfv
     """
-    import numpy as np
-
-    from fedcall.errors import FedcallError
     from fedcall.files import write_bytes
     from fedcall.protection import bfv
 
-    try:
-        numbers = np.load(values, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise FedcallError(f"{values}: not a .npy file of whole numbers ({error})") from None
-    if numbers.ndim != 1 or numbers.dtype not in (np.int32, np.int64):
-        raise FedcallError(f"{values}: one dimension of int32 or int64 expected, found {numbers.dtype} {numbers.shape}")
+    numbers = _numbers(values)
     write_bytes(output, bfv.encrypt(_content(key), numbers))
 
 
@@ -137,40 +150,93 @@ def partial(
     leads: bool = typer.Option(False, "--lead", help="For the first holder by name, and for no other."),
     output: Path = _OUTPUT,
 ) -> None:
-    """Decrypt a sum partially with this holder's key; refuses to do it twice into one file.
+    """Decrypt a sum partially with this holder's key; the same sum gets the same bytes, kept in the key folder.
+
+    For sums of known numbers, with which a key is tried. In a study 'fedcall helper serve' decrypts, against its log.
 
     Example: fedcall encryption partial --sum sum.bfv --keys private/helper/keys --ceremony pilot --output a.partial
     """
-    from fedcall.errors import FedcallError
     from fedcall.files import write_bytes
-    from fedcall.protection import bfv
-    from fedcall.protection.ceremony import read_secret_share
+    from fedcall.protection.ceremony import partial_once
 
-    if output.exists():
-        raise FedcallError(f"{output}: is there already; a sum is decrypted once")
-    write_bytes(output, bfv.partial(_content(total), read_secret_share(keys, ceremony), leads))
+    write_bytes(output, partial_once(keys, ceremony, _content(total), leads))
 
 
 def fuse(
     partials: list[Path] = typer.Argument(..., help="Partial decryptions of all holders, the leader's first."),
     values: int = typer.Option(..., "--values", min=1, help="Numbers in the vector."),
     sites: int = typer.Option(..., "--sites", min=1, help="Number of vectors in the sum."),
+    clear: list[Path] = typer.Option([], "--of", help="The vectors in the clear, if known: is the sum theirs?"),
     output: Path = _OUTPUT,
 ) -> None:
     """Open a sum from all holders' partial decryptions; a missing or wrong one is an error, never garbage.
 
     Example: fedcall encryption fuse a.partial b.partial --values 24273 --sites 3 --output sum.npy
     """
+    import numpy as np
+
+    from fedcall.errors import FedcallError
+    from fedcall.protection import bfv
+
+    opened, vectors = bfv.fuse([_content(path) for path in partials], values, sites), [_numbers(one) for one in clear]
+    if any(len(one) != values for one in vectors):
+        raise FedcallError(f"--of: vectors of {values} numbers expected, found {[len(one) for one in vectors]}")
+    if vectors and not np.array_equal(opened, np.sum([one.astype(np.int64) for one in vectors], axis=0)):
+        raise FedcallError("what was opened is not the sum of these vectors: do not use this key")
+    _write_numbers(output, opened)
+    if vectors:
+        say(f"opened: bit for bit the sum of the {len(vectors)} vectors in the clear")
+
+
+def verify(
+    study: Path = typer.Option(..., "--study", help="Signed study (study.json)."),
+    keys: Path = _KEYS,
+    log: Path = typer.Option(..., "--log", help="The admission log, from the aggregator or any hospital."),
+    number: int = typer.Option(..., "--round", min=1, help="The round."),
+    partial: Path = typer.Option(
+        ...,
+        "--partial",
+        help="The partial decryption: of the helper's state, or rounds/N/masks at the aggregator.",
+    ),
+    updates: Path = typer.Option(..., "--updates", help="Folder of the listed updates: rounds/N/accepted there."),
+) -> None:
+    """Tell whether a round is void by this holder's fault: is what it signed the partial decryption of the listed sum?
+
+    It takes the holder's secret key, so it is run in the holder's key folder, where whoever doubts may look on.
+
+    Example: fedcall encryption verify --study study.json --keys private/helper/keys --log admission.jsonl --round 3
+    --partial rounds/3/masks/notary.partial --updates rounds/3/accepted
+    """
+    from fedcall.federation.helper.dispute import verify_given
+    from fedcall.study.terms import read_study
+
+    say(verify_given(read_study(study), number, keys, log, partial, updates))
+
+
+def _numbers(path: Path) -> "np.ndarray":
+    import numpy as np
+
+    from fedcall.errors import FedcallError
+
+    try:
+        numbers = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise FedcallError(f"{path}: not a .npy file of whole numbers ({error})") from None
+    if numbers.ndim != 1 or numbers.dtype not in (np.int32, np.int64):
+        raise FedcallError(f"{path}: one dimension of int32 or int64 expected, found {numbers.dtype} {numbers.shape}")
+    return numbers
+
+
+def _write_numbers(path: Path, numbers: "np.ndarray") -> None:
     import io
 
     import numpy as np
 
     from fedcall.files import write_bytes
-    from fedcall.protection import bfv
 
-    opened, content = bfv.fuse([_content(path) for path in partials], values, sites), io.BytesIO()
-    np.save(content, opened)
-    write_bytes(output, content.getvalue())
+    content = io.BytesIO()
+    np.save(content, numbers)
+    write_bytes(path, content.getvalue())
 
 
 def _content(path: Path) -> bytes:

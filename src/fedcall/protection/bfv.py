@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -89,11 +90,27 @@ class Parameters:
         )
 
 
+@dataclass(frozen=True)
+class HoldersPart:
+    """A holder's part of a joint key: secret key, the share that follows from it, label, whether it leads."""
+
+    secret: bytes
+    share: bytes
+    label: str
+    leads: bool
+
+
 def find_interpreter() -> Path | None:
-    """Return the Python of the environment for encryption, or None if there is none."""
+    """Return the Python of the environment for encryption, or None if there is none.
+
+    First comes the one that is named, then that of a rule's own environment (`snakemake --sdm conda`).
+    """
     named = os.environ.get("FEDCALL_ENCRYPTION_PYTHON")
     if named is not None:
         return Path(named) if Path(named).is_file() else None
+    active = Path(os.environ.get("CONDA_PREFIX", os.devnull))
+    if any((active / "lib/python3.10/site-packages").glob("openfhe*")):
+        return active / "bin" / "python"
     places = (Path.cwd(), Path(sys.prefix).parent, Path(__file__).parents[3])
     found = (place / ".venv-encryption" / "bin" / "python" for place in places)
     return next((path for path in found if path.is_file()), None)
@@ -187,6 +204,31 @@ def partial(total: bytes, secret: bytes, is_lead: bool) -> bytes:
         key.write_bytes(secret)
         _run("partial", sums, key, "lead" if is_lead else "main", output)
         return output.read_bytes()
+
+
+def verify_partial(made: bytes, total: bytes, holder: HoldersPart) -> Literal["right", "another key", "wrong"]:
+    """Say whether a partial decryption is one of a sum, made with the secret key of a holder's share.
+
+    Only who has that key can say it: what is left of a partial decryption without its noise would tell the key. If
+    those of all holders of a sum are right, and it does not open, a ciphertext in it was none.
+    """
+    terms = parameters()
+    check_polynomials(holder.secret, 1, "the secret key")
+    check_polynomials(holder.share, 1, "the holder's share")
+    if not total or len(total) % terms.polynomial_bytes(2):
+        raise FedcallError("the sum is not one of ciphertexts")
+    check_polynomials(made, len(total) // terms.polynomial_bytes(2), "the partial decryption")
+    with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
+        sums, key, share, common, given, output = (Path(folder) / str(place) for place in range(6))
+        sums.write_bytes(total)
+        key.touch(mode=0o600)
+        key.write_bytes(holder.secret)
+        share.write_bytes(holder.share)
+        common_polynomial(holder.label).astype("<u8").tofile(common)
+        given.write_bytes(made)
+        _run("verify", sums, key, "lead" if holder.leads else "main", share, common, given, output)
+        found = output.read_text()
+    return "right" if found == "right" else "another key" if found == "another key" else "wrong"
 
 
 def fuse(partials: Sequence[bytes], values: int, sites: int) -> np.ndarray:

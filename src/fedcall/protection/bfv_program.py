@@ -17,6 +17,9 @@ import numpy as np
 PLAINTEXT_BITS = 42  # signed sums of MOST_SITES masked numbers of 32 bits each, so that no sum wraps
 MOST_SITES = 1000
 NOT_OPENED = 3  # the exit code of `fuse` if what it opens is no sum over so many sites
+KEY_SHIFT = 190  # a key's noise (deviation 3.2) must stay below 128: a 2^190th of what decryption bears
+
+PARTIAL_SHIFT = 4  # flooding noise must stay below a sixteenth of it, so that three holders' stay below a fifth
 LARGEST_RING = 1 << 15
 MEMORY_BYTES = 8 << 30
 
@@ -122,6 +125,43 @@ class Scheme:
             else:
                 start += 1
 
+    def is_partial(self, made: np.ndarray, total: np.ndarray, secret: np.ndarray, place: str) -> bool:
+        """Say whether a partial decryption of a sum is one with this key, up to the noise that hides the key.
+
+        Holders whose partial decryptions all pass have together less noise than would change what is opened.
+
+        Parameters
+        ----------
+        made, total, secret : array of uint64
+            Shapes (blocks, moduli, ring), (blocks, 2, moduli, ring) and (moduli, ring).
+        """
+        return all(
+            self._is_small(self._minus(self._minus(part, self._times(one[1], secret)), one[0] * (place == "lead")))
+            for part, one in zip(made, total)  # noqa: B905
+        )
+
+    def is_key(self, secret: np.ndarray, share: np.ndarray, common: np.ndarray) -> bool:
+        """Say whether a secret key is the one of a share of the public key."""
+        moduli = np.array(self.moduli, np.uint64)[:, None]
+        return self._is_small((share + self._times(common, secret)) % moduli, KEY_SHIFT)
+
+    def _times(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        moduli = np.array(self.moduli, object)[:, None]  # numbers of Python: products have 120 bits
+        product: np.ndarray = ((one.astype(object) * other.astype(object)) % moduli).astype(np.uint64)
+        return product
+
+    def _minus(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        moduli = np.array(self.moduli, np.uint64)[:, None]
+        difference: np.ndarray = (one + (moduli - other)) % moduli
+        return difference
+
+    def _is_small(self, polynomial: np.ndarray, shift: int = PARTIAL_SHIFT) -> bool:
+        """Say whether all coefficients are so much smaller than what decryption takes for noise: 2^shift times."""
+        larger = self._times(polynomial, np.array([[pow(2, shift, modulus)] for modulus in self.moduli], object))
+        plain = self.context.MultipartyDecryptFusion([self.partial(larger, True)])
+        plain.SetLength(self.ring)
+        return not np.any(plain.GetPackedValue())
+
     def read(self, path: str, *shape: int) -> np.ndarray:
         """Return polynomials of a file: uint64, shape (blocks, *shape, moduli, ring), each below its modulus."""
         block = 8 * int(np.prod(shape, dtype=np.int64)) * len(self.moduli) * self.ring
@@ -165,14 +205,30 @@ def encrypt(key: str, values: str, output: str) -> None:
 
 
 def partial(total: str, secret: str, place: str, output: str) -> None:
-    """Decrypt a sum partially; one holder, by agreement, leads."""
+    """Decrypt a sum partially; one holder, by agreement, leads. What a fault of the machine made is never written."""
     scheme = Scheme()
-    key, sums = scheme.secret(scheme.read(secret)[0]), scheme.read(total, 2)
-    with open(output, "wb") as file:
-        for one in sums:
-            cipher = scheme.cipher(one)
-            decrypt = scheme.context.MultipartyDecryptLead if place == "lead" else scheme.context.MultipartyDecryptMain
-            scheme.coefficients(decrypt([cipher], key)[0], 1).tofile(file)
+    numbers, sums = scheme.read(secret)[0], scheme.read(total, 2)
+    key, made = scheme.secret(numbers), []
+    for one in sums:
+        cipher = scheme.cipher(one)
+        decrypt = scheme.context.MultipartyDecryptLead if place == "lead" else scheme.context.MultipartyDecryptMain
+        made.append(scheme.coefficients(decrypt([cipher], key)[0], 1)[0])
+    if not scheme.is_partial(np.stack(made), sums, numbers, place):
+        raise Fault("what was computed is no partial decryption of the sum: a fault of this machine; nothing is given")
+    np.stack(made).tofile(output)
+
+
+def verify(total: str, secret: str, place: str, share: str, common: str, partial: str, output: str) -> None:
+    """Write whether a partial decryption is one of a sum: "right", "another key" or "wrong"."""
+    scheme = Scheme()
+    numbers, sums, made = scheme.read(secret)[0], scheme.read(total, 2), scheme.read(partial)
+    found = "right"
+    if not scheme.is_key(numbers, scheme.read(share)[0], scheme.read(common)[0]):
+        found = "another key"
+    elif len(made) != len(sums) or not scheme.is_partial(made, sums, numbers, place):
+        found = "wrong"
+    with open(output, "w") as file:
+        file.write(found)
 
 
 def fuse(output: str, values: str, sites: str, *paths: str) -> None:
@@ -226,7 +282,7 @@ def _is_prime(number: int) -> bool:
     return True
 
 
-COMMANDS = {one.__name__: one for one in (parameters, share, encrypt, partial, fuse)}
+COMMANDS = {one.__name__: one for one in (parameters, share, encrypt, partial, verify, fuse)}
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from fedcall.documents import Document, is_exact, sign, verify
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 from fedcall.keys import read_private, read_signing_key, write_private
-from fedcall.protection.bfv import check_polynomials, joint_key, make_share, parameters
+from fedcall.protection import bfv
+from fedcall.protection.bfv import HoldersPart, check_polynomials, joint_key, make_share, parameters
 from fedcall.protection.encrypting import EncryptionKey
 from fedcall.protection.helper_keys import HelperIdentity, read_helper_identity
 
@@ -166,11 +167,7 @@ def check_joint_key(joint: JointKey, holders: Mapping[str, str]) -> tuple[str, .
     FedcallError
         If a holder did not take part, or committed to something else.
     """
-    names = sorted(holders)
-    if len(names) not in HOLDERS:
-        raise FedcallError(f"an encrypted study has two or three key holders as helpers, found {len(names)}")
-    if len(set(holders.values())) != len(names):
-        raise FedcallError("two holders have the same key: each must be an organisation of its own")
+    names = _check_organisations(sorted(holders.items()))
     if len(joint.commitments) != len(names) or len(joint.shares) != len(names):
         raise FedcallError(f"the joint key is one of {len(joint.commitments)} holders, the study has {len(names)}")
     commitments = [
@@ -264,16 +261,43 @@ def check_took_part(keys: Path, ceremony: str, exchange: Path, holders: Sequence
 def read_holders(paths: Sequence[Path]) -> list[HelperIdentity]:
     """Return the holders of a ceremony in the order of their names; the first leads."""
     found = sorted((read_helper_identity(path) for path in paths), key=lambda one: one.name)
-    if len(found) not in HOLDERS or len({one.name for one in found}) != len(found):
-        raise FedcallError(f"two or three different holders expected, found {', '.join(one.name for one in found)}")
-    if len({one.public_key for one in found}) != len(found):
-        raise FedcallError("two holders have the same key: each must be an organisation of its own")
+    _check_organisations([(one.name, one.public_key) for one in found])
     return found
+
+
+def read_holders_part(joint: JointKey, holders: Mapping[str, str], keys: Path, name: str) -> HoldersPart:
+    """Return a holder's part of a study's joint key; FedcallError as `read_holders_secret`."""
+    secret = read_holders_secret(joint, holders, keys, name)
+    share = _own(keys, joint.ceremony, "share").read_bytes()
+    return HoldersPart(secret, share, _label(joint.ceremony), name == min(holders))
+
+
+def partial_once(keys: Path, ceremony: str, total: bytes, leads: bool) -> bytes:
+    """Return this holder's partial decryption of a sum outside of any study; the same sum gets the same bytes, ever.
+
+    Each has fresh noise that hides the key, and two of one sum would halve it.
+    """
+    secret = read_secret_share(keys, ceremony)
+    path = _own(keys, ceremony, "partials") / f"{_sha256(total + bytes([leads]))}.partial"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_bytes(path, bfv.partial(total, secret, leads))
+    return path.read_bytes()
 
 
 def read_secret_share(keys: Path, ceremony: str) -> bytes:
     """Return a holder's secret key of a ceremony."""
     return read_private(_own(keys, ceremony, "secret"))
+
+
+def _check_organisations(holders: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the holders' names, if these are two or three organisations: names and public signing keys."""
+    names = [name for name, _ in holders]
+    if len(names) not in HOLDERS or len(set(names)) != len(names):
+        raise FedcallError(f"two or three different key holders expected, found {', '.join(names) or 'none'}")
+    if len({key for _, key in holders}) != len(names):
+        raise FedcallError("two holders have the same key: each must be an organisation of its own")
+    return names
 
 
 def _commitment(exchange: Path, ceremony: str, holder: HelperIdentity) -> KeyCommitment:

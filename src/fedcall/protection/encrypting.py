@@ -13,14 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from fedcall.errors import FedcallError
 from fedcall.protection import bfv
 from fedcall.protection.envelope import EncryptedEnvelope
 from fedcall.protection.masks import Release, draw_masks, seal_seeds
-from fedcall.weights import weights_digest
+from fedcall.weights import load_tensors, weights_digest
 
 TENSOR = "ciphertexts"
 _HEADER_BYTES = 64 * 1024
@@ -83,10 +81,7 @@ def read_ciphertexts(content: bytes, update: str, values: int) -> bytes:
     largest = bfv.parameters().ciphertext_bytes(values) + _HEADER_BYTES
     if len(content) > largest:
         raise FedcallError(f"an update of {values} encrypted numbers has at most {largest} bytes, found {len(content)}")
-    try:
-        tensors = load(content)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise FedcallError(f"not a complete safetensors file ({error})") from None
+    tensors = load_tensors(content)
     tensor = tensors.get(TENSOR)
     if len(tensors) != 1 or tensor is None or tensor.dtype != np.uint64 or tensor.shape != ciphertext_shape(values):
         raise FedcallError(f"holds something else than the ciphertexts of {values} numbers")

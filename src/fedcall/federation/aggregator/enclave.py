@@ -11,7 +11,7 @@ import hmac
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.noise_checks import EarlierUpdates
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import StudyLog
+from fedcall.federation.aggregator.uploads import Uploads
 from fedcall.files import make_private_folder, write_bytes
 from fedcall.protection.sealed_upload import UploadPlace, open_upload
 from fedcall.study.admission_log import Decided
@@ -202,6 +203,38 @@ class SealedEarlierUpdates(EarlierUpdates):
             return super().sample(path)
         finally:
             path.unlink()
+
+
+class SealedUploads(Uploads):
+    """The uploads of a sealed study: on disk as they came, and nothing is told that was measured on one."""
+
+    def __init__(self, files: SealedFiles) -> None:
+        super().__init__(files)
+        self._sealed = files
+
+    def earlier(self, secret: bytes, log: StudyLog) -> EarlierUpdates:
+        """Return samples for which each upload is opened by itself."""
+        return SealedEarlierUpdates(secret, self._sealed, log)
+
+    def opened(self, answers: Sequence[Decided]) -> AbstractContextManager[None]:
+        """Open accepted uploads in memory for a while; FedcallError as `SealedFiles.opened`."""
+        return self._sealed.opened(answers)
+
+    def told(self, reason: ReasonCode, sentence: str, before: str = "") -> str:
+        """Return what leaves the enclave."""
+        return before + told_outside(reason, sentence) if reason in _TOLD_OUTSIDE else sentence
+
+    def keep(self, entry: Decided, claim: bytes, update: bytes, sealed: bytes) -> None:
+        """Store an upload as it came."""
+        write_bytes(self.files.upload(entry.round, entry.site), sealed)
+
+    def set_aside(self, place: Path, claim: bytes, update: bytes, sealed: bytes) -> None:
+        """Store a refused upload as it came."""
+        write_bytes(place / "upload.sealed", sealed)
+
+    def set_outlier_aside(self, place: Path, number: int, site: str) -> None:
+        """Copy an upload as it came."""
+        write_bytes(place / "upload.sealed", self.files.upload(number, site).read_bytes())
 
 
 def sealed_files(folder: Path, study: Study, keys: EnclaveKeys) -> SealedFiles:

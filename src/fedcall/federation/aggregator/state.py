@@ -21,24 +21,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.admission import MAX_CLAIM_BYTES, History, judge, prepare
+from fedcall.federation.aggregator.admission import History, judge, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
 from fedcall.federation.aggregator.enclave import (
     EnclaveKeys,
-    SealedEarlierUpdates,
-    SealedFiles,
+    SealedUploads,
     mark,
     sealed_files,
-    told_outside,
 )
 from fedcall.federation.aggregator.judging import Judge
-from fedcall.federation.aggregator.noise_checks import EarlierUpdates
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
 from fedcall.federation.aggregator.round_closing import Closing, admitted_sites, close_round
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
 from fedcall.federation.aggregator.sum_opening import SumOpening
 from fedcall.federation.aggregator.update_checks import OpenRound, open_round
+from fedcall.federation.aggregator.uploads import Uploads
 from fedcall.files import make_private_folder, write_bytes
 from fedcall.protection.ceremony import require_openfhe
 from fedcall.study.admission_log import AdmissionLog, Decided, Fetched, Opened, extract
@@ -72,7 +70,12 @@ class StudyState:
                 f"study '{study.name}' is {'' if enclave is None else 'not '}sealed: it is served"
                 f" {'inside' if enclave is None else 'outside of'} an enclave (--enclave)"
             )
-        self.files = StudyFiles(Path(folder)) if enclave is None else sealed_files(folder, study, enclave)
+        self._uploads = (
+            Uploads(StudyFiles(Path(folder)))
+            if enclave is None
+            else SealedUploads(sealed_files(folder, study, enclave))
+        )
+        self.files = self._uploads.files
         if public_text(key.public_key()) != study.coordinator:
             raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
         if study.protection.encryption is not None:
@@ -95,10 +98,7 @@ class StudyState:
                 f"{self.model_path(self.log.open_round)}: has digest {self._base.digest}, the log says {opened};"
                 " restore it from your backup"
             )
-        secret = key.private_bytes_raw()
-        self._earlier = EarlierUpdates(secret)
-        if isinstance(self.files, SealedFiles):
-            self._earlier = SealedEarlierUpdates(secret, self.files, self.log)
+        self._earlier = self._uploads.earlier(key.private_bytes_raw(), self.log)
         self._mend()
         self.sums = SumOpening(study, self.files, self.log, key)
         self.judge = Judge(study, self.files, self.log, key)
@@ -227,8 +227,7 @@ class StudyState:
             claim,
             update,
         )
-        if self.enclave is not None:
-            decision = replace(decision, sentence=told_outside(decision.reason, decision.sentence))
+        decision = replace(decision, sentence=self._uploads.told(decision.reason, decision.sentence))
         settles = (
             requested == number
             and number not in history.settled
@@ -264,7 +263,8 @@ class StudyState:
             return False
         number = self.log.open_round
         for outlier in closing.outliers:
-            self._store_outlier(number, outlier.site)
+            place = self.files.quarantine(self.log.site(outlier.site).settled[number].identifier)
+            self._uploads.set_outlier_aside(place, number, outlier.site)
         self._open(number + 1, closing, self._base.metadata)
         for outlier in closing.outliers:
             self._store_receipt(self.log.site(outlier.site).settled[number])
@@ -315,14 +315,14 @@ class StudyState:
         return self.sums.close(base)
 
     def _close(self, base: Mapping[str, np.ndarray]) -> Closing:
-        if not isinstance(self.files, SealedFiles):
-            return close_round(self.study, self.files, self.log, base, self._earlier)
         number = self.log.open_round
         admitted = [self.log.site(name).settled[number].entry for name in admitted_sites(self.study, self.log)]
-        with self.files.opened(admitted):
+        with self._uploads.opened(admitted):
             closing = close_round(self.study, self.files, self.log, base, self._earlier)
-        told = f"round {number}: not averaged, {told_outside('outlier', '')}"
-        return replace(closing, outliers=tuple(one.model_copy(update={"sentence": told}) for one in closing.outliers))
+        before = f"round {number}: not averaged, "
+        told = [self._uploads.told("outlier", one.sentence, before) for one in closing.outliers]
+        outliers = zip(closing.outliers, told, strict=True)
+        return replace(closing, outliers=tuple(one.model_copy(update={"sentence": text}) for one, text in outliers))
 
     def _open(self, number: int, closing: Closing, metadata: dict[str, str]) -> None:
         path, made = self.model_path(number), closing.made
@@ -344,30 +344,12 @@ class StudyState:
     def _store(self, entry: Decided, claim: bytes, update: bytes, sealed: bytes) -> None:
         """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
         if entry.status in ("accepted", "withheld"):
-            if sealed:
-                write_bytes(self.files.upload(entry.round, entry.site), sealed)
-                return
-            if update:
-                write_bytes(self.files.update(entry.round, entry.site), update)
-            write_bytes(self.files.claim(entry.round, entry.site), claim)
+            self._uploads.keep(entry, claim, update, sealed)
             return
         if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
             return
         place = self.files.quarantine(Decision(entry, 0, "").identifier)
-        if sealed:
-            write_bytes(place / "upload.sealed", sealed)
-            return
-        write_bytes(place / "claim.json", claim[:MAX_CLAIM_BYTES])
-        if update:
-            write_bytes(place / "update.safetensors", update)
-
-    def _store_outlier(self, number: int, site: str) -> None:
-        place = self.files.quarantine(self.log.site(site).settled[number].identifier)
-        if isinstance(self.files, SealedFiles):
-            write_bytes(place / "upload.sealed", self.files.upload(number, site).read_bytes())
-            return
-        write_bytes(place / "claim.json", self.files.claim(number, site).read_bytes())
-        write_bytes(place / "update.safetensors", self.files.update(number, site).read_bytes())
+        self._uploads.set_aside(place, claim, update, sealed)
 
     def _store_receipt(self, decision: Decision) -> None:
         receipt = signed_receipt(self.study, self.log, decision, self._key)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedcall.errors import FedcallError
@@ -22,7 +21,7 @@ from fedcall.protection.encrypting import ciphertext_shape
 from fedcall.protection.sealing import SEALED_SEED_BYTES
 from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.terms import Study
-from fedcall.weights import weights_digest
+from fedcall.weights import UNREADABLE, weights_digest
 
 HEADER_BYTES = 64 * 1024  # names, shapes and metadata of an update file
 _SEALED_CHARACTERS = 4 * math.ceil(SEALED_SEED_BYTES / 3)  # base64
@@ -205,7 +204,7 @@ def _load(update: bytes) -> dict[str, np.ndarray]:
     try:
         tensors = load(update)
         exact = _is_exact(update, tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except UNREADABLE as error:
         raise Refused("malformed", f"the update is not a complete safetensors file ({error})") from None
     if not exact:
         raise Refused("malformed", "the update is not written as safetensors writes it: one content, one file")

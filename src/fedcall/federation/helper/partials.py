@@ -45,7 +45,7 @@ class Partials:
         path = self._path(order.digest)
         if path.exists():
             return path.read_bytes()
-        total = bfv.add(_listed(order, fetch), 2 * bfv.parameters().blocks(order.values))
+        total = bfv.add(listed_ciphertexts(order, fetch), 2 * bfv.parameters().blocks(order.values))
         made = bfv.partial(total, self._secret, self._leads)
         write_bytes(path, made)
         return made
@@ -64,7 +64,8 @@ class Partials:
         return self._folder / f"{order}.partial"
 
 
-def _listed(order: SumOrder, fetch: Fetch) -> Iterator[bytes]:
+def listed_ciphertexts(order: SumOrder, fetch: Fetch) -> Iterator[bytes]:
+    """Yield the ciphertexts of each listed update, once it is the one that its site signed; FedcallError if not."""
     for one in order.updates:
         try:
             yield read_ciphertexts(fetch(one.site), one.update, order.values)
