@@ -12,11 +12,12 @@ def test_benchmark_masked_sum__compares_with_plain_averaging():
 
 
 @needs_openfhe
-def test_benchmark_encrypted_sum__stands_beside_masked_and_plain():
+def test_benchmark_encrypted_sum__stands_beside_masked_sealed_and_plain():
     found = encrypted_sum.benchmark_encrypted_sum(2, 2000, 1)
     assert found.upload_ratio > 10
     assert found.encrypted.helper_download_bytes == 2 * found.encrypted.upload_bytes
     assert found.masked.helper_answer_bytes == 4 * 2000
     text = encrypted_sum.as_text(found)
-    assert "encrypted" in text
+    assert found.sealed.upload_bytes == found.plain.upload_bytes + 56
+    assert "plain       sealed       masked    encrypted" in text
     assert max(map(len, text.splitlines())) <= 80

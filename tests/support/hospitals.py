@@ -91,6 +91,32 @@ def served(
             service.kill()
 
 
+@contextmanager
+def running(workspace: Workspace, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a service of fedcall's in a folder until the block ends."""
+    with open(workspace.path / f"{command[0]}.log", "ab") as log:
+        service = subprocess.Popen(
+            [BIN / "fedcall", *map(str, command)], cwd=workspace.path, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield service
+    finally:
+        if service.poll() is None:
+            service.send_signal(signal.SIGTERM)
+        try:
+            service.wait(30)
+        finally:
+            service.kill()
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.1)
+
+
 def run_workflow(hospital: Workspace) -> str:
     result = hospital.snakemake("--cores", "1", "--configfile", "config.yaml", timeout=1800)
     assert result.returncode == 0, result.stdout[-6000:]

@@ -1,24 +1,19 @@
-"""Two hospitals, helpers and a coordinator, each with a folder and keys of its own: a study of sums by its commands.
+"""Two hospitals, a helper and a coordinator, each with a folder and keys of its own: a masked study by its commands.
 
-What docs/running-a-study.md ("Nobody sees a single update: a helper") and docs/encrypted-sums.md tell them to do.
+What docs/running-a-study.md ("Nobody sees a single update: a helper") tells them to do.
 """
 
 import json
-import signal
-import subprocess
-import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from encrypted_consortium import needs_openfhe
 from example_patients import write_patient
 from fedcall.weights import read_weights
-from rehearsal_workspace import BIN, Workspace
+from hospitals import running, wait_for
+from rehearsal_workspace import Workspace
 
 pytestmark = pytest.mark.slow
 
@@ -41,31 +36,6 @@ TERMS = {
         "max_epsilon": 20.0,
     },
 }
-
-
-@contextmanager
-def running(workspace: Workspace, *command: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a service of fedcall's in a folder until the block ends."""
-    with open(workspace.path / f"{command[0]}.log", "ab") as log:
-        service = subprocess.Popen(
-            [BIN / "fedcall", *map(str, command)], cwd=workspace.path, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        yield service
-    finally:
-        if service.poll() is None:
-            service.send_signal(signal.SIGTERM)
-        try:
-            service.wait(30)
-        finally:
-            service.kill()
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.1)
 
 
 def take_part(hospital: Workspace, site: str, address: str) -> None:
@@ -98,34 +68,15 @@ def take_part(hospital: Workspace, site: str, address: str) -> None:
     )
 
 
-def hold_ceremony(helpers: dict[str, Workspace], folder: Path) -> None:
-    """Have the key holders make their joint key; they exchange a folder."""
-    ceremony = ("--keys", "keys", "--ceremony", "pilot", "--exchange", folder)
-    for helper in helpers.values():
-        helper.fedcall("encryption", "keygen", *ceremony)
-    everybody = [option for name in helpers for option in ("--holder", f"../coordinator/{name}.json")]
-    for helper in helpers.values():
-        helper.fedcall("encryption", "reveal", *ceremony, *everybody)
-
-
-@pytest.mark.parametrize(
-    ("mode", "names"),
-    [("masked", ("notary",)), pytest.param("encrypted", ("notary", "ethics"), marks=needs_openfhe)],
-)
-def test_two_hospitals_and_helpers__in_folders_of_their_own(tmp_path, mode, names):
+def test_two_hospitals_and_a_helper__in_folders_of_their_own(tmp_path):
     coordinator = Workspace(tmp_path / "coordinator")
-    helpers = {name: Workspace(tmp_path / name) for name in names}
+    helper = Workspace(tmp_path / "notary")
     hospitals = {site: Workspace(tmp_path / site) for site in SITES}
-    for folder in (coordinator, *helpers.values(), *hospitals.values()):
+    for folder in (coordinator, helper, *hospitals.values()):
         folder.path.mkdir()
     coordinator.fedcall("site", "keygen", "--name", "coordinator", "--output", "keys")
-    for name, helper in helpers.items():
-        public = f"../coordinator/{name}.json"
-        helper.fedcall("helper", "keygen", "--name", name, "--output", "keys", "--public", public)
-    key: tuple[object, ...] = ()
-    if mode == "encrypted":
-        hold_ceremony(helpers, tmp_path / "exchange")
-        key = ("--ceremony", "pilot", "--exchange", tmp_path / "exchange")
+    public = "../coordinator/notary.json"
+    helper.fedcall("helper", "keygen", "--name", "notary", "--output", "keys", "--public", public)
     for site, hospital in hospitals.items():
         public = f"../coordinator/{site}.json"
         hospital.fedcall("site", "keygen", "--name", site, "--output", "keys", "--public", public)
@@ -133,32 +84,27 @@ def test_two_hospitals_and_helpers__in_folders_of_their_own(tmp_path, mode, name
         for number in range(1, PATIENTS + 1):
             write_patient(hospital.path / f"examples/{site}-{number}.safetensors", 10 * SITES.index(site) + number)
     (coordinator.path / "terms.yaml").write_text(
-        yaml.safe_dump(TERMS | {"protection": {"mode": mode, "minimum_sites": 2}})
+        yaml.safe_dump(TERMS | {"protection": {"mode": "masked", "minimum_sites": 2}})
     )
     coordinator.fedcall("train-public", "--terms", "terms.yaml", "--output", "initial.safetensors")
     coordinator.fedcall(
         *("study", "new", "--terms", "terms.yaml", "--initial", "initial.safetensors"),
-        *(option for name in names for option in ("--helper", f"{name}.json")),
-        *("--coordinator", "keys/site.json", "--output", "full.yaml", *key),
+        *("--helper", "notary.json", "--coordinator", "keys/site.json", "--output", "full.yaml"),
         *(option for site in SITES for option in ("--site", f"{site}.json={PATIENTS}")),
     )
     coordinator.fedcall("study", "sign", "--study", "full.yaml", "--keys", "keys", "--output", "study.json")
     serve = ("aggregator", "serve", "--study", "study.json", "--state", "state", "--keys", "keys")
     with running(coordinator, *serve, "--initial", "initial.safetensors"):
         wait_for(coordinator.path / "state/endpoint.json")
-        for folder in (*helpers.values(), *hospitals.values()):
-            for name in ("study.json", "state/ca.crt", *(("encryption.shares",) if key else ())):
+        for folder in (helper, *hospitals.values()):
+            for name in ("study.json", "state/ca.crt"):
                 (folder.path / Path(name).name).write_bytes((coordinator.path / name).read_bytes())
         address = json.loads((coordinator.path / "state/endpoint.json").read_text())["address"]
         own = ("--study", "study.json", "--keys", "keys", "--state", "answers")
-        with ExitStack() as stack, ThreadPoolExecutor(len(SITES)) as pool:
-            services = [
-                stack.enter_context(running(helper, "helper", "serve", *own, "--aggregator", address, "--ca", "ca.crt"))
-                for helper in helpers.values()
-            ]
+        service = running(helper, "helper", "serve", *own, "--aggregator", address, "--ca", "ca.crt")
+        with service as serving, ThreadPoolExecutor(len(SITES)) as pool:
             list(pool.map(lambda site: take_part(hospitals[site], site, address), SITES))
-            for helper, service in zip(helpers.values(), services, strict=True):
-                assert service.wait(60) == 0, (helper.path / "helper.log").read_text()
+            assert serving.wait(60) == 0, (helper.path / "helper.log").read_text()
 
     finals = {(hospital.path / "final.safetensors").read_bytes() for hospital in hospitals.values()}
     assert len(finals) == 1

@@ -1,5 +1,6 @@
-"""Opening the sum of many encrypted updates, key holders included, beside masked ones and Flower's plain average."""
+"""Opening the sum of many encrypted updates, key holders included, beside masked, sealed and plain ones in one run."""
 
+import math
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 
-from fedcall.benchmarks.aggregate import plain_updates, shipped_or_made
+from fedcall.benchmarks.aggregate import shipped_or_made
 from fedcall.benchmarks.alternation import median_seconds
+from fedcall.benchmarks.single_updates import measure_plain, measure_sealed
 from fedcall.benchmarks.sum_rounds import (
-    PATIENTS,
     Hide,
     OrderedRound,
+    SumCost,
     agree,
     hide_with_masks,
     ordered_round,
@@ -22,41 +24,29 @@ from fedcall.benchmarks.sum_rounds import (
     release,
 )
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.aggregation import Contribution, apply_update, next_global, quiet_flower
+from fedcall.federation.aggregator.aggregation import apply_update, quiet_flower
 from fedcall.keys import read_secret
 from fedcall.protection import bfv
 from fedcall.protection.ceremony import commit, gather, read_joint_key, reveal, write_shares
 from fedcall.protection.encrypting import encrypt_update
 from fedcall.protection.envelope import Envelope
 from fedcall.protection.helper_keys import create_helper_keys
-from fedcall.study.aggregation_terms import AggregationTerms
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.study.terms import Study
 
 _HOLDERS = ("holder-a", "holder-b")
 
 
-class SumCost(BaseModel):
-    """What one round of hidden updates costs each part. Seconds are processor time, children included."""
-
-    site_seconds: float  # hiding the vector
-    helper_seconds: float  # a first answer: order and claims verified, masks summed; encrypted: added and decrypted
-    aggregator_seconds: float  # opening the sum, checks, next model
-    upload_bytes: int  # of one site
-    helper_download_bytes: int  # listed updates
-    helper_answer_bytes: int
-
-
 class EncryptedBenchmark(BaseModel):
-    """One round, encrypted, masked and plain, with one size of model and the same sites."""
+    """One round in each mode of protection, with one size of model and as many sites."""
 
     parameters: int
     sites: int
     scheme: str
-    encrypted: SumCost
+    plain: SumCost
+    sealed: SumCost
     masked: SumCost
-    plain_aggregator_seconds: float  # Flower's average of as many plain updates
-    plain_upload_bytes: int
+    encrypted: SumCost
     shares_bytes: int  # beside an encrypted study, once
     site_ratio: float  # encrypted over masked
     helper_ratio: float
@@ -82,23 +72,19 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
         study = _agree(folder / "encrypted", tensors, count)
         hide = _hide(folder / "encrypted", study)
         encrypted = _measure(folder / "encrypted", study, hide, tensors, repeats)
-        plain = plain_updates(folder / "plain", tensors, count)
-        contributions = [Contribution(site, update, PATIENTS) for site, (update, _) in plain.items()]
-        averaging = median_seconds(
-            lambda: next_global(tensors, contributions, AggregationTerms()), repeats, processor_seconds
-        )
-        plain_bytes = sum(path.stat().st_size for path in next(iter(plain.values())))
+        plain = measure_plain(folder / "plain", tensors, count, repeats)
+        sealed = measure_sealed(folder / "sealed", tensors, count, repeats)
     return EncryptedBenchmark(
         parameters=sum(tensor.size for tensor in tensors.values()),
         sites=count,
         scheme=terms.sentence(),
-        encrypted=encrypted,
+        plain=plain,
+        sealed=sealed,
         masked=masked,
-        plain_aggregator_seconds=averaging,
-        plain_upload_bytes=plain_bytes,
+        encrypted=encrypted,
         shares_bytes=len(_HOLDERS) * terms.polynomial_bytes(1),
         site_ratio=encrypted.site_seconds / masked.site_seconds,
-        helper_ratio=encrypted.helper_seconds / masked.helper_seconds,
+        helper_ratio=(encrypted.helper_seconds or math.nan) / (masked.helper_seconds or math.nan),
         aggregator_ratio=encrypted.aggregator_seconds / masked.aggregator_seconds,
         upload_ratio=encrypted.upload_bytes / masked.upload_bytes,
         repeats=repeats,
@@ -107,25 +93,31 @@ def benchmark_encrypted_sum(sites: int, parameters: int | None, repeats: int) ->
 
 def as_text(result: EncryptedBenchmark) -> str:
     """Return the result for people, at most 80 columns."""
-    one, other = result.masked, result.encrypted
-    plain = f"{result.plain_aggregator_seconds:.3f}"
-    rows = [
-        ("processor seconds", "plain", "masked", "encrypted"),
-        ("  a site's hiding", "", f"{one.site_seconds:.3f}", f"{other.site_seconds:.3f}"),
-        ("  a helper or holder", "", f"{one.helper_seconds:.3f}", f"{other.helper_seconds:.3f}"),
-        ("  the aggregator", plain, f"{one.aggregator_seconds:.3f}", f"{other.aggregator_seconds:.3f}"),
-        ("megabytes", "", "", ""),
-        (
-            "  sent by a site",
-            f"{result.plain_upload_bytes / 1e6:.2f}",
-            f"{one.upload_bytes / 1e6:.2f}",
-            f"{other.upload_bytes / 1e6:.2f}",
-        ),
-        ("  fetched by a holder", "", "", f"{other.helper_download_bytes / 1e6:.2f}"),
-        ("  sent by a holder", "", f"{one.helper_answer_bytes / 1e6:.2f}", f"{other.helper_answer_bytes / 1e6:.2f}"),
-    ]
-    lines = [f"{name:<24}{plain:>12}{masked:>12}{hidden:>12}" for name, plain, masked, hidden in rows]
-    return "\n".join([f"{result.sites} sites, {result.parameters:,} parameters, two holders", *lines])
+    modes = result.plain, result.sealed, result.masked, result.encrypted
+
+    def row(name: str, *cells: str) -> str:
+        return f"{name:<25}" + "".join(f"{cell:>13}" for cell in cells)
+
+    def seconds(one: float | None) -> str:
+        return "" if one is None else f"{one:.3f}"
+
+    def megabytes(one: int) -> str:
+        return f"{one / 1e6:.2f}" if one else ""
+
+    return "\n".join(
+        [
+            f"{result.sites} sites, {result.parameters:,} parameters, two helpers or holders",
+            row("processor seconds", "plain", "sealed", "masked", "encrypted"),
+            row("  a site hides its update", *(seconds(one.site_seconds) for one in modes)),
+            row("  a helper or holder", *(seconds(one.helper_seconds) for one in modes)),
+            row("  aggregator admits all", *(seconds(one.admitting_seconds) for one in modes)),
+            row("  aggregator closes", *(seconds(one.aggregator_seconds) for one in modes)),
+            "megabytes",
+            row("  sent by a site", *(megabytes(one.upload_bytes) for one in modes)),
+            row("  fetched by a holder", *(megabytes(one.helper_download_bytes) for one in modes)),
+            row("  sent by a holder", *(megabytes(one.helper_answer_bytes) for one in modes)),
+        ]
+    )
 
 
 def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.ndarray], repeats: int) -> SumCost:
@@ -149,6 +141,7 @@ def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.nd
     _check_exact(made, base, closing.made.tensors)
     return SumCost(
         site_seconds=made.hiding_seconds,
+        admitting_seconds=made.admitting_seconds,
         helper_seconds=statistics.median(asked),
         aggregator_seconds=median_seconds(lambda: made.state.sums.close(base), repeats, processor_seconds),
         upload_bytes=made.upload_bytes,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel
 
 from fedcall.documents import sign
 from fedcall.federation.aggregator.state import StudyState
@@ -31,6 +32,18 @@ Hide = Callable[[str, dict[str, np.ndarray]], tuple[Mapping[str, np.ndarray], En
 """Hides the vector of a site."""
 
 
+class SumCost(BaseModel):
+    """What one round costs each part in one mode. Seconds are processor time, children included."""
+
+    site_seconds: float  # hiding the update; sealed: verifying the enclave's evidence, too
+    helper_seconds: float | None  # a first answer: order and claims verified, masks summed; encrypted: decrypted, too
+    admitting_seconds: float  # at the aggregator: claims and updates of all sites checked and stored
+    aggregator_seconds: float  # closing the round: the sum or average opened and checked, next model
+    upload_bytes: int  # of one site
+    helper_download_bytes: int  # listed updates
+    helper_answer_bytes: int
+
+
 @dataclass(frozen=True)
 class OrderedRound:
     """A round that is ordered: its aggregator, what sites sent, and the sum of their vectors in the clear."""
@@ -39,6 +52,7 @@ class OrderedRound:
     state: StudyState
     upload_bytes: int
     hiding_seconds: float
+    admitting_seconds: float  # of all sites' uploads
     total: dict[str, np.ndarray]
 
     def order(self, helper: str) -> tuple[bytes, bytes]:
@@ -111,7 +125,7 @@ def ordered_round(
     names, scale = study.model.trainable_names(tensors), vector_multiplier(study) * SUM_GRID
     base, epsilon = weights_digest(tensors), study_epsilon(study.privacy, 1).pld
     total = {name: np.zeros(tensors[name].shape, np.int32) for name in names}
-    seconds, size = [], 0
+    seconds, admitting, size = [], 0.0, 0
     for site in study.sites:
         generator = np.random.default_rng(list(site.name.encode()))
         vector = {name: np.rint(generator.normal(0, scale, tensors[name].shape)).astype(np.int32) for name in names}
@@ -136,6 +150,8 @@ def ordered_round(
         signed = sign(claim, read_signing_key(folder / "keys" / site.name))
         update = weights_bytes(hidden, {"study": study.digest, "round": "1", "base": base})
         size = len(signed) + len(update)
+        start = clock()
         state.answer(site.name, 1, signed, update)
+        admitting += clock() - start
     state.close_round_if_due()
-    return OrderedRound(folder, state, size, statistics.median(seconds), total)
+    return OrderedRound(folder, state, size, statistics.median(seconds), admitting, total)

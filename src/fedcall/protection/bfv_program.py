@@ -141,9 +141,14 @@ class Scheme:
         )
 
     def is_key(self, secret: np.ndarray, share: np.ndarray, common: np.ndarray) -> bool:
-        """Say whether a secret key is the one of a share of the public key."""
+        """Say whether a secret key is the one of a share of the public key: the one that is short, with short noise.
+
+        Two such keys s and s' would make (s - s') times the common polynomial short, too: so it is for 2^(18 N) of its
+        2^(240 N) values at most. Keys that are not short exist in numbers, and would open something else.
+        """
         moduli = np.array(self.moduli, np.uint64)[:, None]
-        return self._is_small((share + self._times(common, secret)) % moduli, KEY_SHIFT)
+        noise = (share + self._times(common, secret)) % moduli
+        return self._is_small(secret, KEY_SHIFT) and self._is_small(noise, KEY_SHIFT)
 
     def _times(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
         moduli = np.array(self.moduli, object)[:, None]  # numbers of Python: products have 120 bits

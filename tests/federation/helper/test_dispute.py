@@ -2,7 +2,10 @@
 
 import hashlib
 import shutil
+import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from encrypted_consortium import HOLDERS, make_encrypted_consortium, needs_openfhe
@@ -65,6 +68,14 @@ def test_verify_given__only_with_the_key_of_the_share_and_the_files_that_were_si
     secret.write_bytes((void.keys("ethics") / "encryption-pilot.secret").read_bytes())
     with pytest.raises(FedcallError, match="is not the one of the share"):
         check(void, "notary", keys=keys)
+    # Not the holder's, and yet with small noise: the key plus the inverse of the common polynomial. It is not short.
+    terms, common = bfv.parameters(), bfv.common_polynomial("ceremony pilot")
+    own = np.frombuffer((void.keys("notary") / "encryption-pilot.secret").read_bytes(), "<u8").reshape(common.shape)
+    rows = zip(own.tolist(), common.tolist(), terms.moduli, strict=True)
+    made_up = [[(s + pow(a, -1, q)) % q for s, a in zip(one, other, strict=True)] for one, other, q in rows]
+    secret.write_bytes(np.array(made_up, "<u8").tobytes())
+    with pytest.raises(FedcallError, match="is not the one of the share"):
+        check(void, "notary", keys=keys)
     theirs = void.state / "rounds/1/masks" / f"{HOLDERS[1]}.partial"
     with pytest.raises(FedcallError, match="another partial decryption than the one that holder 'notary' signed"):
         check(void, "notary", partial=theirs)
@@ -79,9 +90,6 @@ def test_verify_given__only_with_the_key_of_the_share_and_the_files_that_were_si
 
 def test_partial__what_a_faulty_machine_computes_is_never_given(void, tmp_path):
     """A flipped bit in a partial decryption would void a round: patients would have been charged for nothing."""
-    import subprocess
-    from pathlib import Path
-
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import bfv_program as p\n"

@@ -70,12 +70,12 @@ class StudyState:
                 f"study '{study.name}' is {'' if enclave is None else 'not '}sealed: it is served"
                 f" {'inside' if enclave is None else 'outside of'} an enclave (--enclave)"
             )
-        self._uploads = (
+        self.uploads = (
             Uploads(StudyFiles(Path(folder)))
             if enclave is None
             else SealedUploads(sealed_files(folder, study, enclave))
         )
-        self.files = self._uploads.files
+        self.files = self.uploads.files
         if public_text(key.public_key()) != study.coordinator:
             raise FedcallError(f"the keys given are not those of the coordinator of study '{study.name}'")
         if study.protection.encryption is not None:
@@ -98,7 +98,7 @@ class StudyState:
                 f"{self.model_path(self.log.open_round)}: has digest {self._base.digest}, the log says {opened};"
                 " restore it from your backup"
             )
-        self._earlier = self._uploads.earlier(key.private_bytes_raw(), self.log)
+        self._earlier = self.uploads.earlier(key.private_bytes_raw(), self.log)
         self._mend()
         self.sums = SumOpening(study, self.files, self.log, key)
         self.judge = Judge(study, self.files, self.log, key)
@@ -227,7 +227,7 @@ class StudyState:
             claim,
             update,
         )
-        decision = replace(decision, sentence=self._uploads.told(decision.reason, decision.sentence))
+        decision = replace(decision, sentence=self.uploads.told(decision.reason, decision.sentence))
         settles = (
             requested == number
             and number not in history.settled
@@ -264,7 +264,7 @@ class StudyState:
         number = self.log.open_round
         for outlier in closing.outliers:
             place = self.files.quarantine(self.log.site(outlier.site).settled[number].identifier)
-            self._uploads.set_outlier_aside(place, number, outlier.site)
+            self.uploads.set_outlier_aside(place, number, outlier.site)
         self._open(number + 1, closing, self._base.metadata)
         for outlier in closing.outliers:
             self._store_receipt(self.log.site(outlier.site).settled[number])
@@ -317,10 +317,10 @@ class StudyState:
     def _close(self, base: Mapping[str, np.ndarray]) -> Closing:
         number = self.log.open_round
         admitted = [self.log.site(name).settled[number].entry for name in admitted_sites(self.study, self.log)]
-        with self._uploads.opened(admitted):
+        with self.uploads.opened(admitted):
             closing = close_round(self.study, self.files, self.log, base, self._earlier)
         before = f"round {number}: not averaged, "
-        told = [self._uploads.told("outlier", one.sentence, before) for one in closing.outliers]
+        told = [self.uploads.told("outlier", one.sentence, before) for one in closing.outliers]
         outliers = zip(closing.outliers, told, strict=True)
         return replace(closing, outliers=tuple(one.model_copy(update={"sentence": text}) for one, text in outliers))
 
@@ -344,12 +344,12 @@ class StudyState:
     def _store(self, entry: Decided, claim: bytes, update: bytes, sealed: bytes) -> None:
         """Store what was sent, before the log names it; of a site that sends refused ones without end, not all."""
         if entry.status in ("accepted", "withheld"):
-            self._uploads.keep(entry, claim, update, sealed)
+            self.uploads.keep(entry, claim, update, sealed)
             return
         if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
             return
         place = self.files.quarantine(Decision(entry, 0, "").identifier)
-        self._uploads.set_aside(place, claim, update, sealed)
+        self.uploads.set_aside(place, claim, update, sealed)
 
     def _store_receipt(self, decision: Decision) -> None:
         receipt = signed_receipt(self.study, self.log, decision, self._key)
