@@ -219,7 +219,7 @@ def _numbers(path: Path) -> "np.ndarray":
     from fedcall.errors import FedcallError
 
     try:
-        numbers = np.load(path, allow_pickle=False)
+        numbers: np.ndarray = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise FedcallError(f"{path}: not a .npy file of whole numbers ({error})") from None
     if numbers.ndim != 1 or numbers.dtype not in (np.int32, np.int64):
