@@ -106,6 +106,15 @@ def test_encryption_commands__from_a_ceremony_to_an_opened_sum(place):
         leads = ("--lead",) if name == NAMES[0] else ()
         own = ("--keys", place / name, "--ceremony", "pilot", "--output", place / f"{name}.partial")
         run("partial", "--sum", place / "sum.bfv", *own, *leads)
+    # The noise in it is fresh each time, and a second one of the same sum would halve what hides the key.
+    run("partial", "--sum", place / "sum.bfv", *own[:-1], place / "again.partial")
     partials = [place / f"{name}.partial" for name in NAMES]
-    run("fuse", *partials, "--values", 5, "--sites", 3, "--output", place / "sum.npy")
+    assert (place / "again.partial").read_bytes() == partials[-1].read_bytes()
+    vectors = [option for number in range(3) for option in ("--of", place / f"{number}.npy")]
+    opening = ("fuse", *partials, "--values", 5, "--sites", 3, "--output", place / "sum.npy")
+    run("known", "--label", "pilot-1", "--count", 5, "--output", place / "known.npy")
+    with pytest.raises(FedcallError, match="is not the sum of these vectors"):
+        run(*opening, *vectors[:-1], place / "known.npy")
+    assert not (place / "sum.npy").exists()
+    assert "bit for bit the sum of the 3 vectors" in run(*opening, *vectors)
     assert np.load(place / "sum.npy").tolist() == [-30, -27, -24, -21, -18]
