@@ -302,3 +302,14 @@ def test_snakemake__stops_before_any_job(folder):
     assert "fedcall: study.yaml:4: unknown key 'privacy.sigma'" in result.stderr.splitlines()
     assert "Traceback" not in result.stderr
     assert not (folder.path / "results").exists()
+
+
+def test_snakemake__without_a_configuration_is_one_line(tmp_path):
+    command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "--quiet", "all"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    assert result.returncode == 2
+    ours = [line for line in result.stderr.splitlines() if line.startswith("fedcall: ")]
+    assert len(ours) == 1
+    assert ours[0].startswith("fedcall: no configuration: give one with --configfile config.yaml (there is no")
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) in ([], [tmp_path / ".snakemake"])

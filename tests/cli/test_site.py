@@ -19,6 +19,16 @@ def test_keygen__twice_keeps_the_keys(tmp_path):
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "keys").iterdir() if path.name != "site.json")
 
 
+def test_keygen__says_where_the_public_file_goes(tmp_path):
+    site, coordinator = (
+        _fedcall("site", "keygen", "--name", name, "--output", tmp_path / name).stdout
+        for name in ("north", "coordinator")
+    )
+    assert "send this one to the coordinator" in site
+    assert "send" not in coordinator
+    assert "'fedcall study new' takes this one" in coordinator
+
+
 def test_keygen__sites_of_a_rehearsal(tmp_path):
     names = ("--name", "north", "--name", "south")
     shared = _fedcall("site", "keygen", *names, "--output", tmp_path / "keys")

@@ -97,7 +97,9 @@ def test_views__a_hostile_reason_writes_no_line_of_its_own(consortium, fedcall):
         assert {one for one in out if not one.isprintable()} <= {"\n"}, view
         assert not any(line.startswith("2026-01-01 00:00 site south") for line in out.splitlines()), view
         assert "--json" in view or len(out) < 8_000, view
-    assert fedcall("quarantine", "show", f"no\x1b[2J\r\n{HOSTILE}", *state)[2].count("\n") == 1
+    unknown = fedcall("quarantine", "show", f"no\x1b[2J\r\n{HOSTILE}", *state)[2]
+    assert unknown.count("\n") == 1
+    assert unknown.endswith(f"see: fedcall quarantine list --state {state[-1]}\n"), "a command to copy, whole"
     code, _, error = fedcall("quarantine", f"no\x1b[2J\u202e{'x' * 9000}")
     assert code == 2
     assert "\x1b[2J" not in error

@@ -13,6 +13,7 @@ from fedcall.federation.aggregator.service import is_held, read_endpoint
 from fedcall.federation.aggregator.state_files import StudyFiles
 from fedcall.federation.aggregator.study_log import Decision, StudyLog
 from fedcall.federation.aggregator.update_checks import noise_floor_share
+from fedcall.shown import shown
 from fedcall.study.admission_log import AdmissionLog, Closed, Released, SetAside
 from fedcall.study.terms import Study, read_study
 from fedcall.weights import read_weights
@@ -61,7 +62,8 @@ def refusal(state: Path, identifier: str) -> dict[str, Any]:
     _, log = open_state(state)
     rows = {row["id"]: row for row in map(_row, _refused(log))}
     if identifier not in rows:
-        raise FedcallError(f"{state}: no refused update '{identifier}'; see 'fedcall quarantine list'")
+        said = shown(identifier, 60)
+        raise FedcallError(f"{state}: no refused update '{said}'; see: fedcall quarantine list --state {state}")
     folder = Path(state) / "quarantine" / identifier
     try:
         claim = json.loads((folder / "claim.json").read_bytes())["body"]
