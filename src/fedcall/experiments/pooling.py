@@ -27,8 +27,8 @@ EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 SPREADS = (1, 3, 12, 30)
 """Hospitals that the training patients are dealt out to, one after the other; 1 is the bound for all others."""
 
-_DELTA_TERMS = {"contribution": "delta", "local_steps": 4, "steps_per_round": 1, "clip_norm": 0.5}
-_DELTA_ROUNDS, _DELTA_RATE, _DELTA_SERVER_RATE = 10, 0.5, 1.0  # tuned on simulated patients
+_DELTA_TERMS = {"contribution": "delta", "local_steps": 8, "steps_per_round": 1, "clip_norm": 0.5}
+_DELTA_ROUNDS, _DELTA_RATE, _DELTA_SERVER_RATE = 10, 0.5, 2.0  # chosen on simulated training people (docs/results.md)
 _MOST_DELTA_TIMES_PATIENTS = 0.0999
 
 
