@@ -166,3 +166,29 @@ def test_index__of_a_bcf_older_than_the_file_is_not_believed(folder: Path, tmp_p
     shutil.copy(tmp_path / "other" / "v.bcf", folder / "v.bcf")
     right = reader(tmp_path / "other", "v.bcf")()
     assert reader(folder, "v.bcf", trusted=False)() == right
+
+
+@pytest.mark.parametrize(("own", "other"), [(".bam.bai", ".bam.csi"), (".bam.bai", ".csi"), (".bam.csi", ".bam.bai")])
+def test_index__every_one_that_is_read_is_held_against_the_file(
+    folder: Path, tmp_path: Path, own: str, other: str
+) -> None:
+    """htslib takes a `.csi` before a `.bai`, under either name, and fedcall reads the `.bai` itself."""
+    (tmp_path / "other").mkdir()
+    write_people(tmp_path / "other", step=30)
+    for kind, place in ((own, folder), (other, tmp_path / "other")):
+        reads = str(place / "a.bam")
+        pysam.index(*(["-c"] if kind.endswith("csi") else []), "-o", str(folder / f"x{kind}"), reads)
+    shutil.copy(folder / "a.bam", folder / "x.bam")
+    with pytest.raises(FedcallError, match=r"the index .*; make it again with: .*, or remove it") as refusal:
+        check_alignments(folder / "x.bam", folder / "reference.fa")
+    assert f"x{other}: " in str(refusal.value)
+
+
+def test_index__of_a_bam_beside_a_cram_of_the_same_name(folder: Path) -> None:
+    """Picard names an index NAME.bai, which is not the CRAM's."""
+    shutil.copy(folder / "a.bam.bai", folder / "a.bai")
+    check_alignments(folder / "a.cram", folder / "reference.fa")
+    (folder / "a.cram.crai").rename(folder / "a.crai")
+    check_alignments(folder / "a.cram", folder / "reference.fa")
+    (folder / "a.bam.bai").unlink()
+    check_alignments(folder / "a.bam", folder / "reference.fa")

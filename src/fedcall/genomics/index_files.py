@@ -14,10 +14,31 @@ def htslib_name(path: Path | str) -> str:
 
 
 def alignment_index(alignments: Path) -> Path | None:
-    """Return the index beside a BAM or CRAM file, under any of the names that htslib looks for; None without one."""
-    beside = [Path(f"{alignments}{suffix}") for suffix in (".bai", ".csi", ".crai")]
-    beside += [alignments.with_suffix(suffix) for suffix in (".bai", ".csi", ".crai")]
-    return next((index for index in beside if index.is_file()), None)
+    """Return the index beside a BAM or CRAM file that htslib takes; None without one."""
+    # In the order in which htslib looks.
+    return next((index for suffix in _suffixes(alignments) for index in _beside(alignments, suffix)), None)
+
+
+def alignment_indexes(alignments: Path) -> list[Path]:
+    """Return every index beside a BAM or CRAM file that is read of it: htslib's choice, and the `.bai` read here."""
+    chosen = alignment_index(alignments)
+    own = _beside(alignments, ".bai") if ".bai" in _suffixes(alignments) else []
+    return [] if chosen is None else list(dict.fromkeys([chosen, *own[:1]]))
+
+
+def _suffixes(alignments: Path) -> tuple[str, ...]:
+    # Of a file that is not there, or is none, both kinds are looked for.
+    start = b""
+    if os.path.isfile(alignments):
+        with open(alignments, "rb") as handle:
+            start = handle.read(4)
+    bam, cram = start[:2] == b"\x1f\x8b", start == b"CRAM"
+    return (*((".csi", ".bai") if not cram else ()), *((".crai",) if not bam else ()))
+
+
+def _beside(alignments: Path, suffix: str) -> list[Path]:
+    names = (Path(f"{alignments}{suffix}"), Path(alignments).with_suffix(suffix))
+    return [name for name in names if name.is_file()]
 
 
 def needs_csi(lengths: Iterable[int]) -> bool:

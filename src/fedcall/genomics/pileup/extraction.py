@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -216,10 +216,10 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     span = (stretch.contig, contig_index, start, end)
     records = fetch_records(source.alignments, source.reference, *span, source.keep, workspace)
     if len(records) == 0:  # as on most of a thousand contigs: nothing else is read for it
-        return empty_examples()
+        return _nothing()
     sequence = fasta.fetch(stretch.contig, start, stretch.end + _MARGIN + _BEHIND_TRUTH).upper()
     if not sequence.strip("N"):
-        return empty_examples()
+        return _nothing()
     covered = sequence[: end - start]
     reference = base_codes(covered)
     records = spell_plainly(records, reference, start)
@@ -239,6 +239,11 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     candidates = everything.take(rows)
     evidence = collect_evidence(records, candidates, fits, counts, reference, start)
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
+
+
+@lru_cache(maxsize=1)
+def _nothing() -> Examples:
+    return empty_examples()
 
 
 def _recalibration(path: Path | None, alignments: Path) -> Recalibration | None:

@@ -7,8 +7,9 @@ anonymous memory: decompressed reads never get a name in a file system, and vani
 import mmap
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,8 @@ from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads import record_kernels as kernels
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
+from fedcall.genomics.reads.opening import open_alignments
+from fedcall.genomics.reads.short_contigs import Batch, batch_of, take_apart
 from fedcall.genomics.reads.workspace import Room, Workspace
 
 DROPPED_FLAGS = 0x904 | 0x400 | 0x200
@@ -30,6 +33,8 @@ _LONGEST_PAIRED_SPAN = 100_000
 _SHORTEST_RECORD = 36
 _BATCH_BYTES = 1 << 18
 """Inflated at once: little enough to be in the processor's cache when its records are looked at."""
+_WITH_HEADER, _PLACED, _ALONE = range(3)
+"""What bytes begin with: a header; a record to which an index leads; a record of the contig, which is alone."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,8 @@ def fetch_records(
     workspace = workspace or Workspace()
     with open(alignments, "rb") as handle:
         is_bgzf = handle.read(2) == b"\x1f\x8b"
-    index = bai_of(alignments) if is_bgzf and keep == 1 else None
-    if index is not None:
-        with open(alignments, "rb") as handle:
+        index = bai_of(alignments) if is_bgzf and keep == 1 else None
+        if index is not None:
             try:
                 offset = first_offset(index, contig_index, start)
             except ValueError:
@@ -134,17 +138,53 @@ def fetch_records(
             if offset is None:
                 return _paired(workspace, 0, workspace.table.take(0)[:0], 0)
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-                return _read(view, offset, span, workspace, where)
-    with _view(alignments, reference, contig, start, end, keep, where) as content, memoryview(content) as view:
-        return _read(view, 0, span, workspace, where)
+                return _read(inflate(view, offset), _PLACED, span, workspace, where)
+        stamp = os.fstat(handle.fileno())
+    source = _Source(alignments, reference, keep, (stamp.st_mtime_ns, stamp.st_size))
+    together = batch_of(alignments, reference, contig_index, source.stamp)
+    if together is not None:
+        records = memoryview(_fetch_together(source, together).of(contig_index))
+        return _read(iter([records] if len(records) else []), _ALONE, span, workspace, where)
+    with _view(source, [f"{{{contig}}}:{start + 1}-{end}"], where) as content, memoryview(content) as view:
+        return _read(inflate(view, 0), _WITH_HEADER, span, workspace, where)
 
 
-def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace: Workspace, where: str) -> Records:
-    """Inflate from a virtual offset (0: the header) to the first record behind the span (contig, start, end)."""
+@dataclass(frozen=True)
+class _Source:
+    """Alignments that samtools reads; the stamp changes whenever the file does."""
+
+    alignments: Path
+    reference: Path
+    keep: float
+    stamp: tuple[int, int]
+
+
+@lru_cache(maxsize=1)
+def _fetch_together(source: _Source, contigs: range) -> Batch:
+    with open_alignments(source.alignments, source.reference) as handle:
+        rows = [(handle.get_reference_name(contig), handle.lengths[contig]) for contig in contigs]
+    where = f"{source.alignments}: {rows[0][0]} to {rows[-1][0]}"
+    with _anonymous_file() as bed:
+        # A list of names would be taken apart at their colons. What several contigs share is decompressed once.
+        bed.write("".join(f"{name}\t0\t{length}\n" for name, length in rows).encode())
+        bed.flush()
+        chosen = ["--use-index", "--target-file", f"/proc/self/fd/{bed.fileno()}"]
+        with _view(source, [], where, chosen) as content, memoryview(content) as view:
+            return take_apart(view, contigs, where)
+
+
+def _read(
+    blocks: Iterator[bytes | memoryview], how: int, span: tuple[int, int, int], workspace: Workspace, where: str
+) -> Records:
+    """Take in blocks to the first record behind the span (contig, start, end).
+
+    Parameters
+    ----------
+    blocks : inflated; they begin with a header, or with a record: of a place in the file, or of the contig alone
+    """
     contig, start, end = span
-    in_header = place == 0
+    in_header = how == _WITH_HEADER
     size = behind = rows = indels = unusual = 0
-    blocks = inflate(content, place)
     table = workspace.table.take(0)
     finished = False
     while not finished:
@@ -172,7 +212,8 @@ def _read(content: memoryview, place: int, span: tuple[int, int, int], workspace
         _refuse(fault, where)
         indels += more
         unusual += odd
-        if place and stopped and behind == first == 0 and int.from_bytes(buffer[4:8], "little") != contig:
+        other = how == _PLACED and stopped and behind == first == 0
+        if other and int.from_bytes(buffer[4:8], "little") != contig:
             raise FedcallError(f"{where}: the index leads to another contig; make it again with: samtools index")
         finished |= stopped
         if finished and not stopped and behind < size:
@@ -186,6 +227,8 @@ def _paired(workspace: Workspace, size: int, table: np.ndarray, indels: int, unu
 
 
 def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:
+    if len(table) == 0:  # as on most of a thousand contigs
+        return np.empty(0, np.int64)
     rows, hashes = np.empty(len(table), np.int64), np.empty(len(table), np.uint64)
     count = kernels.may_overlap(buffer, table, _LONGEST_PAIRED_SPAN, rows, hashes)
     mates = np.full(len(table), -1, np.int64)
@@ -194,8 +237,8 @@ def _pair(buffer: np.ndarray, table: np.ndarray) -> np.ndarray:
     return mates
 
 
-def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, keep: float, where: str) -> mmap.mmap:
-    region = f"{{{contig}}}:{start + 1}-{end}"
+def _view(source: _Source, regions: Sequence[str], where: str, more: Sequence[str] = ()) -> mmap.mmap:
+    """Return the usable reads of regions (samtools' notation), or as further options choose, as uncompressed BAM."""
     with _anonymous_file() as handle:
         options = [
             "--uncompressed",
@@ -204,15 +247,16 @@ def _view(alignments: Path, reference: Path, contig: str, start: int, end: int, 
             hex(DROPPED_FLAGS),
             "--min-MQ",
             str(MIN_MAPPING_QUALITY),
-            *(("--subsample", str(keep), "--subsample-seed", "1") if keep < 1 else ()),
+            *(("--subsample", str(source.keep), "--subsample-seed", "1") if source.keep < 1 else ()),
+            *more,
         ]
         try:
             pysam.view(
                 *options,
-                *("--reference", htslib_name(reference)),
+                *("--reference", htslib_name(source.reference)),
                 *("-o", f"/proc/self/fd/{handle.fileno()}"),
-                htslib_name(alignments),
-                region,
+                htslib_name(source.alignments),
+                *regions,
                 catch_stdout=False,
             )
         except pysam.SamtoolsError as error:

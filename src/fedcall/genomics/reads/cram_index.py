@@ -40,6 +40,13 @@ def check_crai(index: Path, file: Path) -> None:
         raise UnfaithfulIndexError(reason)
 
 
+def placed_bytes(index: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return of each slice with a place its contig and its compressed bytes (int64); errors as of `check_crai`."""
+    lines = _lines(index)
+    placed = lines[lines[:, 0] >= 0]
+    return placed[:, 0], placed[:, 5]
+
+
 @lru_cache(maxsize=32)
 def _reason(index: Path, file: Path, stamps: tuple[tuple[int, int], ...]) -> str | None:
     try:

@@ -10,7 +10,7 @@ import pysam
 
 from fedcall.errors import FedcallError
 from fedcall.genomics import pysam_settings  # noqa: F401
-from fedcall.genomics.index_files import alignment_index, htslib_name
+from fedcall.genomics.index_files import alignment_index, alignment_indexes, htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.regions import EOF_BLOCK
@@ -48,14 +48,15 @@ def check_alignments(path: Path, reference: Path, contigs: Iterable[str] | None 
     with open_alignments(path, reference) as alignments:
         if not alignments.has_index():
             raise FedcallError(_no_index(Path(path), alignments))
-        _refuse_unfaithful_index(Path(path), alignments)
         shared_contigs(path, header_contigs(alignments), reference, contigs)
 
 
 def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam.AlignmentFile:
     """Open BAM or CRAM of one person for reading; truncated and unreadable files are refused.
 
-    The caller closes it. Whether there is an index, and which contigs there are, is left to `check_alignments`.
+    An index is held against the file before htslib sees it: a damaged one may overwrite htslib's memory, and one of
+    another file leaves out reads. The caller closes the file. Whether there is an index, and which contigs there are,
+    is left to `check_alignments`.
 
     Parameters
     ----------
@@ -64,26 +65,23 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     Raises
     ------
     FedcallError
-        If the file cannot be read, or if its read groups name several people: a person is what privacy protects, and
-        a genotype is one person's.
+        If the file cannot be read, if its index is not its own, or if its read groups name several people: a person is
+        what privacy protects, and a genotype is one person's.
     """
     path = Path(path)
     reference_contigs(reference)
     if not path.is_file():
         raise FedcallError(f"{path}: no such alignment file")
+    _refuse_cut(path)
     index = alignment_index(path)
     stamps = [file.stat() for file in (path, index) if file is not None]
     _refuse_crash(path, Path(reference), index, tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
+    _refuse_unfaithful_indexes(path)
     try:
         alignments = _open(path, Path(reference))
     except (OSError, ValueError) as error:
         # What the system says may repeat the file's name, which may hold any word.
         said = getattr(error, "strerror", None) or str(error).replace(htslib_name(path), "the file")
-        if _lacks_end(path):
-            raise FedcallError(
-                f"{path}: truncated, the end-of-file block is missing: copy or make the file again; a whole file of a"
-                f" program that writes none is mended by: samtools view -b -o NEW {path}"
-            ) from None
         raise FedcallError(f"{path}: not a readable BAM or CRAM file ({' '.join(said.split())})") from None
     if not (alignments.is_bam or alignments.is_cram or text):
         alignments.close()
@@ -99,14 +97,27 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     return alignments
 
 
-def _lacks_end(path: Path) -> bool:
-    """Say whether a BAM or CRAM ends without the mark that a whole one ends with."""
+def _refuse_cut(path: Path) -> None:
+    """Refuse a BAM or CRAM that ends without the mark that a whole one ends with; CRAM 2.0 has none."""
     with open(path, "rb") as handle:
-        start = handle.read(5)
-        ends = (EOF_BLOCK,) if start[:2] == b"\x1f\x8b" else _CRAM_ENDS if start[:4] == b"CRAM" else (b"",)
+        start = handle.read(6)
+        is_cram = start[:4] == b"CRAM" and start[4:] >= b"\x02\x01"
+        if not is_cram and start[:2] != b"\x1f\x8b":
+            return
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_END))
-        return not handle.read().endswith(ends)
+        behind = handle.read()
+    if is_cram and len(behind) >= _LONGEST_END:
+        # Four bits of the ninth byte may be anything, as for htslib.
+        own = [(behind[-len(end) :], end) for end in _CRAM_ENDS]
+        whole = any(found[:8] + bytes([found[8] & 0x0F]) + found[9:] == end for found, end in own)
+    else:
+        whole = not is_cram and behind.endswith(EOF_BLOCK)
+    if not whole:
+        raise FedcallError(
+            f"{path}: truncated, the end-of-file block is missing: copy or make the file again; a whole file of a"
+            f" program that writes none is mended by: samtools view -b -o NEW {path}"
+        )
 
 
 def _open(path: Path, reference: Path) -> pysam.AlignmentFile:
@@ -141,22 +152,26 @@ def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:
     return dict(zip(alignments.references, alignments.lengths, strict=True))
 
 
-def _refuse_unfaithful_index(path: Path, alignments: pysam.AlignmentFile) -> None:
+def _refuse_unfaithful_indexes(path: Path) -> None:
     """Refuse an index that would leave out reads of the file as it is: nobody would miss them."""
+    indexes = alignment_indexes(path)
+    if not indexes:
+        return
     # They bring numpy, which few commands need.
     from fedcall.genomics.binning_index import UnfaithfulIndexError, check_index
     from fedcall.genomics.reads.cram_index import check_crai
 
-    index = alignment_index(path)
-    if index is None:
-        return
-    try:
-        if alignments.is_bam:
-            check_index(index, path, "bam", alignments.nreferences)
-        elif alignments.is_cram:
-            check_crai(index, path)
-    except UnfaithfulIndexError as error:
-        raise FedcallError(f"{index}: the index {error}; make it again with: samtools index {path} {index}") from None
+    for index in indexes:
+        kind = "-c " if index.suffix == ".csi" else ""
+        remedy = f"make it again with: samtools index {kind}{path} {index}"
+        try:
+            if index.suffix == ".crai":
+                check_crai(index, path)
+            else:
+                check_index(index, path, "bam")
+        except UnfaithfulIndexError as error:
+            remedy += ", or remove it" if len(indexes) > 1 else ""
+            raise FedcallError(f"{index}: the index {error}; {remedy}") from None
 
 
 def _no_index(path: Path, alignments: pysam.AlignmentFile) -> str:

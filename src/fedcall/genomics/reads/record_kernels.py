@@ -70,6 +70,34 @@ def skip_header(buffer: np.ndarray) -> int:
 
 
 @kernel
+def contig_starts(buffer: np.ndarray, offset: int, first: int, starts: np.ndarray) -> bool:
+    """Write where the records of each contig begin, in a buffer that holds records of a few contigs and nothing else.
+
+    Parameters
+    ----------
+    buffer : uint8
+    offset : where the first record begins
+    first : place of the first contig in the header
+    starts : int64, shape (contigs + 1,), written; the last is the end of the buffer
+
+    Returns
+    -------
+    False if the bytes are not whole records in the order of the contigs
+    """
+    last = -1
+    while offset + 36 <= buffer.size:
+        contig = i32(buffer, offset + 4) - first
+        if i32(buffer, offset) < _SHORTEST or contig < max(last, 0) or contig >= starts.size - 1:
+            return False
+        while last < contig:
+            last += 1
+            starts[last] = offset
+        offset += 4 + i32(buffer, offset)
+    starts[last + 1 :] = buffer.size
+    return offset == buffer.size
+
+
+@kernel
 def index_records(
     buffer: np.ndarray,
     offset: int,

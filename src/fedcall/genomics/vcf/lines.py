@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from fedcall.genomics.trial import crashes
 
 Span = tuple[str, int, int]
 """Contig, start and end, 0-based and half-open."""
+_BYTES_A_LOOK_UP = 256
+"""Compressed bytes, some 10 records, that are read in the time of one look-up by an index."""
 
 
 class Lines:
@@ -37,7 +40,8 @@ class TextLines(Lines):
 
     def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
         # pysam hands over the names of an index as they are in the file's bytes.
-        index = self._index if spans is not None and all(contig.isascii() for contig, _, _ in spans) else None
+        is_sought = spans is not None and all(contig.isascii() for contig, _, _ in spans)
+        index = self._index if is_sought and not _are_many(spans, self.path) else None
         if spans is None or index is None:
             yield from self._all()
         else:
@@ -78,7 +82,8 @@ class BcfLines(Lines):
         self.variants, self.has_usable_index = variants, has_usable_index
 
     def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
-        index = self.variants.index if self.has_usable_index else None
+        is_sought = self.has_usable_index and not _are_many(spans, Path(os.fsdecode(self.variants.filename)))
+        index = self.variants.index if is_sought else None
         if spans is None or index is None:
             self.variants.reset()
             for record in self.variants:
@@ -88,6 +93,11 @@ class BcfLines(Lines):
 
     def indexed_contigs(self) -> list[str] | None:
         return list(self.variants.index) if self.has_usable_index and self.variants.index is not None else None
+
+
+def _are_many(spans: Sequence[Span] | None, path: Path) -> bool:
+    """Say whether reading a file through takes no longer than looking up so many spans, as on thousands of contigs."""
+    return spans is not None and len(spans) > 1 and path.stat().st_size < _BYTES_A_LOOK_UP * len(spans)
 
 
 def _in_spans(
@@ -117,7 +127,8 @@ def index_of(path: Path, trusted: bool = False) -> Path | None:
 
 def open_bcf(path: Path, with_index: bool) -> pysam.VariantFile:
     """Open a BCF; an index that is not to be used is kept from htslib, whose memory a damaged one may overwrite."""
-    if with_index or index_of(path, trusted=True) is None:
+    # htslib takes NAME.csi, too, for the index of NAME.bcf.
+    if with_index or (index_of(path, trusted=True) is None and not path.with_suffix(".csi").is_file()):
         return pysam.VariantFile(htslib_name(path))
     with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
         alone = Path(folder) / "alone.bcf"
