@@ -74,3 +74,21 @@ def test_write_confident_regions__a_vcf_of_variants_only_says_nothing(reference:
     with pytest.raises(FedcallError, match=re.escape(f"{path}: no blocks without variation, so it is no gVCF")):
         write_confident_regions(path, reference, tmp_path / "o.bed")
     assert not (tmp_path / "o.bed").exists()
+
+
+def test_write_confident_regions__blocks_without_end_as_of_vcf_4_5(tmp_path: Path, reference: Path) -> None:
+    rows = ["c1 1 . A <*> . . . GT:GQ:LEN 0/0:50:100", "c1 101 . A <*> . . . GT:GQ:LEN 0/0:9:50"]
+    rows += ["c1 151 . A <*> . . . GT:GQ:LEN 0/0:50:.", "c1 160 . A <*> . . . GT:GQ:LEN 0/0:50:41"]
+    output = tmp_path / "sure.bed"
+    assert write_confident_regions(gvcf(tmp_path / "in.g.vcf", rows), reference, output) == 142
+    assert output.read_text() == "c1\t0\t100\nc1\t150\t151\nc1\t159\t200\n"
+
+
+@pytest.mark.parametrize("info", ["END=140", "SVLEN=-40", "SVLEN=40", "SVTYPE=DEL;END=140;SVLEN=."])
+def test_write_confident_regions__an_unsure_symbolic_deletion_reaches_as_far_as_it_says(
+    tmp_path: Path, reference: Path, info: str
+) -> None:
+    rows = ["c1 1 . A <NON_REF> . . END=200 GT:GQ 0/0:50", f"c1 100 . A <DEL>,<NON_REF> . . {info} GT:GQ 0/1:3"]
+    output = tmp_path / "sure.bed"
+    write_confident_regions(gvcf(tmp_path / "in.g.vcf", rows), reference, output)
+    assert output.read_text() == "c1\t0\t99\nc1\t140\t200\n"

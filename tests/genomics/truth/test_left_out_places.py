@@ -73,6 +73,15 @@ def test_labels__places_with_an_end(tmp_path: Path, alt: str, genotype: str, nor
     assert labels(truth, [1_400, 1_590, 1_700], (1_300, 1_900)) == [UNKNOWN, UNKNOWN, 0]
 
 
+@pytest.mark.parametrize("info", ["SVLEN=-1099", "SVTYPE=DEL;SVLEN=1099"])
+def test_labels__a_deletion_that_says_its_length_and_no_end(tmp_path: Path, info: str) -> None:
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    write_vcf(tmp_path / "t.vcf.gz", [*HEADER, record(500, "<DEL>", "0/1", info=info)])
+    normalise_labels(tmp_path / "t.vcf.gz", reference, tmp_path / "n.vcf.gz")
+    for truth in (tmp_path / "t.vcf.gz", tmp_path / "n.vcf.gz"):
+        assert labels(truth, [400, 500, 1_590, 1_700]) == [0, UNKNOWN, UNKNOWN, 0]
+
+
 def test_labels__what_is_known_to_be_absent_stays_so(tmp_path: Path) -> None:
     """Blocks without variation, alleles of others, a base deleted by another record, an ALT that is the REF."""
     reference = write_reference(tmp_path, {"c": SEQUENCE})

@@ -143,7 +143,7 @@ def fetch_records(
     source = _Source(alignments, reference, keep, (stamp.st_mtime_ns, stamp.st_size))
     together = batch_of(alignments, reference, contig_index, source.stamp)
     if together is not None:
-        records = memoryview(_fetch_together(source, together).of(contig_index))
+        records = _fetch_together(source, together).of(contig_index).data
         return _read(iter([records] if len(records) else []), _ALONE, span, workspace, where)
     with _view(source, [f"{{{contig}}}:{start + 1}-{end}"], where) as content, memoryview(content) as view:
         return _read(inflate(view, 0), _WITH_HEADER, span, workspace, where)

@@ -20,7 +20,8 @@ def write_confident_regions(
     """Write the regions a gVCF is sure about as BED, in the order of the reference; return their length in bases.
 
     A record counts if its genotype is called with a GQ of at least `quality` and no filter but RefCall (DeepVariant's
-    word for "no variant here") names it. A block covers POS to END, a variant the bases of its REF. Where one record is
+    word for "no variant here") names it. A block covers POS to END (since VCF 4.5: FORMAT/LEN bases), a variant the
+    bases of its REF; an unsure one of a symbolic allele reaches as far as END or SVLEN say. Where one record is
     sure and another is not, nothing is: what any record is unsure about is left out.
 
     Parameters
@@ -50,7 +51,8 @@ def write_confident_regions(
             blocks += is_block
             if row.contig in used and row.start >= 0:
                 by_contig = sure if _is_sure(row, quality) else unsure
-                by_contig.setdefault(row.contig, []).append((row.start, _end(row) if is_block else row.end))
+                reach = _end(row) if is_block else row.end if by_contig is sure else row.reach
+                by_contig.setdefault(row.contig, []).append((row.start, reach))
     spans = {contig: subtract_spans(own, unsure.get(contig, ())) for contig, own in sure.items()}
     if not blocks:
         raise FedcallError(
@@ -68,10 +70,10 @@ def _is_block(row: Row) -> bool:
 
 
 def _end(row: Row) -> int:
-    """Return the position after a block's last base: that of END, whether or not the header declares it."""
+    """Return the position after a block's last base: that of END (or LEN), whether or not the header declares it."""
     stated = row.information("END")
     if stated is None:
-        return row.end
+        return row.reach
     if not stated.isdecimal() or int(stated) <= row.start:
         raise FedcallError(f"{row.place}: END is '{stated[:20]}'; a position at or behind POS is needed")
     return int(stated)

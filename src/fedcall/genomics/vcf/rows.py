@@ -38,6 +38,8 @@ _META_FIELD = re.compile(r'([^=,]+)=("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 """One field of a header line: what stands within quotation marks is text, whatever it looks like."""
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _BEYOND_A_GENOME = 1 << 40
+_COVERING = ("<DEL", "<DUP", "<INV", "<CNV")
+"""Symbolic alleles whose SVLEN counts bases of the reference behind POS (VCF 4.5, section 3); that of <INS> does not."""
 _EVERYBODY = -1
 
 
@@ -91,12 +93,24 @@ class Row:
 
     @property
     def reach(self) -> int:
-        """0-based position after the last base that the record is about: that of END where ALT spells no bases."""
-        if all(alt[:1] == "<" for alt in self.alts):
-            stated = self.information("END")
-            if stated is not None and stated.isdecimal():
-                return max(self.end, int(stated))
-        return self.end
+        """0-based position after the last base that the record is about: as far as it says so, where ALT has no bases.
+
+        That is END, or since VCF 4.5 POS and FORMAT/LEN of a block, or the longest of INFO/SVLEN of other alleles.
+        """
+        if not all(alt[:1] == "<" for alt in self.alts):
+            return self.end
+        reached = [self.end]
+        stated = self.information("END")
+        if stated is not None and stated.isdecimal():
+            reached.append(int(stated))
+        blocks = self.value("LEN")
+        if blocks is not None and blocks.isdecimal():
+            reached.append(self.start + int(blocks))
+        sizes = (self.information("SVLEN") or "").split(",")
+        for alt, size in zip(self.alts, sizes, strict=False):
+            if alt.startswith(_COVERING) and size.removeprefix("-").isdecimal():
+                reached.append(self.start + 1 + abs(int(size)))
+        return max(reached)
 
     @property
     def filters(self) -> list[str]:
