@@ -9,7 +9,8 @@ from fedcall.genomics.calling.calls import Provenance, write_calls
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.vcf.rows import open_rows
 from fedcall.model.caller import build_model, save_model
-from fedcall.model.inference import checked_tensors, posteriors
+from fedcall.model.encoding import encode
+from fedcall.model.inference import HEAD_INPUTS, checked_tensors, logits, posteriors
 from fedcall.weights import read_weights
 from haplotype_reads import PLACE, SEQUENCE, carriers, snps
 from tiny_alignments import write_alignments, write_reference
@@ -25,10 +26,30 @@ CAPPED = 1e-3
 def test_calls__are_surer_with_every_further_carrier(
     tmp_path: Path, quality: int, mapping_quality: int, length: int, spacing: int, ploidy: int
 ) -> None:
+    are_surer(tmp_path, snps(PLACE, PLACE + spacing), quality, mapping_quality, length, ploidy)
+
+
+INSERTED = (PLACE, SEQUENCE[PLACE], SEQUENCE[PLACE] + "GGATC")
+DELETED = (PLACE, SEQUENCE[PLACE : PLACE + 4], SEQUENCE[PLACE])
+
+
+@pytest.mark.parametrize("ploidy", [1, 2])
+@pytest.mark.parametrize("indel", [INSERTED, DELETED], ids=["insertion", "deletion"])
+@pytest.mark.parametrize(("quality", "mapping_quality"), [(37, 60), (12, 60), (37, 12)])
+def test_calls__of_indels_are_surer_with_every_further_carrier(
+    tmp_path: Path, indel: tuple[int, str, str], quality: int, mapping_quality: int, ploidy: int
+) -> None:
+    are_surer(tmp_path, [indel, *snps(PLACE + 20)], quality, mapping_quality, 150, ploidy)
+
+
+def are_surer(
+    tmp_path: Path, variants: list[tuple[int, str, str]], quality: int, mapping_quality: int, length: int, ploidy: int
+) -> None:
+    """Call reads that all carry the variants at growing depths."""
     reference = write_reference(tmp_path, {"c": SEQUENCE})
     save_model(tmp_path / "m.safetensors", build_model())
     weights = read_weights(tmp_path / "m.safetensors")
-    variants = snps(PLACE, PLACE + spacing)
+    spacing = variants[-1][0] - PLACE
     carried, called = [], []
     for depth in DEPTHS:
         first, last = PLACE + spacing + 12 - length, PLACE - 12
@@ -52,3 +73,28 @@ def test_calls__are_surer_with_every_further_carrier(
         assert [calls[place][0] for calls in called[2:]] == [(1,) * ploidy] * 3
         qualities = [calls[place][1] for calls in called if place in calls]
         assert qualities == sorted(qualities)
+
+
+def test_logits__a_trained_network_moves_the_odds_no_further_than_its_head_reaches(tmp_path: Path) -> None:
+    """A network can learn to doubt, and is not monotone; evidence has no bound, and what the head adds to it has one."""
+    reference = write_reference(tmp_path, {"c": SEQUENCE})
+    save_model(tmp_path / "m.safetensors", build_model())
+    plain = checked_tensors(read_weights(tmp_path / "m.safetensors"), "model")
+    chance = np.random.default_rng(1)
+    names = ("hidden.weight", "hidden.bias", "stem.weight", "head.weight", "head.bias")
+    trained = plain | {name: chance.normal(0, 0.2, plain[name].shape).astype(np.float32) for name in names}
+    weight, bias = trained["head.weight"][:, : HEAD_INPUTS // 2], trained["head.bias"]
+    bound = (np.abs(weight[1:] - weight[0]).sum(1) + np.abs(bias[1:] - bias[0])) * 1.001
+    moved = []
+    for depth in (1, 3, 8, 40, 300):
+        reads = carriers(snps(PLACE), [PLACE - 130 + 110 * k // depth for k in range(depth)])
+        examples = extract_examples(write_alignments(tmp_path, {"c": len(SEQUENCE)}, reads), reference)
+        row = np.flatnonzero(examples.position == PLACE)
+        if len(row):
+            before, after = (logits(tensors, *encode(examples, row))[0] for tensors in (plain, trained))
+            moved.append(np.abs((after[1:] - after[0]) - (before[1:] - before[0])))
+            # Carriers enough: whatever was learned, the reads decide.
+            assert (before[1:] - before[0]).max() < bound.max() or after.argmax() > 0
+    assert len(moved) > 2
+    assert (np.array(moved) <= bound).all()
+    assert np.max(moved) > 0.1
