@@ -1,7 +1,7 @@
 """One person's haplotypes, spelled in two of the ways in which callers write them: no difference, in either direction.
 
 Changes of every kind (substitutions of one base and more, insertions, deletions, both at once, in repeats and outside)
-are written trimmed, with bases before or behind, shifted to the right, split by base, twice, out of order, in lower case.
+are written trimmed, with bases around them, shifted to the right, split by base, twice, out of order, in lower case.
 """
 
 import os

@@ -76,7 +76,7 @@ def are_surer(
 
 
 def test_logits__a_trained_network_moves_the_odds_no_further_than_its_head_reaches(tmp_path: Path) -> None:
-    """A network can learn to doubt, and is not monotone; evidence has no bound, and what the head adds to it has one."""
+    """A network can learn to doubt, so it is not monotone; evidence has no bound, and what its head adds has one."""
     reference = write_reference(tmp_path, {"c": SEQUENCE})
     save_model(tmp_path / "m.safetensors", build_model())
     plain = checked_tensors(read_weights(tmp_path / "m.safetensors"), "model")

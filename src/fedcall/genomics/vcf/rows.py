@@ -39,7 +39,7 @@ _META_FIELD = re.compile(r'([^=,]+)=("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _BEYOND_A_GENOME = 1 << 40
 _COVERING = ("<DEL", "<DUP", "<INV", "<CNV")
-"""Symbolic alleles whose SVLEN counts bases of the reference behind POS (VCF 4.5, section 3); that of <INS> does not."""
+"""Symbolic alleles whose SVLEN counts bases of the reference behind POS (VCF 4.5, section 3), unlike that of <INS>."""
 _EVERYBODY = -1
 
 
