@@ -133,6 +133,8 @@ def normalise_alignments(
         kind = ["-c"] if suffix == ".csi" else []
         names = [htslib_name(index), htslib_name(bam)]
         run_samtools(path, "index", [*kind, "-@", str(threads - 1), "-o", *names])
+        # Of an earlier file of this name: htslib would take it for this one's.
+        Path(f"{output}{'.bai' if kind else '.csi'}").unlink(missing_ok=True)
         reads, marked = _count(bam)
     return AlignmentSummary(output, reads, marked, not already_sorted, not already_marked, umis)
 
