@@ -1,5 +1,6 @@
 """Reads that say they are aligned and not where, or where no aligner would put them: no read is lost over one."""
 
+import gzip
 import random
 from pathlib import Path
 
@@ -27,7 +28,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-@pytest.mark.parametrize("name", ["reads.sam", "reads.bam"])
+@pytest.mark.parametrize("name", ["reads.sam", "reads.sam.gz", "reads.bam"])
 def test_normalise_alignments__reads_without_place_and_a_file_without_index(
     tmp_path: Path, odd: str, name: str
 ) -> None:
@@ -38,6 +39,7 @@ def test_normalise_alignments__reads_without_place_and_a_file_without_index(
     (tmp_path / "reads.sam").write_text(
         "\n".join(["@HD\tVN:1.6\tSO:coordinate", "@SQ\tSN:c\tLN:600", "@SQ\tSN:d\tLN:600", *lines]) + "\n"
     )
+    (tmp_path / "reads.sam.gz").write_bytes(gzip.compress((tmp_path / "reads.sam").read_bytes()))
     pysam.view("-b", "-o", str(tmp_path / "reads.bam"), str(tmp_path / "reads.sam"), catch_stdout=False)
     (tmp_path / "out.bam.csi").write_bytes(b"of an earlier file, and htslib would take it first")
     summary = normalise_alignments(tmp_path / name, reference, tmp_path / "out.bam")

@@ -1,7 +1,9 @@
 """Open alignments, after checking that they belong to the reference."""
 
+import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -98,11 +100,11 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
 
 
 def _refuse_cut(path: Path) -> None:
-    """Refuse a BAM or CRAM that ends without the mark that a whole one ends with; CRAM 2.0 has none."""
+    """Refuse a BAM or CRAM that ends without the mark that a whole one ends with; CRAM 2.0 and gzip have none."""
     with open(path, "rb") as handle:
-        start = handle.read(6)
-        is_cram = start[:4] == b"CRAM" and start[4:] >= b"\x02\x01"
-        if not is_cram and start[:2] != b"\x1f\x8b":
+        start = handle.read(18)
+        is_cram = start[:4] == b"CRAM" and start[4:6] >= b"\x02\x01"
+        if not is_cram and (start[:2] != b"\x1f\x8b" or start[12:14] != b"BC"):
             return
         size = handle.seek(0, os.SEEK_END)
         handle.seek(max(0, size - _LONGEST_END))
@@ -155,7 +157,7 @@ def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:
 def _refuse_unfaithful_indexes(path: Path) -> None:
     """Refuse an index that would leave out reads of the file as it is: nobody would miss them."""
     indexes = alignment_indexes(path)
-    if not indexes:
+    if not indexes or _is_text(path):
         return
     # They bring numpy, which few commands need.
     from fedcall.genomics.binning_index import UnfaithfulIndexError, check_index
@@ -172,6 +174,18 @@ def _refuse_unfaithful_indexes(path: Path) -> None:
         except UnfaithfulIndexError as error:
             remedy += ", or remove it" if len(indexes) > 1 else ""
             raise FedcallError(f"{index}: the index {error}; {remedy}") from None
+
+
+def _is_text(path: Path) -> bool:
+    """Say whether a file is SAM, compressed or not, or damaged from the start: htslib tells what is wrong then."""
+    with open(path, "rb") as handle:
+        if handle.read(4) == b"CRAM":
+            return False
+    try:
+        with gzip.open(path, "rb") as inflated:
+            return inflated.read(4) != b"BAM\1"
+    except (OSError, EOFError, zlib.error):
+        return True
 
 
 def _no_index(path: Path, alignments: pysam.AlignmentFile) -> str:
