@@ -16,6 +16,7 @@ from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.shards import (
     Shard,
     count_jobs,
+    count_bases,
     count_shards,
     cut_regions,
     gather_calls,
@@ -83,11 +84,11 @@ def test_count_shards__follows_bases(tmp_path: Path) -> None:
     reference.write_text(">c\nACGT\n")
     Path(f"{reference}.fai").write_text("c\t1000\t3\t4\t5\n")
     bed.write_text("c\t0\t100\nc\t300\t401\n")
-    assert count_shards(None, reference, 1000) == 1
-    assert count_shards(None, reference, 999) == 2
-    assert count_shards(bed, reference, 201) == 1
-    assert count_shards(bed, reference, 200) == 2
-    assert count_shards(tmp_path / "not-yet.bed", reference, 1) == 1
+    assert count_shards(count_bases(None, reference), 1000) == 1
+    assert count_shards(count_bases(None, reference), 999) == 2
+    assert count_shards(count_bases(bed, reference), 201) == 1
+    assert count_shards(count_bases(bed, reference), 200) == 2
+    assert count_shards(count_bases(tmp_path / "not-yet.bed", reference), 1) == 1
 
 
 @pytest.mark.real_data

@@ -160,7 +160,7 @@ def test_slurm__training_runs_where_the_profile_says(cluster_run):
 
 
 def test_slurm__small_jobs_share_cluster_jobs(cluster_run):
-    for comment in ("alignments_normalise_alignments", "labels_normalise_labels", "pileup_extract_pileup"):
+    for comment in ("labels_prepare_patient", "pileup_prepare_training_patient"):
         assert sum(comment in job[1] for job in cluster_run.jobs) == 1
 
 

@@ -10,12 +10,12 @@ import pytest
 from rehearsal_workspace import BIN, ROOT, Workspace
 
 RULES = (
-    "normalise_alignments",
-    "normalise_labels",
-    "extract_pileup",
+    "prepare_training_patient",
+    "prepare_patient",
     "call_variants",
     "call_classical",
-    "evaluate_calls",
+    "evaluate_baselines",
+    "evaluate_patient",
 )
 
 

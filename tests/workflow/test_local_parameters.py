@@ -55,7 +55,7 @@ def test_local__a_table_depends_on_its_patients_reads_and_nobody_elses(tmp_path)
 
 def test_local__left_out_nothing_is_made_or_used(tmp_path):
     output = plan(tmp_path / "local", None)
-    assert "extract_pileup" in output
+    assert "rule prepare_training_patient" in output
     assert "recalibrat" not in output
 
 

@@ -60,7 +60,7 @@ def snakemake(workspace: Workspace, *options: object) -> str:
 def test_module__plans_the_study_behind_the_hospitals_own_rules(hospital):
     plan = snakemake(hospital, "--dry-run", "--quiet", "rules", "reason")
     jobs = dict(re.findall(r"^(\w+)\s+(\d+)\s*$", plan.split("Job stats:")[1], flags=re.MULTILINE))
-    assert jobs["map_reads"] == jobs["fedcall_normalise_alignments"] == jobs["fedcall_extract_pileup"] == "6"
+    assert jobs["map_reads"] == jobs["fedcall_prepare_training_patient"] == "6"
     assert jobs["fedcall_train_round"] == "2"
     assert jobs["fedcall_privacy_report"] == "2"
 

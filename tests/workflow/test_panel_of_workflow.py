@@ -57,7 +57,7 @@ def test_panel__named_where_calls_are_made(tmp_path: Path, shard_size: int) -> N
     change(workspace, panel=panel.name, shard_size=shard_size)
     result = workspace.snakemake("--dry-run", "--printshellcmds")
     assert result.returncode == 0, result.stdout[-4000:]
-    commands = re.findall(r"fedcall ([a-z-]+) (.*)", result.stdout)
+    commands = re.findall(r"(?:fedcall|--then) ([a-z-]+) (.*?)(?= --then |$)", result.stdout, re.MULTILINE)
     assert {command for command, options in commands if "p.vcf.gz" in options} == {
         "call",
         "concordance",

@@ -1,5 +1,6 @@
 """What the workflow plans, by dry runs."""
 
+import os
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from encrypted_consortium import needs_openfhe
 from fedcall.documents import write_signed
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.study.terms import ModelTerms, Site, Study
+from fedcall.workflow.run import SMALL_BASES
 from rehearsal_workspace import COHORT, ROOT, STUDY, Workspace
 
 
@@ -30,9 +32,8 @@ def test_dag__rehearsal(workspace):
         "all": 1,
         "simulate_cohort": 1,
         "create_keys": 1,
-        "normalise_alignments": 10,
-        "normalise_labels": 10,
-        "extract_pileup": 8,
+        "prepare_training_patient": 8,
+        "prepare_patient": 2,
         "write_likelihood_model": 1,
         "train_public": 1,
         "agree_study": 1,
@@ -45,11 +46,36 @@ def test_dag__rehearsal(workspace):
         "call_baseline": 4,
         "call_classical": 2,
         "count_alleles": 2,
-        "evaluate_calls": 8,
-        "list_errors": 2,
+        "evaluate_baselines": 2,
+        "evaluate_patient": 2,
         "evaluation_report": 1,
         "privacy_report": 2,
         "privacy_report_of_study": 1,
+    }
+
+
+def test_dag__patients_with_larger_regions_have_a_job_for_each_step(tmp_path):
+    """So that a genome's truth, reads and callers are worked on side by side, and made again one by one."""
+    workspace = Workspace.create(tmp_path / "workspace", COHORT | {"region_length": SMALL_BASES + 1}, STUDY)
+    jobs = dry_run(workspace)
+    steps = ("normalise_alignments", "normalise_labels", "extract_pileup", "evaluate_calls", "list_errors")
+    assert {name: jobs.get(name) for name in steps} == dict(zip(steps, (10, 10, 8, 8, 2), strict=True))
+    assert not [name for name in jobs if name.startswith(("prepare", "evaluate_patient", "evaluate_baselines"))]
+
+
+def test_dag__other_peoples_callers_are_waited_for_one_by_one(tmp_path, monkeypatch):
+    stand_in = tmp_path / "bin/freebayes"
+    stand_in.parent.mkdir()
+    stand_in.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    workspace = Workspace.create(tmp_path / "workspace", COHORT, STUDY)
+    config = workspace.path / "config/config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"callers": ["bcftools", "freebayes"]}))
+    jobs = dry_run(workspace)
+    assert {name: jobs[name] for name in ("evaluate_baselines", "evaluate_calls", "evaluate_patient")} == {
+        "evaluate_baselines": 2,
+        "evaluate_calls": 2,
+        "evaluate_patient": 2,
     }
 
 
@@ -116,7 +142,7 @@ def test_dag__held_out_patients_judge_where_the_study_says_so(tmp_path):
         "fetch_verdict": 1,
     }
     assert jobs["evaluate_unseen"] == 2 * 3  # first and final model, on one patient of each site and a public person
-    assert jobs["extract_pileup"] == 8
+    assert jobs["prepare_training_patient"] == 8
 
 
 def test_dag__without_public_people_the_likelihood_caller_is_the_first_model(tmp_path):
@@ -124,7 +150,7 @@ def test_dag__without_public_people_the_likelihood_caller_is_the_first_model(tmp
     jobs = dry_run(workspace)
     # The evaluation compares the final with the first model, whoever that is.
     assert jobs["call_baseline"] == 4
-    assert jobs["evaluate_calls"] == 8
+    assert (jobs["evaluate_baselines"], jobs["evaluate_patient"]) == (2, 2)
 
 
 def test_dag__nobody_held_out(tmp_path):
@@ -225,7 +251,7 @@ def test_dag__configuration_of_real_people(shared_data):
     )
     assert result.returncode == 0, result.stdout[-4000:]
     jobs = planned(result.stdout)
-    assert jobs["extract_pileup"] == 30
+    assert jobs["prepare_training_patient"] == 30
     assert jobs["call_variants"] == 8
 
 

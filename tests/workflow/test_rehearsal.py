@@ -137,7 +137,7 @@ def test_rehearsal__logs_and_benchmarks_match_rules(rehearsal):
         return {path.name for path in Path(rehearsal.path / name).iterdir()}
 
     assert folders("logs") == folders("benchmarks")
-    assert {"train_round", "fetch_global", "extract_pileup"} <= folders("logs")
+    assert {"train_round", "fetch_global", "prepare_training_patient"} <= folders("logs")
 
 
 def test_rehearsal__changed_study_needs_another_name(rehearsal):

@@ -22,7 +22,7 @@ SITES = ("north", "south")
 ROUNDS = (1, 2)
 RESULTS = Path("results/tiny")
 LAST_UPDATE = RESULTS / "south/rounds/2/update.safetensors"
-AFTER_CALLS = {"evaluate_calls", "list_errors", "evaluation_report"}
+AFTER_CALLS = {"evaluate_patient", "evaluation_report"}
 EXCHANGES = {"upload_update", "fetch_global", "fetch_final"}
 AFTER_TRAINING = EXCHANGES | {"call_variants", "privacy_report", "privacy_report_of_study"} | AFTER_CALLS
 
@@ -84,14 +84,14 @@ def test_reruns__touched_input_is_the_same_input(finished):
     os.utime(finished.path / "resources/cohort/north-h01.bam")
     assert planned(finished) == set()
     # A file too large to be compared by checksum counts as changed.
-    assert "normalise_alignments" in planned(finished, "--max-checksum-file-size", "1KB")
+    assert "prepare_patient" in planned(finished, "--max-checksum-file-size", "1KB")
 
 
 def test_reruns__settled_rounds_do_not_depend_on_what_the_patients_files_are_now(finished):
     empty(finished.path / "resources/cohort/north-001.truth.vcf.gz")
     assert planned(finished) == set()
     found = planned(finished, "--forceall")
-    assert {"normalise_labels", "extract_pileup", "train_round"} | AFTER_TRAINING <= found
+    assert {"prepare_training_patient", "prepare_patient", "train_round"} | AFTER_TRAINING <= found
 
 
 def test_reruns__changed_input_of_a_charged_round_is_refused(finished):
@@ -106,7 +106,7 @@ def test_reruns__changed_input_of_a_charged_round_is_refused(finished):
 @pytest.mark.parametrize(
     ("key", "value", "again", "spared"),
     [
-        ("device", "auto", {"train_round"}, {"extract_pileup", "train_public", "agree_study"}),
+        ("device", "auto", {"train_round"}, {"prepare_training_patient", "train_public", "agree_study"}),
         ("public_thinning", [50], set(), {"extract_thinned_pileup", "train_public", "agree_study"}),
     ],
 )
@@ -133,6 +133,7 @@ def test_reruns__local_parameters_are_for_rounds_to_come(finished):
         "train_public",
         "agree_study",
         "extract_pileup",
+        "prepare_training_patient",
         "train_round",
         "upload_update",
     }
@@ -146,7 +147,7 @@ def test_reruns__changed_study_is_another_folder(finished):
     assert refused.returncode == 2
     assert "study 'tiny' has begun with other terms (rounds;" in refused.stdout
     path.write_text(yaml.safe_dump(terms | {"rounds": 3, "name": "tiny-2"}))
-    assert {"train_round", "agree_study", "extract_pileup"} <= planned(finished)
+    assert {"train_round", "agree_study", "prepare_training_patient"} <= planned(finished)
 
 
 def test_reruns__another_version_of_the_package_runs_all_again(finished):
@@ -155,7 +156,7 @@ def test_reruns__another_version_of_the_package_runs_all_again(finished):
     result = subprocess.run([*map(str, command)], cwd=finished.path, capture_output=True, text=True)
     found = rules_in(result.stdout + result.stderr, result.returncode)
     settled = {"train_public", "agree_study", "fetch_global", "train_round", "upload_update", "simulate_cohort"}
-    of_training = {"extract_pileup", "compare_people", "create_keys"}
+    of_training = {"prepare_training_patient", "compare_people", "create_keys"}
     assert found - {"simulate_cohort"} == planned(finished, "--forceall") - settled - of_training
 
 
@@ -169,7 +170,7 @@ def test_reruns__deleted_calls_are_made_again(finished):
     (finished.path / RESULTS / "north/calls/north-h01.vcf.gz").unlink()
     found = planned(finished)
     assert {"call_variants"} | AFTER_CALLS <= found
-    assert not {"extract_pileup", "train_round", "upload_update"} & found
+    assert not {"prepare_training_patient", "prepare_patient", "train_round", "upload_update"} & found
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,12 @@ from fedcall.workflow.input_files import check_input_files
 from fedcall.workflow.people import check_data
 from fedcall.workflow.private_folders import protect_folders
 from fedcall.workflow.rows_of_people import PUBLIC
-from fedcall.workflow.run import COHORT_FOLDER, jobs_per_patient, load_run
+from fedcall.workflow.run import (
+    COHORT_FOLDER,
+    jobs_per_patient,
+    load_run,
+    small_patients,
+)
 from fedcall.workflow.settled import asks_for_all_rounds, other_rounds, settled_rounds
 
 # Of another workflow, whose rules may make the alignments.

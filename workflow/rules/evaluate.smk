@@ -39,6 +39,8 @@ rule evaluate_calls:
         "logs/evaluate_calls/{study}.{site}.{caller}.{patient}.log",
     benchmark:
         "benchmarks/evaluate_calls/{study}.{site}.{caller}.{patient}.tsv"
+    wildcard_constraints:
+        caller=callers_scored_one_by_one(),
     group:
         "evaluation"
     conda:
@@ -76,6 +78,8 @@ rule list_errors:
         "logs/list_errors/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/list_errors/{study}.{site}.{patient}.tsv"
+    wildcard_constraints:
+        patient=all_but(SCORED_AT_ONCE),
     group:
         "evaluation"
     conda:

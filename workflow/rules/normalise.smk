@@ -69,6 +69,8 @@ rule normalise_alignments:
         "logs/normalise_alignments/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/normalise_alignments/{study}.{site}.{patient}.tsv"
+    wildcard_constraints:
+        patient=all_but(PREPARED, PREPARED_TO_TRAIN),
     group:
         "alignments"
     conda:
@@ -99,6 +101,8 @@ rule normalise_labels:
         "logs/normalise_labels/{study}.{site}.{patient}.log",
     benchmark:
         "benchmarks/normalise_labels/{study}.{site}.{patient}.tsv"
+    wildcard_constraints:
+        patient=all_but(PREPARED, PREPARED_TO_TRAIN),
     group:
         "labels"
     conda:

@@ -19,7 +19,7 @@ rule extract_pileup:
     benchmark:
         "benchmarks/extract_pileup/{study}.{site}.{patient}.tsv"
     wildcard_constraints:
-        patient=UNDIVIDED,
+        patient=undivided_but(PREPARED_TO_TRAIN),
     group:
         "pileup"
     conda:

@@ -26,7 +26,8 @@ app = typer.Typer(
     name="fedcall",
     help="Train a variant caller across hospitals without moving a read out of any of them.",
     epilog="Each command explains itself with an example: fedcall pileup --help. Exit status: 0 done, 2 a mistake of"
-    " the user's (one line says what, where and what to do), 3 refused by a privacy rule, 1 a bug of ours."
+    " the user's (one line says what, where and what to do), 3 refused by a privacy rule, 1 a bug of ours. Several"
+    " commands run one after another, up to the first that fails, with --then between them."
     " Example: fedcall check config/config.yaml",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -58,9 +59,10 @@ def main() -> None:
     from fedcall.cli import commands
 
     sys.excepthook = show_traceback
-    commands.register(app, next(iter(sys.argv[1:]), None))
     try:
-        app(standalone_mode=False)
+        for arguments in commands.in_turn(sys.argv[1:]):
+            commands.register(app, next(iter(arguments), None))
+            app(arguments, standalone_mode=False)
     except FedcallError as error:
         say(f"fedcall: {error}", err=True)
         sys.exit(error.exit_code)

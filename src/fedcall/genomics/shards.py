@@ -87,17 +87,17 @@ def cut_regions(regions: Iterable[Span], shard: Shard, reach: int = 0) -> list[t
     return pieces
 
 
-def count_shards(regions: Path | None, reference: Path | None, shard_size: int) -> int:
-    """Return how many shards of at most `shard_size` bases the regions need, or the genome without regions.
-
-    Files that a workflow has yet to make count as one shard.
-    """
+def count_bases(regions: Path | None, reference: Path | None) -> int:
+    """Return how many bases the regions have, or the genome without regions; 0 if a workflow has yet to make the files."""
     if regions is not None and regions.is_file() and reference is not None and Path(f"{reference}.fai").is_file():
-        bases = sum(end - start for _, start, end in read_regions(regions, reference))
-    elif regions is None and reference is not None and Path(f"{reference}.fai").is_file():
-        bases = sum(reference_contigs(reference).values())
-    else:
-        return 1
+        return sum(end - start for _, start, end in read_regions(regions, reference))
+    if regions is None and reference is not None and Path(f"{reference}.fai").is_file():
+        return sum(reference_contigs(reference).values())
+    return 0
+
+
+def count_shards(bases: int, shard_size: int) -> int:
+    """Return how many shards of at most `shard_size` bases are needed; one for nothing."""
     return max(1, -(-bases // shard_size))
 
 

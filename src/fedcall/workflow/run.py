@@ -19,6 +19,8 @@ from fedcall.workflow.withdrawn import record_folders, withdrawn_names
 from fedcall.yaml_files import place
 
 COHORT_FOLDER = Path("resources/cohort")
+SMALL_BASES = 200_000
+"""What is several jobs of a larger patient is one job of a patient whose regions have no more bases than this."""
 # Folders beside those of the sites, under results/{study} and private.
 RESERVED_NAMES = (PUBLIC, "aggregator", "coordinator")
 
@@ -90,6 +92,23 @@ class Run:
         return {patient.patient: patient for patient in self.patients}
 
     @cached_property
+    def bases(self) -> dict[str, int]:
+        """How many bases each patient's regions have, by name; 0 where the workflow has yet to make the files.
+
+        Regions that the workflow makes of the patient's gVCF count with all of their reference.
+        """
+        from fedcall.genomics.shards import count_bases
+
+        if self.config.cohort is not None:
+            return dict.fromkeys(self.by_name, self.config.cohort.region_length)
+        each_once = dict.fromkeys(self._files_with_bases(patient) for patient in self.patients)
+        known = {files: count_bases(*files) for files in each_once}
+        return {patient.patient: known[self._files_with_bases(patient)] for patient in self.patients}
+
+    def _files_with_bases(self, patient: Patient) -> tuple[Path | None, Path | None]:
+        return None if patient.has_gvcf_regions else patient.regions, patient.reference or self.config.reference
+
+    @cached_property
     def training(self) -> dict[str, list[str]]:
         """Names of training patients by folder: the site, or 'public'."""
         return self._names(lambda patient: patient.split in ("train", PUBLIC))
@@ -159,16 +178,12 @@ def jobs_per_patient(run: Run) -> dict[str, int]:
     from fedcall.genomics.shards import count_jobs, count_shards
 
     size, at_most = run.config.shard_size, run.config.shard_jobs
-    if run.config.cohort is not None:
-        return dict.fromkeys(run.by_name, count_jobs(-(-run.config.cohort.region_length // size), at_most))
-    known: dict[tuple[Path | None, Path | None], int] = {}
-    jobs = {}
-    for patient in run.patients:
-        files = None if patient.has_gvcf_regions else patient.regions, patient.reference or run.config.reference
-        if files not in known:
-            known[files] = count_jobs(count_shards(*files, size), at_most)
-        jobs[patient.patient] = known[files]
-    return jobs
+    return {name: count_jobs(count_shards(bases, size), at_most) for name, bases in run.bases.items()}
+
+
+def small_patients(run: Run) -> frozenset[str]:
+    """Return whose regions have at most `SMALL_BASES`: the start of a job takes longer than what it does for them."""
+    return frozenset(name for name, bases in run.bases.items() if bases <= SMALL_BASES)
 
 
 def load_run(path: Path, content: Mapping[str, Any] | None = None, upstream: bool = False) -> Run:
