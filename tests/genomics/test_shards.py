@@ -15,8 +15,8 @@ from fedcall.genomics.examples import write_examples
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.shards import (
     Shard,
-    count_jobs,
     count_bases,
+    count_jobs,
     count_shards,
     cut_regions,
     gather_calls,

@@ -88,7 +88,7 @@ def cut_regions(regions: Iterable[Span], shard: Shard, reach: int = 0) -> list[t
 
 
 def count_bases(regions: Path | None, reference: Path | None) -> int:
-    """Return how many bases the regions have, or the genome without regions; 0 if a workflow has yet to make the files."""
+    """Return how many bases the regions have, or the genome without regions; 0 of files that are not made yet."""
     if regions is not None and regions.is_file() and reference is not None and Path(f"{reference}.fai").is_file():
         return sum(end - start for _, start, end in read_regions(regions, reference))
     if regions is None and reference is not None and Path(f"{reference}.fai").is_file():
