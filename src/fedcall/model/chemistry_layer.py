@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedcall.model import chemistry
-from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradients
+from fedcall.model.unit_samplers import UNIT_SAMPLERS, UnitGradients
 
 
 class Chemistry(nn.Module):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from fedcall.genomics.examples import CENTRE, WINDOW
 from fedcall.model import trunk_kernels
 from fedcall.model.caller import VariantCaller
-from fedcall.model.grad_samplers import UNIT_SAMPLERS, UnitGradients, UnitGradSampleModule
+from fedcall.model.grad_samplers import UnitGradSampleModule
+from fedcall.model.unit_samplers import UNIT_SAMPLERS, UnitGradients
 
 
 class CallerGradSampleModule(UnitGradSampleModule):

@@ -2,13 +2,16 @@
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedcall.genomics.base_qualities.quality_kernels import write_damage, write_qualities
 from fedcall.genomics.base_qualities.read_places import CLASS_OF_DISTANCE
-from fedcall.genomics.base_qualities.table import RecalibrationTable
 from fedcall.genomics.reads.alignment_records import Records
+
+if TYPE_CHECKING:  # a command that is given no table starts without pydantic
+    from fedcall.genomics.base_qualities.table import RecalibrationTable
 
 _KNOWN_BYTES = 1 << 20
 
@@ -21,7 +24,7 @@ class Recalibration:
     table : of the patient whose reads are to be changed
     """
 
-    def __init__(self, table: RecalibrationTable) -> None:
+    def __init__(self, table: "RecalibrationTable") -> None:
         self._qualities = table.used_qualities()
         self._damage = table.damaged_qualities()
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from fedcall.genomics.alleles import MAX_SHIFT, without_ambiguity
 from fedcall.genomics.base_qualities.applying import Recalibration, reads_digest
-from fedcall.genomics.base_qualities.table import read_table
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
     WINDOW,
@@ -249,6 +248,8 @@ def _nothing() -> Examples:
 def _recalibration(path: Path | None, alignments: Path) -> Recalibration | None:
     if path is None:
         return None
+    from fedcall.genomics.base_qualities.table import read_table  # with pydantic, which no other pileup needs
+
     table = read_table(path, reads_digest(alignments))
     return None if table.leaves_alone else Recalibration(table)
 

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from fedcall.privacy.events import Event
 from fedcall.privacy.mechanism.clipping import GRID
@@ -211,6 +210,8 @@ def _laplace_rdp(scale: float, rate: float, orders: tuple[float, ...]) -> np.nda
     The dominating pair is Q = Laplace(0, b) against P = (1 − q) Q + q Laplace(1, b). Its likelihood ratio is constant
     outside [0, 1], so only that interval is integrated (Gauss and Legendre, 256 nodes); both directions are taken.
     """
+    from scipy.special import logsumexp  # a quarter of a second that a start of the workflow need not spend
+
     nodes, weights = np.polynomial.legendre.leggauss(256)
     x = (nodes + 1) / 2
     # Log mass of Q: left of 0, at the nodes, right of 1; and the log-likelihood ratio of the unsampled pair there.
