@@ -14,6 +14,7 @@ import yaml
 
 from fedcall.callers.agreement import Case, agreement_of
 from fedcall.callers.cost import cost_of
+from fedcall.genomics.examples import open_examples
 from fedcall.genomics.regions import read_regions
 from fedcall.genomics.truth.confident_regions import write_confident_regions
 from fedcall.genomics.truth.normalise_labels import normalise_labels
@@ -97,16 +98,45 @@ def test_callers__stand_side_by_side(called: Workspace) -> None:
 
 
 @pytest.mark.slow
+def test_callers__a_gvcf_that_one_run_kept_is_truth_and_regions_of_the_next_study(called: Workspace) -> None:
+    """A second run, of another study, in the same folder: its sheet names the gVCF where the first run left it."""
+    kept, cohort = f"results/tiny/north/callers/gatk/{PATIENT}.g.vcf.gz", "resources/cohort"
+    columns = ("patient", "site", "alignments", "truth", "regions", "split", "sample", "private")
+    row = ("P1", "north", f"{cohort}/{PATIENT}.bam", kept, kept, "train", PATIENT, "no")
+    (called.path / "next.tsv").write_text("".join("\t".join(line) + "\n" for line in (columns, row)))
+    (called.path / "config/next_study.yaml").write_text(yaml.safe_dump(STUDY | {"name": "next"}))
+    config = {"study": "config/next_study.yaml", "samples": "next.tsv", "reference": f"{cohort}/reference.fa"}
+    (called.path / "config/next.yaml").write_text(yaml.safe_dump(config))
+    before = (called.path / kept).read_bytes()
+    target = "results/next/north/examples/P1.safetensors"
+    run = snakemake(called, os.environ["PATH"], "--configfile", "config/next.yaml", "--quiet", "rules", "--", target)
+    assert run.returncode == 0, run.stdout[-6000:]
+    found = open_examples(called.path / target)
+    spans = read_regions(called.path / "results/next/north/regions/P1.bed", called.path / cohort / "reference.fa")
+    assert sum(end - start for _, start, end in spans) > 1000
+    assert all(any(start <= position < end for _, start, end in spans) for position in found.position.tolist())
+    truth = read_labels(called.path / cohort / f"{PATIENT}.truth.vcf.gz")
+    labelled = {int(found.position[row]) for row in (found.labels > 0).nonzero()[0]}
+    assert len(labelled & truth) >= 3
+    assert labelled <= read_labels(called.path / kept), "what is labelled is what the caller called, and nothing else"
+    assert (called.path / kept).read_bytes() == before
+
+
+def read_labels(path: Path) -> set[int]:
+    """Return the 0-based positions of a file's variants; blocks of a gVCF without any are none."""
+    with pysam.VariantFile(str(path)) as source:
+        return {record.start for record in source if record.alts and not record.alts[0].startswith("<")}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("caller", ["gatk", "deepvariant"])
-def test_callers__gvcfs_are_kept_and_are_truth_and_regions_of_the_next_study(
+def test_callers__gvcfs_are_kept_and_calls_come_under_the_patients_name(
     called: Workspace, caller: str, tmp_path: Path
 ) -> None:
     gvcf = called.path / f"results/tiny/north/callers/{caller}/{PATIENT}.g.vcf.gz"
     reference = called.path / "resources/cohort/reference.fa"
-    labels = normalise_labels(gvcf, reference, tmp_path / "labels.vcf.gz")
-    covered = write_confident_regions(gvcf, reference, tmp_path / "regions.bed")
-    assert labels.kept > 0
-    assert covered > 1000
+    assert normalise_labels(gvcf, reference, tmp_path / "labels.vcf.gz").kept > 0
+    assert write_confident_regions(gvcf, reference, tmp_path / "regions.bed") > 1000
     collected = called.path / f"results/tiny/north/baselines/{caller}/{PATIENT}.vcf.gz"
     with pysam.VariantFile(str(collected)) as calls:
         assert list(calls.header.samples) == [PATIENT]
