@@ -145,6 +145,13 @@ def image(
     lock: Path | None = typer.Option(
         None, "--lock", help="Folder of debian.txt and wheels.txt; left out, those that fedcall ships."
     ),
+    constraints: Path | None = typer.Option(
+        None,
+        "--renew",
+        metavar="CONSTRAINTS.TXT",
+        help="First write --lock anew: Debian's packages of today, wheels of the versions in this file. Another image,"
+        " another measurement.",
+    ),
     is_trial: bool = typer.Option(
         False, "--trial", help="An image for a SIMULATED machine, for a trial in emulation; it protects nothing."
     ),
@@ -156,10 +163,11 @@ def image(
 
     Example: fedcall attestation image --output results/enclave-image
     """
-    from fedcall.enclave_image.packages import LOCK, read_lock
+    from fedcall.enclave_image.packages import LOCK, read_lock, renew
     from fedcall.enclave_image.recipe import build
 
-    made = build(output, read_lock(lock or LOCK), packages, "simulated" if is_trial else "sev-snp")
+    chosen = read_lock(lock or LOCK) if constraints is None else renew(lock or LOCK, constraints, packages)
+    made = build(output, chosen, packages, "simulated" if is_trial else "sev-snp")
     for name, digest in made.items():
         say(f"{digest}  {output / name}")
 

@@ -4,17 +4,27 @@
 """
 
 import hashlib
-import shutil
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fedcall.errors import FedcallError
+from fedcall.files import write_text
 
 LOCK = Path(__file__).with_name("lock")
+_PIP = (
+    *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+    *("--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
+    *("--abi", "abi3", "--abi", "none", "--dest", "."),
+    *(word for minor in (17, 24, 27, 28, 34) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
+    *("--platform", "manylinux2014_x86_64"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,31 @@ def read_lock(folder: Path = LOCK) -> tuple[Package, ...]:
     return tuple(found)
 
 
+def renew(folder: Path, constraints: Path, cache: Path) -> tuple[Package, ...]:
+    """Write the lock anew: Debian's packages as they are today, wheels as constraints name them; return it.
+
+    Which packages there are stays; a kernel goes by Debian's newest for the machine (`linux-image-amd64`).
+
+    Raises
+    ------
+    FedcallError
+        If a package cannot be had.
+    """
+    pinned = dict(line.split("==") for line in constraints.read_text().splitlines() if "==" in line and line[0] != "#")
+    known = {_plain(name): version for name, version in pinned.items()}
+    found = []
+    for kind, name in (("debian", "debian.txt"), ("wheel", "wheels.txt")):
+        lines = [line for line in (folder / name).read_text().splitlines() if line.startswith("#")]
+        for old in read_lock(folder):
+            if old.kind != kind:
+                continue
+            new = _newest_debian(old.name, cache) if kind == "debian" else _newest_wheel(old.name, known, cache)
+            found.append(new)
+            lines.append(f"{new.name} {new.version} {new.sha256}")
+        write_text(folder / name, "\n".join(lines) + "\n")
+    return tuple(found)
+
+
 def fetch(packages: Sequence[Package], cache: Path) -> dict[Package, Path]:
     """Return each package's file, from the cache or fetched into it.
 
@@ -78,22 +113,49 @@ def _ask_debian(packages: Sequence[Package], cache: Path) -> None:
 
 def _ask_pypi(packages: Sequence[Package], cache: Path) -> None:
     names = [f"{one.name}=={one.version}" for one in packages]
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
-        *("--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
-        *("--abi", "abi3", "--abi", "none", "--dest", "."),
-        *(word for minor in (17, 24, 27, 28, 34) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
-        *("--platform", "manylinux2014_x86_64"),
-    ]
-    _run([*command, *names], packages, cache, "*.whl", "access to PyPI")
+    _run([*_PIP, *names], packages, cache, "*.whl", "access to PyPI")
+
+
+def _newest_debian(name: str, cache: Path) -> Package:
+    if name.startswith("linux-image-"):
+        shown = subprocess.run(
+            ["apt-cache", "depends", "--important", "linux-image-amd64"], capture_output=True, text=True, check=False
+        )
+        name = next((word for word in shown.stdout.split() if word.startswith("linux-image-6")), name)
+    path = _one(["apt-get", "-qq", "download", f"{name}:amd64"], cache, "*.deb", name)
+    shown = subprocess.run(
+        ["dpkg-deb", "--show", "--showformat=${Version}", str(path)], capture_output=True, text=True, check=True
+    )
+    return Package("debian", name, shown.stdout, path.name)
+
+
+def _newest_wheel(name: str, known: Mapping[str, str], cache: Path) -> Package:
+    version = known.get(_plain(name))
+    if version is None:
+        raise FedcallError(
+            f"wheels.txt: {name}: constraints.txt names no version of it; leave it out if it is not needed"
+        )
+    path = _one([*_PIP, f"{name}=={version}"], cache, "*.whl", name)
+    return Package("wheel", name, version, path.name)
+
+
+def _one(command: list[str], cache: Path, pattern: str, name: str) -> Path:
+    """Fetch one file and keep it under its digest."""
+    with _room(cache) as room:
+        done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
+        found = list(room.glob(pattern))
+        if len(found) != 1:
+            raise FedcallError(f"{name}: not to be had ({(done.stderr.strip().splitlines() or ['no answer'])[-1]})")
+        return found[0].replace(cache / _digest(found[0]))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _run(command: list[str], packages: Sequence[Package], cache: Path, pattern: str, need: str) -> None:
     """Fetch files with a client, and keep those whose digests are asked for under their digests."""
-    room = cache / "fetched"
-    shutil.rmtree(room, ignore_errors=True)
-    room.mkdir()
-    try:
+    with _room(cache) as room:
         try:
             done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
         except FileNotFoundError:
@@ -107,8 +169,14 @@ def _run(command: list[str], packages: Sequence[Package], cache: Path, pattern: 
                     f" the file itself as {cache / one.sha256}" + (f" ({said[-1]})" if said else "")
                 )
             found[one.sha256].replace(cache / one.sha256)
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
+
+
+@contextmanager
+def _room(cache: Path) -> Iterator[Path]:
+    """Make an empty folder inside the cache, and remove it after use."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        yield Path(name)
 
 
 def _digest(path: Path) -> str:
