@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-from fedcall.enclave_image.packages import Package, fetch, read_lock
+from fedcall.enclave_image.packages import Package, fetch, read_lock, renew
 from fedcall.errors import FedcallError
+from made_debs import made_deb
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,3 +56,26 @@ def test_read_lock__a_line_that_is_none(tmp_path):
     (tmp_path / "wheels.txt").write_text("")
     with pytest.raises(FedcallError, match=r"debian.txt: line 2: name, version and SHA-256 expected"):
         read_lock(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="no dpkg-deb")
+def test_renew__takes_what_debian_has_today(tmp_path, monkeypatch):
+    package = made_deb(tmp_path, "libmadeup", {"usr/lib/libmadeup.so.1": b"new"})
+    client = tmp_path / "bin" / "apt-get"
+    client.parent.mkdir()
+    client.write_text(f"#!/bin/sh\ncp {package} .\n")
+    client.chmod(0o755)
+    monkeypatch.setenv("PATH", str(client.parent), prepend=":")
+    lock = tmp_path / "lock"
+    lock.mkdir()
+    (lock / "debian.txt").write_text(f"# of Debian\nlibmadeup 0 {'0' * 64}\n")
+    (lock / "wheels.txt").write_text("# of PyPI\n")
+    (tmp_path / "constraints.txt").write_text("# exact\nnumpy==2.4.6\n")
+    renewed = renew(lock, tmp_path / "constraints.txt", tmp_path / "cache")
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()
+    assert renewed == (Package("debian", "libmadeup", "1", digest),) == read_lock(lock)
+    assert (lock / "debian.txt").read_text().startswith("# of Debian\n")
+    assert fetch(renewed, tmp_path / "cache")[renewed[0]].read_bytes() == package.read_bytes()
+    (lock / "wheels.txt").write_text(f"madeup 0 {'0' * 64}\n")
+    with pytest.raises(FedcallError, match=r"madeup: constraints\.txt names no version of it"):
+        renew(lock, tmp_path / "constraints.txt", tmp_path / "cache")
