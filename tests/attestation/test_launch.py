@@ -1,6 +1,5 @@
 """The measurement of an image before it is started: by sev-snp-measure, of stand-in firmware that has its tables."""
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,24 +9,14 @@ import yaml
 
 from fedcall.attestation.launch import measured_policy, measurements
 from fedcall.errors import FedcallError
-from made_firmware import made_firmware
+from made_firmware import made_firmware, made_launch
 
 POLICY = {"snp": {"tcb_floors": {"Genoa": {"bootloader": 10, "snp": 25, "microcode": 84}}}}
 
 
 @pytest.fixture
 def launch(tmp_path) -> Path:
-    (tmp_path / "image").mkdir()
-    for name, content in (("vmlinuz", b"kernel"), ("initrd.img", b"files"), ("cmdline", b"panic=-1")):
-        (tmp_path / "image" / name).write_bytes(content)
-    return _write(tmp_path, made_firmware())
-
-
-def _write(folder: Path, firmware: bytes, **changes: object) -> Path:
-    (folder / "OVMF.fd").write_bytes(firmware)
-    told = {"image": "image", "firmware": "OVMF.fd", "firmware_sha256": hashlib.sha256(firmware).hexdigest()}
-    (folder / "launch.yaml").write_text(yaml.safe_dump({**told, "vcpus": [2, 4], **changes}))
-    return folder / "launch.yaml"
+    return made_launch(tmp_path)
 
 
 def test_measurements__are_those_of_sev_snp_measure(launch):
@@ -52,9 +41,9 @@ def test_measurements__of_anything_else_are_others(launch):
     for name in ("vmlinuz", "initrd.img", "cmdline"):
         (folder / "image" / name).write_bytes(b"another")
         seen.add(measurements(launch))
-    seen.add(measurements(_write(folder, made_firmware(size=5 * 4096))))
-    seen.add(measurements(_write(folder, made_firmware(), vcpu_type="EPYC-Milan")))
-    seen.add(measurements(_write(folder, made_firmware(), guest_features=0x21)))
+    seen.add(measurements(made_launch(folder, made_firmware(size=5 * 4096))))
+    seen.add(measurements(made_launch(folder, made_firmware(), vcpu_type="EPYC-Milan")))
+    seen.add(measurements(made_launch(folder, made_firmware(), guest_features=0x21)))
     assert len(seen) == 7
 
 
@@ -72,7 +61,7 @@ def test_measurements__of_anything_else_are_others(launch):
 )
 def test_measurements__of_what_cannot_be_measured(launch, firmware, changes, said):
     with pytest.raises(FedcallError, match=said):
-        measurements(_write(launch.parent, firmware, **changes))
+        measurements(made_launch(launch.parent, firmware, **changes))
 
 
 def test_measured_policy__names_the_image_and_no_other(launch, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from fedcall.keys import create_keys
 from fedcall.study.terms import read_study
 from fedcall.weights import read_weights, write_weights
+from made_firmware import made_launch
 
 TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 2.5e-3\n  max_epsilon: 4.0\n"
 
@@ -28,12 +29,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def _new(folder, *sites):
+def _new(folder, *sites, more=()):
     return _fedcall(
         *("study", "new", "--terms", folder / "terms.yaml", "--initial", folder / "initial.safetensors"),
         *("--coordinator", folder / "coordinator" / "site.json"),
         *(word for site in sites for word in ("--site", site)),
         *("--output", folder / "full.yaml"),
+        *more,
     )
 
 
@@ -106,3 +108,20 @@ def test_study_check__changed_after_signing(folder):
     done = _fedcall("study", "check", "--study", path)
     assert done.returncode == 2
     assert "signature" in done.stderr
+
+
+def test_study_new__the_policy_of_a_sealed_study_names_the_image_it_is_started_with(folder):
+    (folder / "terms.yaml").write_text(TERMS + "protection: {mode: sealed, minimum_sites: 2}\n")
+    (folder / "policy.yaml").write_text("snp: {tcb_floors: {Genoa: {bootloader: 10, snp: 25, microcode: 84}}}\n")
+    launch = made_launch(folder)
+    more = ("--measure", launch, "--evidence", folder / "policy.yaml")
+    sites = [f"{folder}/{name}/site.json=40" for name in ("north", "south")]
+    done = _new(folder, *sites, more=more)
+    assert done.returncode == 0, done.stderr
+    assert _sign(folder).returncode == 0
+    printed = _fedcall("attestation", "measure", launch).stdout.split()
+    assert len(printed) == 2
+    assert list(read_study(folder / "study.json").protection.evidence.snp.measurements) == printed
+    assert printed[0][:16] in _fedcall("study", "check", "--study", folder / "study.json").stdout
+    done = _new(folder, *sites, more=more[:2])
+    assert (done.returncode, "--measure: the measurement goes into a policy" in done.stderr) == (2, True)

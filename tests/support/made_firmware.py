@@ -3,8 +3,12 @@
 Layout: edk2's OvmfPkg/ResetVector (the table of GUIDs that ends 32 bytes before the end) and OvmfSevMetadata.asm.
 """
 
+import hashlib
 import struct
 import uuid
+from pathlib import Path
+
+import yaml
 
 _FOOTER = "96b582de-1fb2-45f7-baea-a366c55a082d"
 _RESET = "00f771de-1a7e-4fcb-890e-68c77e2fb44e"
@@ -27,6 +31,19 @@ def made_firmware(has_hashes: bool = True, size: int = 4 * 4096) -> bytes:
     table = entries + struct.pack("<H", len(entries) + 18) + uuid.UUID(_FOOTER).bytes_le
     content[size - 32 - len(table) : size - 32] = table
     return bytes(content)
+
+
+def made_launch(folder: Path, firmware: bytes | None = None, **changes: object) -> Path:
+    """Write `launch.yaml`, with firmware and a stand-in image beside it; return it."""
+    firmware = made_firmware() if firmware is None else firmware
+    (folder / "image").mkdir(exist_ok=True)
+    for name, content in (("vmlinuz", b"kernel"), ("initrd.img", b"files"), ("cmdline", b"panic=-1")):
+        if not (folder / "image" / name).exists():
+            (folder / "image" / name).write_bytes(content)
+    (folder / "OVMF.fd").write_bytes(firmware)
+    told = {"image": "image", "firmware": "OVMF.fd", "firmware_sha256": hashlib.sha256(firmware).hexdigest()}
+    (folder / "launch.yaml").write_text(yaml.safe_dump({**told, "vcpus": [2, 4], **changes}))
+    return folder / "launch.yaml"
 
 
 def _entry(guid: str, data: bytes) -> bytes:
