@@ -15,7 +15,7 @@ from fedcall.files import sha256_file
 from made_debs import made_kernel
 
 CACHE = Path(__file__).parents[2] / "resources" / "image"
-SMALL = ("libc6", "libexpat1", "libpython3.11-minimal", "python3.11-minimal", "zlib1g")
+SMALL = ("libc6", "libexpat1", "libpython3.11-minimal", "libpython3.11-stdlib", "python3.11-minimal", "zlib1g")
 _PYTHON = [one for one in read_lock(LOCK) if one.name in SMALL]
 
 
