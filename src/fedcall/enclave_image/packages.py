@@ -22,7 +22,7 @@ _PIP = (
     *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
     *("--only-binary=:all:", "--implementation", "cp", "--python-version", "3.11", "--abi", "cp311"),
     *("--abi", "abi3", "--abi", "none", "--dest", "."),
-    *(word for minor in (17, 24, 27, 28, 34) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
+    *(word for minor in range(36, 16, -1) for word in ("--platform", f"manylinux_2_{minor}_x86_64")),
     *("--platform", "manylinux2014_x86_64"),
 )
 
