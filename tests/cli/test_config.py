@@ -17,6 +17,7 @@ from tiny_alignments import Read, write_alignments, write_reference
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
+RELATIVE = "(relative paths in a configuration start at the working directory)"
 HEADER = ["patient", "site", "alignments", "truth", "regions", "split", "private"]
 
 
@@ -202,10 +203,10 @@ def test_check__no_training_patient(folder):
     ("file", "change", "fragments"),
     [
         ("config.yaml", {"sampels": "x.tsv"}, ["config.yaml:4", "unknown key 'sampels'"]),
-        ("config.yaml", {"study": "gone.yaml"}, ["config.yaml:1", "gone.yaml"]),
+        ("config.yaml", {"study": "gone.yaml"}, ["config.yaml:1", "gone.yaml", RELATIVE]),
         ("config.yaml", {"samples": None}, ["config.yaml", "exactly one of 'samples'"]),
-        ("config.yaml", {"reference": "gone.fa"}, ["config.yaml:3", "gone.fa"]),
-        ("config.yaml", {"panel": "gone.vcf.gz"}, ["config.yaml:4", "panel: no such file: gone.vcf.gz"]),
+        ("config.yaml", {"reference": "gone.fa"}, ["config.yaml:3", "gone.fa", RELATIVE]),
+        ("config.yaml", {"panel": "gone.vcf.gz"}, ["config.yaml:4", "panel: no such file: gone.vcf.gz", RELATIVE]),
         ("config.yaml", {"panel": "truth.vcf.gz"}, ["truth.vcf.gz: no index", "tabix -p vcf truth.vcf.gz"]),
         ("config.yaml", {"site": "north"}, ["config.yaml", "aggregator, ca, approved_study"]),
         ("study.yaml", {"privacy": {"sigma": 1}}, ["study.yaml:4", "unknown key 'privacy.sigma'"]),

@@ -55,7 +55,10 @@ def test_load_run__at_a_site(hospital):
         ({"approved_study": "1" * 64}, r"config\.yaml:2: approved_study is 1111.*, but study\.json has digest"),
         ({"site": "south"}, r"config\.yaml:3: site 'south' is not part of study 'tiny' \(sites: north\)"),
         ({"aggregator": "example.org"}, r"config\.yaml:4: aggregator 'example\.org': HOST:PORT expected"),
-        ({"ca": "none.crt"}, r"config\.yaml:5: ca: no such file: none\.crt"),
+        (
+            {"ca": "none.crt"},
+            r"config\.yaml:5: ca: no such file: none\.crt \(relative paths .* start at the working directory\)",
+        ),
         ({"ca": "study.json"}, r"config\.yaml:5: ca: study\.json is no certificate \(PEM\)"),
         ({"cohort": {"sites": {"north": 4}}}, r"4 training patients, but site 'north' declared 3 in study 'tiny'"),
         ({"site_key": "c"}, r"c holds other keys than study 'tiny' registers for site 'north'"),
