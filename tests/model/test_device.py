@@ -50,7 +50,7 @@ def test_train_privately__sums_whole_numbers_on_the_cpu_whatever_the_device(pati
         return original(secret, context, total, *rest)
 
     monkeypatch.setattr(dp_sgd, "noisy_sum", remember)
-    here = dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, "cpu").tensors
-    there = dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, "cpu:0").tensors
+    here = dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, device="cpu").tensors
+    there = dp_sgd.train_privately(build_model(), STUDY, "north", 1, patients, SECRET, device="cpu:0").tensors
     assert all(isinstance(total, np.ndarray) and total.dtype == np.int64 for total in sums)
     assert all((here[name] == there[name]).all() for name in here)

@@ -70,7 +70,9 @@ def step(patients, units, terms, device):
 def update_bytes(patients, terms) -> bytes:
     sites = (Site(name="north", public_key="A" * 43 + "=", node_key="ssh", patients=9),)
     study = Study(name="s", sites=sites, privacy=terms)
-    tensors = train_privately(trained_model(), study, "north", 1, patients, SECRET, choose_device("auto")).tensors
+    tensors = train_privately(
+        trained_model(), study, "north", 1, patients, SECRET, device=choose_device("auto")
+    ).tensors
     return b"".join(tensors[name].tobytes() for name in sorted(tensors))
 
 

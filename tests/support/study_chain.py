@@ -45,7 +45,8 @@ class Chain:
         """Take part from the first model to the verdict, as the rules of the workflow do; again, if run again."""
         keys, update, claim = self.folder / "keys", self.out("update.safetensors"), self.out("claim.json")
         examples = [self.source / f"p{seed}.safetensors" for seed in range(PATIENTS)]
-        rounds.train_round(self.study, "north", 1, keys, self.initial, examples, self.ledger, update, claim)
+        files = rounds.RoundFiles(keys, self.initial, examples, self.ledger, update, claim)
+        rounds.train_round(self.study, "north", 1, files)
         state = StudyState(self.folder / "aggregator", self.study, read_signing_key(keys), self.initial)
         write_bytes(self.out("receipt.json"), state.answer("north", 1, claim.read_bytes(), update.read_bytes()))
         state.close_round_if_due()

@@ -65,10 +65,10 @@ class Run:
         self.update, self.claim = folder / "out" / "update.safetensors", folder / "out" / "claim.json"
 
     def train(self) -> None:
-        rounds.train_round(
-            self.study, "north", 1, self.folder / "keys", self.source / "initial.safetensors",
-            [self.source / f"p{seed}.safetensors" for seed in range(PATIENTS)], self.ledger, self.update, self.claim,
-        )  # fmt: skip
+        initial = self.source / "initial.safetensors"
+        patients = [self.source / f"p{seed}.safetensors" for seed in range(PATIENTS)]
+        files = rounds.RoundFiles(self.folder / "keys", initial, patients, self.ledger, self.update, self.claim)
+        rounds.train_round(self.study, "north", 1, files)
 
     def start(self, prepare=lambda: None) -> multiprocessing.Process:
         def child():

@@ -20,7 +20,7 @@ from fedcall.protection.helper_keys import create_helper_keys, read_sealing_priv
 from fedcall.protection.masks import open_seed, seed_info, sum_of_masks
 from fedcall.study.claims import Claim
 from fedcall.study.terms import Study
-from fedcall.training.rounds import train_round
+from fedcall.training.rounds import RoundFiles, train_round
 from fedcall.weights import read_weights, weights_digest
 
 pytestmark = needs_openfhe
@@ -58,7 +58,8 @@ def test_train_round__an_encrypted_update_opens_with_all_holders_to_a_masked_vec
     terms = study.protection
     patients = [write_patient(tmp_path / f"p{index}.safetensors", index) for index in range(3)]
     ledger, out = tmp_path / "ledger.sqlite", (tmp_path / "update.safetensors", tmp_path / "claim.json")
-    place = (study, "north", 1, tmp_path / "north", tmp_path / "initial.safetensors", patients, ledger, *out)
+    files = RoundFiles(tmp_path / "north", tmp_path / "initial.safetensors", patients, ledger, *out)
+    place = (study, "north", 1, files)
     with pytest.raises(FedcallError, match="joint key was not given"):
         train_round(*place)
     assert not ledger.exists()  # nobody was charged
@@ -98,7 +99,8 @@ def test_train_round__kill_9_while_an_update_is_encrypted_and_stored_charges_onc
 
     def train(folder):
         out = (folder / "update.safetensors", folder / "claim.json")
-        train_round(study, "north", 1, folder / "keys", initial, patients, folder / "ledger.sqlite", *out, key=key)
+        files = RoundFiles(folder / "keys", initial, patients, folder / "ledger.sqlite", *out)
+        train_round(study, "north", 1, files, key=key)
         return [path.read_bytes() for path in out]
 
     def new(name):

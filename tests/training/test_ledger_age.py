@@ -15,7 +15,7 @@ from fedcall.study.claims import Claim, Receipt
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.training import dp_sgd
 from fedcall.training.ledger_age import MEMORY
-from fedcall.training.rounds import train_round
+from fedcall.training.rounds import RoundFiles, train_round
 from fedcall.weights import weights_digest
 
 TERMS = PrivacyTerms(noise_multiplier=4.0, sampling_rate=0.5, steps_per_round=1, rows_per_unit=4, delta=0.1)
@@ -47,10 +47,15 @@ class Hospital:
     def train(self, number, receipts=(), name="tiny"):
         """Train a round, let the coordinator answer, and return the receipt."""
         study, out = self.study(name), self.folder / name / str(number)
-        train_round(
-            study, "north", number, self.folder / "keys", self.folder / "initial.safetensors", self.patients,
-            self.ledger, out / "update.safetensors", out / "claim.json", receipts=receipts,
-        )  # fmt: skip
+        initial, update, claim_path = (
+            self.folder / "initial.safetensors",
+            out / "update.safetensors",
+            out / "claim.json",
+        )
+        files = RoundFiles(
+            self.folder / "keys", initial, self.patients, self.ledger, update, claim_path, receipts=receipts
+        )
+        train_round(study, "north", number, files)
         claim = read_signed(out / "claim.json", Claim, self.identity.public_key)
         receipt = Receipt(
             study=study.digest, site="north", round=number, claim=claim.digest, status="accepted", reason="ok",
@@ -107,7 +112,7 @@ def test_train_round__a_round_is_remembered_before_it_is_trained(hospital, monke
     hospital.train(1)
     hospital.back_up()
 
-    def crash(*_):
+    def crash(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -17,7 +17,7 @@ from fedcall.protection.helper_keys import create_helper_keys, read_sealing_priv
 from fedcall.protection.masks import flat, open_seed, seed_info, sum_of_masks, unflat
 from fedcall.study.claims import Claim
 from fedcall.study.terms import Study
-from fedcall.training.rounds import train_round
+from fedcall.training.rounds import RoundFiles, train_round
 from fedcall.weights import read_weights, weights_digest
 
 HELPERS = ("notary", "ethics")
@@ -54,7 +54,7 @@ def train(study: Study, folder: Path, keys: Path) -> tuple[bytes, Claim]:
     patients = [write_patient(folder / f"p{index}.safetensors", index) for index in range(3)]
     out = folder / "update.safetensors", folder / "claim.json"
     model = keys.parent / "initial.safetensors"
-    train_round(study, "north", 1, keys, model, patients, folder / "ledger.sqlite", *out)
+    train_round(study, "north", 1, RoundFiles(keys, model, patients, folder / "ledger.sqlite", *out))
     return out[0].read_bytes(), read_unverified(out[1].read_bytes(), Claim)[0]
 
 

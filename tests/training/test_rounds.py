@@ -20,7 +20,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.training import dp_sgd
-from fedcall.training.rounds import train_round
+from fedcall.training.rounds import RoundFiles, train_round
 from fedcall.weights import STAND_DOWN, read_weights, weights_digest, write_weights
 
 
@@ -47,10 +47,15 @@ class Hospital:
     def train(self, number=1, *, study=None, patients=None, model="initial.safetensors", keys="keys"):
         out = self.folder / str(number)
         self.update, self.claim = out / "update.safetensors", out / "claim.json"
-        return train_round(
-            study or self.study, "north", number, self.folder / keys, self.folder / model,
-            patients or self.patients, self.ledger, self.update, self.claim,
-        )  # fmt: skip
+        files = RoundFiles(
+            self.folder / keys,
+            self.folder / model,
+            patients or self.patients,
+            self.ledger,
+            self.update,
+            self.claim,
+        )
+        return train_round(study or self.study, "north", number, files)
 
     def outputs(self):
         return self.update.read_bytes(), self.claim.read_bytes()

@@ -60,7 +60,7 @@ def pileup(
             regions,
             truth,
             sample,
-            threads,
+            threads=threads,
             keep=keep / 100,
             shard=part,
             recalibration=recalibration,

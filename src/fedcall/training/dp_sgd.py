@@ -153,6 +153,7 @@ def train_privately(
     round_number: int,
     patients: Mapping[str, Examples],
     secret: bytes,
+    *,
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
     clip_norm: float | None = None,

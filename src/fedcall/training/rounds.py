@@ -45,19 +45,43 @@ class RoundOutcome:
     sentence: str
 
 
+@dataclass(frozen=True)
+class RoundFiles:
+    """The files of one round at one site.
+
+    Attributes
+    ----------
+    keys : Path
+        The site's key folder.
+    model : Path
+        The global model of this round.
+    examples : sequence of Path
+        One examples file per training patient; the file's stem is the patient's name. None, if all have withdrawn.
+    ledger : Path
+        The site's ledger; made if there is none.
+    update, claim : Path
+        Files to write.
+    receipts : sequence of Path
+        Receipts of this site's earlier rounds: the ledger must hold the rows they name.
+    """
+
+    keys: Path
+    model: Path
+    examples: Sequence[Path]
+    ledger: Path
+    update: Path
+    claim: Path
+    receipts: Sequence[Path] = ()
+
+
 def train_round(
     study: Study,
     site: str,
     round_number: int,
-    keys: Path,
-    model_path: Path,
-    example_paths: Sequence[Path],
-    ledger_path: Path,
-    update_path: Path,
-    claim_path: Path,
+    files: RoundFiles,
+    *,
     device: str = "cpu",
     on_step: Callable[[], object] = lambda: None,
-    receipts: Sequence[Path] = (),
     people: Mapping[str, Member] | None = None,
     key: EncryptionKey | None = None,
 ) -> RoundOutcome:
@@ -76,21 +100,11 @@ def train_round(
         Name of this site in the study.
     round_number : int
         From 1 to study.rounds.
-    keys : Path
-        The site's key folder.
-    model_path : Path
-        The global model of this round.
-    example_paths : sequence of Path
-        One examples file per training patient; the file's stem is the patient's name. None, if all have withdrawn.
-    ledger_path : Path
-        The site's ledger; made if there is none.
-    update_path, claim_path : Path
-        Files to write.
+    files : RoundFiles
+        What is read and written.
     device : "cpu", "cuda" or "auto"
     on_step : callable
         Called after each training step, without arguments.
-    receipts : sequence of Path
-        Receipts of this site's earlier rounds: the ledger must hold the rows they name.
     people : mapping of str to Member, optional
         Who each patient is; whoever is not in it is a private person of the patient's name.
     key : EncryptionKey, optional
@@ -104,16 +118,17 @@ def train_round(
         If the ledger refuses: this round was charged for other inputs, data of one person is given as another's, or
         the ledger was tampered with or is an old copy.
     """
+    keys, ledger_path = files.keys, files.ledger
     signing_key = _check_site(study, site, round_number, keys)
     _check_key(study, key)
-    base = _check_model(study, round_number, model_path)
-    patients = _check_patients(study, site, example_paths, ledger_path)
+    base = _check_model(study, round_number, files.model)
+    patients = _check_patients(study, site, files.examples, ledger_path)
     # Whatever can be wrong with the inputs must show before the ledger is charged.
-    model, device = model_from_weights(base, str(model_path)), choose_device(device)
+    model, device = model_from_weights(base, str(files.model)), choose_device(device)
     examples = {name: open_examples(path) for name, path in patients.items()}
     limit = read_limit(ledger_path)
     secret = read_secret(keys)
-    refuse_older_ledger(ledger_path, keys, study, site, receipts)
+    refuse_older_ledger(ledger_path, keys, study, site, files.receipts)
     start = _clip_start(study, site, round_number, ledger_path)
     request = ReleaseRequest(
         study=study.digest,
@@ -144,7 +159,16 @@ def train_round(
 
             admitted = {name: one for name, one in examples.items() if name in reservation.charged}
             made = train_privately(
-                model, study, site, round_number, admitted, secret, device, on_step, start, request.inputs
+                model,
+                study,
+                site,
+                round_number,
+                admitted,
+                secret,
+                device=device,
+                on_step=on_step,
+                clip_norm=start,
+                inputs=request.inputs,
             )
             mask = Release(study.digest, site, round_number, request.inputs)
             tensors, envelope = protect(study, mask, secret, made.tensors, key)
@@ -153,8 +177,8 @@ def train_round(
             update, signed = _update_bytes(study, round_number, base, tensors), sign(claim, signing_key)
             ledger.release(request, _pack(update, signed))
             outcome = RoundOutcome("trained", claim, "trained and charged")
-    write_bytes(update_path, update)
-    write_bytes(claim_path, signed)
+    write_bytes(files.update, update)
+    write_bytes(files.claim, signed)
     return outcome
 
 

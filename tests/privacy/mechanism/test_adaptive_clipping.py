@@ -31,7 +31,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
 from fedcall.study.terms import ModelTerms, Site, Study, TrainingTerms
 from fedcall.training import dp_sgd
-from fedcall.training.rounds import train_round
+from fedcall.training.rounds import RoundFiles, train_round
 from fedcall.weights import read_weights, weights_bytes, weights_digest
 
 TERMS = PrivacyTerms(
@@ -107,10 +107,8 @@ class Hospital:
     def train(self, number):
         out = self.folder / str(number)
         paths = out / "update.safetensors", out / "claim.json"
-        train_round(
-            self.study, "north", number, self.folder / "keys", self.folder / "initial.safetensors", self.patients,
-            self.folder / "ledger.sqlite", *paths,
-        )  # fmt: skip
+        keys, initial, ledger = (self.folder / name for name in ("keys", "initial.safetensors", "ledger.sqlite"))
+        train_round(self.study, "north", number, RoundFiles(keys, initial, self.patients, ledger, *paths))
         return paths[0].read_bytes(), paths[1].read_bytes()
 
     def claim(self, number):

@@ -106,6 +106,7 @@ def extract_examples(
     regions: Path | None = None,
     truth: Path | None = None,
     sample: str | None = None,
+    *,
     threads: int = 1,
     stretch_length: int = STRETCH_LENGTH,
     keep: float = 1.0,
