@@ -35,13 +35,26 @@ def move_cohort(cohort: Path, folder: Path, owner: str) -> None:
 
 
 def agree(
-    coordinator: Workspace, name: str, rounds: int, sites: tuple[str, ...], max_epsilon: float = PRIVACY["max_epsilon"]
+    coordinator: Workspace,
+    name: str,
+    rounds: int,
+    sites: tuple[str, ...],
+    max_epsilon: float = PRIVACY["max_epsilon"],
+    mode: str = "plain",
 ) -> str:
-    """Make the signed study `name`.json, as a coordinator does; return its digest."""
+    """Make the signed study `name`.json, as a coordinator does; return its digest.
+
+    Of a masked study helper.json is the helper's identity, of a sealed one policy.yaml is what the enclave must be.
+    """
     terms = STUDY | {"name": name, "rounds": rounds, "privacy": PRIVACY | {"max_epsilon": max_epsilon}}
+    if mode != "plain":
+        terms |= {"protection": {"mode": mode, "minimum_sites": len(sites)}}
+    if mode == "masked":  # one noisy sum a round is opened
+        terms["privacy"] |= {"steps_per_round": 1}
     (coordinator.path / "terms.yaml").write_text(yaml.safe_dump(terms))
+    more = {"plain": (), "masked": ("--helper", "helper.json"), "sealed": ("--evidence", "policy.yaml")}[mode]
     coordinator.fedcall(
-        *("study", "new", "--terms", "terms.yaml", "--initial", "initial.safetensors"),
+        *("study", "new", "--terms", "terms.yaml", "--initial", "initial.safetensors", *more),
         *("--coordinator", "private/keys/site.json"),
         *(option for site in sites for option in ("--site", f"{site}.json={PATIENTS}")),
         *("--output", "full.yaml"),
