@@ -31,6 +31,8 @@ _LONGEST_PLACE = 10_000
 _TABIX = 28
 """Bytes of what a tabix index says about columns, before the names."""
 _FILE_END = 1 << 62
+NO_INDEX = "is no index"
+"""What is said of a file with an index's name and another beginning: htslib takes it for none."""
 
 
 class UnfaithfulIndexError(ValueError):
@@ -92,7 +94,7 @@ def read_index(index: Path) -> BinningIndex:
     content = _inflated(index)
     kind = content[:4]
     if kind not in (b"BAI\x01", b"TBI\x01", b"CSI\x01"):
-        raise UnfaithfulIndexError("is no index")
+        raise UnfaithfulIndexError(NO_INDEX)
     is_csi, shift, depth, names, at = kind == b"CSI\x01", _BAI_SHIFT, _BAI_DEPTH, None, 4
     if is_csi:
         shift, depth, extra = (_int(content, at) for at in (4, 8, 12))

@@ -62,7 +62,7 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
 
     Parameters
     ----------
-    text : take SAM, too, which cannot be read at random
+    text : take SAM, too, which cannot be read at random, and what has an index that is none
 
     Raises
     ------
@@ -78,7 +78,7 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
     index = alignment_index(path)
     stamps = [file.stat() for file in (path, index) if file is not None]
     _refuse_crash(path, Path(reference), index, tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
-    _refuse_unfaithful_indexes(path)
+    _refuse_unfaithful_indexes(path, is_needed=not text)
     try:
         alignments = _open(path, Path(reference))
     except (OSError, ValueError) as error:
@@ -154,13 +154,13 @@ def header_contigs(alignments: pysam.AlignmentFile) -> dict[str, int]:
     return dict(zip(alignments.references, alignments.lengths, strict=True))
 
 
-def _refuse_unfaithful_indexes(path: Path) -> None:
+def _refuse_unfaithful_indexes(path: Path, is_needed: bool) -> None:
     """Refuse an index that would leave out reads of the file as it is: nobody would miss them."""
     indexes = alignment_indexes(path)
     if not indexes or _is_text(path):
         return
     # They bring numpy, which few commands need.
-    from fedcall.genomics.binning_index import UnfaithfulIndexError, check_index
+    from fedcall.genomics.binning_index import NO_INDEX, UnfaithfulIndexError, check_index
     from fedcall.genomics.reads.cram_index import check_crai
 
     for index in indexes:
@@ -172,6 +172,8 @@ def _refuse_unfaithful_indexes(path: Path) -> None:
             else:
                 check_index(index, path, "bam")
         except UnfaithfulIndexError as error:
+            if str(error) == NO_INDEX and not is_needed:
+                continue
             remedy += ", or remove it" if len(indexes) > 1 else ""
             raise FedcallError(f"{index}: the index {error}; {remedy}") from None
 
