@@ -7,6 +7,7 @@ QUICK = (
     "tests/cli/test_architecture.py",
     "tests/cli/test_help.py",
     "tests/cli/test_site.py",
+    "tests/enclave_image/test_archive.py",
     "tests/experiments/test_judge_power.py",
     "tests/federation/aggregator/test_aggregation.py",
     "tests/federation/aggregator/test_noise_checks.py",

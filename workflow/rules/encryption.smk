@@ -22,8 +22,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         params:
             commands=lambda wildcards: " && ".join(
                 f"fedcall encryption keygen --keys private/{name}/keys --ceremony {STUDY} --exchange {CEREMONY}"
@@ -53,8 +53,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         params:
             commands=lambda wildcards, input: " && ".join(
                 f"fedcall encryption {command} --ceremony {STUDY} --exchange {CEREMONY}"

@@ -25,8 +25,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         params:
             label=f"--label {STUDY}-{{number}} --count {KNOWN_COUNT}",
         shell:
@@ -48,8 +48,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         shell:
             "fedcall encryption add {input} --output {output} > {log} 2>&1"
 
@@ -70,8 +70,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         params:
             leads=lambda wildcards: "--lead" if wildcards.holder == LEADER else "",
         shell:
@@ -96,8 +96,8 @@ if RUN.is_rehearsal and RUN.study.protection.is_encrypted:
             "../envs/encryption.yaml"
         threads: 1
         resources:
-            mem_mb=1000,
-            runtime=10,
+            mem_mb=lambda wildcards, attempt: 1000 * attempt,
+            runtime=lambda wildcards, attempt: 10 * attempt,
         params:
             known=lambda wildcards, input: options("--of", input.known),
             numbers=f"--values {KNOWN_COUNT} --sites {len(KNOWN)}",
