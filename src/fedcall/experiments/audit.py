@@ -76,7 +76,9 @@ def audit(
     scenes = [*(found[name] for name in names), found["rounds"]]
     faults = [*(found[fault] for fault in planted), *(found[_watched(fault)] for fault in possible)]
     alarms = [str(scene.scene) for scene in scenes if scene.contradicts_claim]
-    missed = [str(scene.fault) for scene in faults if not scene.contradicts_claim]
+    # Of few numbers a release shows less: then the oracle, before anything is released, is what sees a fault.
+    seen = {scene.fault for scene in faults if scene.contradicts_claim}
+    missed = [fault for fault in possible if fault not in seen]
     own = next((scene for scene in scenes if scene.scene == "study"), None)
     return AuditReport(
         study=study.name,

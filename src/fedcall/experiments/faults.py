@@ -92,10 +92,10 @@ def no_subsampling() -> Iterator[None]:
 
 @contextmanager
 def noise_on_the_head_only() -> Iterator[None]:
-    """Add noise to the last layer alone."""
+    """Add noise to the last layer alone, or to the last half of fewer numbers."""
 
     def changed(noise: np.ndarray, context: Any) -> np.ndarray:
-        noise[: -_head_numbers()] = 0
+        noise[: -_last_numbers(len(noise))] = 0
         return noise
 
     with _noise_changed(changed):
@@ -107,7 +107,7 @@ def norm_of_the_head_only() -> Iterator[None]:
     """Clip by the norm of the last layer's gradient, and scale all layers by that."""
 
     def summed(gradients: np.ndarray, clip_norm: float, norm: Norm = "l2", grid: int = GRID) -> np.ndarray:
-        norms = row_norms(gradients[:, -_head_numbers() :].astype(np.float64), norm)
+        norms = row_norms(gradients[:, -_last_numbers(gradients.shape[1]) :].astype(np.float64), norm)
         scaled = gradients * (grid / np.maximum(norms, clip_norm))[:, None]
         total: np.ndarray = np.trunc(scaled).sum(axis=0).astype(np.int64)
         return total
@@ -298,6 +298,11 @@ def unwatched() -> Iterator[None]:
 
 def _head_numbers() -> int:
     return sum(parameter.numel() for parameter in build_model().head.parameters())
+
+
+def _last_numbers(trained: int) -> int:
+    """Return how many numbers the last layer has; where fewer are trained (chemistry alone), the last half of them."""
+    return min(_head_numbers(), trained // 2)
 
 
 def _noise_changed(change: Callable[[np.ndarray, Any], np.ndarray]) -> AbstractContextManager[Any]:
