@@ -5,15 +5,14 @@ line of a terminal has a character of it that is not printable, or a tag.
 """
 
 import gzip
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from fedcall import cli
 from fedcall.model.caller import build_model, save_model
 from hostile_files import WORDS, HostileFiles, write_hostile_files
+from in_process import run_in_process
 
 PATIENT = "north-001"
 PRINTED = {"\n", "\t", "\u00a0", "\u202f"}
@@ -23,17 +22,8 @@ PRINTED = {"\n", "\t", "\u00a0", "\u202f"}
 @pytest.fixture
 def fedcall(capsys, monkeypatch):
     def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["fedcall", *map(str, arguments)])
-        app = cli.typer.Typer(no_args_is_help=True)
-        app.callback()(lambda: None)
-        monkeypatch.setattr(cli, "app", app)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        said = captured.out + captured.err
+        code, out, err = run_in_process(monkeypatch, capsys, *arguments)
+        said = out + err
         assert {letter for letter in said if not letter.isprintable()} <= {"\n"}, (arguments[0], said[:500])
         assert max(map(len, said.splitlines() or [""])) <= 4_000, arguments[0]
         return code, said

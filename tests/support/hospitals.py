@@ -83,33 +83,28 @@ def served(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run the aggregator as a service until the block ends; it must be up before the block begins."""
     command = [
-        *(BIN / "fedcall", "aggregator", "serve", "--study", study, "--state", coordinator.path / state),
+        *("aggregator", "serve", "--study", study, "--state", coordinator.path / state),
         *("--keys", "private/keys", "--initial", initial, "--listen", "127.0.0.1:0"),
     ]
-    with open(coordinator.path / f"{state}.log", "wb") as log:
-        service = subprocess.Popen(command, cwd=coordinator.path, stdout=log, stderr=subprocess.STDOUT)
-    try:
+    log = coordinator.path / f"{state}.log"
+    log.unlink(missing_ok=True)
+    with running(coordinator, *command, log=log, seconds=300) as service:
         end = time.monotonic() + 600
         while not (coordinator.path / state / "endpoint.json").exists():
-            assert service.poll() is None, (coordinator.path / f"{state}.log").read_text()
+            assert service.poll() is None, log.read_text()
             assert time.monotonic() < end, "the aggregator did not come up"
             time.sleep(0.1)
         yield service
-    finally:
-        if service.poll() is None:
-            service.send_signal(signal.SIGTERM)
-        try:
-            service.wait(300)
-        finally:
-            service.kill()
 
 
 @contextmanager
-def running(workspace: Workspace, *command: object) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a service of fedcall's in a folder until the block ends."""
-    with open(workspace.path / f"{command[0]}.log", "ab") as log:
+def running(
+    workspace: Workspace, *command: object, log: Path | None = None, seconds: float = 30
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a service of fedcall's in a folder until the block ends, and then give it some seconds to end by itself."""
+    with open(log or workspace.path / f"{command[0]}.log", "ab") as told:
         service = subprocess.Popen(
-            [BIN / "fedcall", *map(str, command)], cwd=workspace.path, stdout=log, stderr=subprocess.STDOUT
+            [BIN / "fedcall", *map(str, command)], cwd=workspace.path, stdout=told, stderr=subprocess.STDOUT
         )
     try:
         yield service
@@ -117,7 +112,7 @@ def running(workspace: Workspace, *command: object) -> Iterator[subprocess.Popen
         if service.poll() is None:
             service.send_signal(signal.SIGTERM)
         try:
-            service.wait(30)
+            service.wait(seconds)
         finally:
             service.kill()
 

@@ -1,17 +1,17 @@
 """What an operator and an auditor type: quarantine list, show, add, release; the log shown, and held to receipts."""
 
 import json
-import sys
+from functools import partial
 
 import pytest
 from safetensors.numpy import save
 
 from consortium import make_consortium
-from fedcall import cli
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.keys import read_signing_key
 from fedcall.weights import read_weights
 from hostile_text import HOSTILE
+from in_process import run_in_process
 
 
 @pytest.fixture
@@ -35,18 +35,7 @@ def consortium(tmp_path):
 
 @pytest.fixture
 def fedcall(capsys, monkeypatch):
-    def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fedcall", *map(str, arguments)])
-        monkeypatch.setattr(cli, "app", cli.typer.Typer(no_args_is_help=True))
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return partial(run_in_process, monkeypatch, capsys)
 
 
 def test_quarantine__list_show_add_release(consortium, fedcall):
