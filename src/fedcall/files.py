@@ -36,6 +36,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Return what changes whenever a file is written: when it last was (ns), and its size (bytes)."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically and durably."""
     with atomic_path(path) as temporary:

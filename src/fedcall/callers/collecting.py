@@ -17,6 +17,7 @@ from fedcall.files import sha256_file
 from fedcall.genomics.htslib import run_bcftools
 from fedcall.genomics.index_files import needs_csi
 from fedcall.genomics.reference import reference_contigs
+from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import patient_file
 from fedcall.genomics.vcf.rows import Row, VcfFile, open_rows
@@ -119,7 +120,8 @@ def _in_order(vcf: VcfFile, known: set[str]) -> Iterator[Row]:
     for row in vcf.rows(vcf.samples[0]):
         if row.contig not in known:
             raise FedcallError(
-                f"{row.place}: contig '{shown(row.contig, 60)}' is not in the reference; call with the same one"
+                f"{row.place}: contig '{shown(row.contig, NAME_CHARACTERS)}' is not in the reference; call with the"
+                " same one"
             )
         if row.contig != contig:
             left.add(contig)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -129,16 +130,16 @@ def _compiled_and_packed(tree: Tree) -> bytes:
         for path, entry in tree.entries.items():
             if path.startswith("usr/") and not (root / path).exists():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
-                if entry.mode & 0o170000 == 0o120000:
+                if stat.S_ISLNK(entry.mode):
                     target = entry.content.decode()
                     (root / path).symlink_to(f"{root}/usr{target}" if target.startswith("/lib") else target)
-                elif entry.mode & 0o170000 == 0o100000:
+                elif stat.S_ISREG(entry.mode):
                     (root / path).write_bytes(entry.content)
-                    (root / path).chmod(entry.mode & 0o777)
+                    (root / path).chmod(stat.S_IMODE(entry.mode))
         for prefix in ("usr/lib/python3.11", SITE):
             _own_python(root, _COMPILE, str(root), str(root / prefix))
-        for path_ in sorted(root.rglob("*.pyc")):
-            tree.file(path_.relative_to(root).as_posix(), path_.read_bytes())
+        for compiled in sorted(root.rglob("*.pyc")):
+            tree.file(compiled.relative_to(root).as_posix(), compiled.read_bytes())
         return _own_python(root, _COMPRESS, stdin=initramfs(tree))
 
 

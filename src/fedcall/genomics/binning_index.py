@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedcall.files import file_stamp
 from fedcall.genomics import binning_index_kernels as kernels
 from fedcall.genomics.bgzf import DamagedBlockError, between, blocks, inflate
 
@@ -77,7 +78,7 @@ def check_index(index: Path, file: Path, records: Records) -> None:
     UnfaithfulIndexError
         Says what is wrong with the index.
     """
-    stamps = tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in (index.stat(), file.stat()))
+    stamps = (file_stamp(index), file_stamp(file))
     reason = _reason(index, file, records, stamps)
     if reason is not None:
         raise UnfaithfulIndexError(reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.files import file_stamp
 from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.index_files import htslib_name, reference_indexes
 from fedcall.genomics.reference_index import NAME_CHARACTERS, index_rows, refuse_stale_index
@@ -96,10 +97,9 @@ def _kept_reference(reference: str, process: int, *stamps: tuple[int, int] | Non
 
 def _stamp(file: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(file)
+        return file_stamp(Path(file))
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size
 
 
 def shared_contigs(

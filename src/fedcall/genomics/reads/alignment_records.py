@@ -17,6 +17,7 @@ import numpy as np
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.files import file_stamp
 from fedcall.genomics.bgzf import DamagedBlockError, inflate
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads import record_fields as fields
@@ -139,8 +140,7 @@ def fetch_records(
                 return _paired(workspace, 0, workspace.table.take(0)[:0], 0)
             with mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
                 return _read(inflate(view, offset), _PLACED, span, workspace, where)
-        stamp = os.fstat(handle.fileno())
-    source = _Source(alignments, reference, keep, (stamp.st_mtime_ns, stamp.st_size))
+    source = _Source(alignments, reference, keep, file_stamp(alignments))
     together = batch_of(alignments, reference, contig_index, source.stamp)
     if together is not None:
         records = _fetch_together(source, together).of(contig_index).data

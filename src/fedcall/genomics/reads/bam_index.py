@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcall.files import file_stamp
 from fedcall.genomics.reads.bam_index_kernels import list_contigs
 
 _WINDOW = 14
@@ -39,8 +40,7 @@ def first_offset(index: Path, contig: int, start: int) -> int | None:
     ValueError
         If the index is damaged.
     """
-    stamp = index.stat()
-    content, contigs = _read(index, stamp.st_mtime_ns, stamp.st_size)
+    content, contigs = _read(index, *file_stamp(index))
     if not 0 <= contig < len(contigs):
         raise ValueError("the index is damaged")
     first_chunk, entries, count, _ = (int(value) for value in contigs[contig])

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from fedcall.files import file_stamp
 from fedcall.genomics.binning_index import UnfaithfulIndexError
 
 _DEFINITION = 26
@@ -34,7 +35,7 @@ def check_crai(index: Path, file: Path) -> None:
     UnfaithfulIndexError
         Says what is wrong with the index.
     """
-    stamps = tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in (index.stat(), file.stat()))
+    stamps = (file_stamp(index), file_stamp(file))
     reason = _reason(index, file, stamps)
     if reason is not None:
         raise UnfaithfulIndexError(reason)

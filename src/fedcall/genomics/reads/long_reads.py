@@ -14,6 +14,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.files import file_stamp
 from fedcall.genomics.index_files import htslib_name
 from fedcall.genomics.reads.opening import open_alignments
 from fedcall.shown import shown
@@ -47,8 +48,8 @@ def refuse_long_reads(alignments: Path, reference: Path) -> None:
         One line: the file, what was found, what to do.
     """
     alignments = Path(alignments)
-    stamp = alignments.stat() if alignments.is_file() else None
-    _refuse_alignments(alignments, Path(reference), stamp and (stamp.st_mtime_ns, stamp.st_size))
+    stamp = file_stamp(alignments) if alignments.is_file() else None
+    _refuse_alignments(alignments, Path(reference), stamp)
 
 
 @lru_cache(maxsize=256)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.files import file_stamp
 from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.index_files import alignment_index, alignment_indexes, htslib_name
 from fedcall.genomics.reference import reference_contigs, shared_contigs
@@ -76,8 +77,8 @@ def open_alignments(path: Path, reference: Path, *, text: bool = False) -> pysam
         raise FedcallError(f"{path}: no such alignment file")
     _refuse_cut(path)
     index = alignment_index(path)
-    stamps = [file.stat() for file in (path, index) if file is not None]
-    _refuse_crash(path, Path(reference), index, tuple((stamp.st_mtime_ns, stamp.st_size) for stamp in stamps))
+    stamps = tuple(file_stamp(file) for file in (path, index) if file is not None)
+    _refuse_crash(path, Path(reference), index, stamps)
     _refuse_unfaithful_indexes(path, is_needed=not text)
     try:
         alignments = _open(path, Path(reference))

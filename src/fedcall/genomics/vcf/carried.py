@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
+from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.regions import widen_regions
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
 from fedcall.genomics.vcf.lines import Span
@@ -261,7 +262,7 @@ class _Reader(Generic[T]):
             return NOT_SPELLED if carried else NOT_CARRIED
         if row.end > self.lengths[row.contig]:
             raise FedcallError(
-                f"{row.place}: REF reaches beyond the end of '{shown(row.contig, 60)}', which has"
+                f"{row.place}: REF reaches beyond the end of '{shown(row.contig, NAME_CHARACTERS)}', which has"
                 f" {self.lengths[row.contig]} bases in {self.reference}; use the reference the file was made with"
             )
         expected = self.bases(row.contig, row.start, row.end)

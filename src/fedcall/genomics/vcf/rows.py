@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedcall.errors import FedcallError
+from fedcall.files import file_stamp
 from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.trial import crashes
 from fedcall.genomics.vcf.lines import (
@@ -242,8 +243,8 @@ def kept_open(path: Path, what: str) -> VcfFile:
 
     Its index is used even if it is older than the file, as htslib does.
     """
-    stamp = Path(path).stat() if Path(path).is_file() else None
-    return _kept_open(Path(path), what, os.getpid(), stamp and (stamp.st_mtime_ns, stamp.st_size))
+    stamp = file_stamp(path) if Path(path).is_file() else None
+    return _kept_open(Path(path), what, os.getpid(), stamp)
 
 
 @lru_cache(maxsize=2)
