@@ -1,5 +1,5 @@
 # make demo    a study of three simulated hospitals, from reads to reports, in minutes
-# make test    every test, by as many workers as there are cores, at most four
+# make test    every test, by four workers
 # make quick   a test of every package, in less than two minutes
 # make docs    the documentation as a site, in results/docs
 # make install the software alone, into .venv
@@ -17,8 +17,9 @@ INSTALLED := $(VENV)/.installed-by-make
 export OMP_NUM_THREADS := 1
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# A file of tests stays with one worker, so that what its tests share is made once; tests/conftest.py puts the longest first.
-WORKERS := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Four workers on two cores too: a third of the time, tests wait for services, timeouts and locks. A file of tests stays with
+# one worker, so that what its tests share is made once; tests/conftest.py puts the longest first.
+WORKERS := -n 4 --dist loadfile --no-loadscope-reorder
 
 # Ledgers and receipts are synced to disk at every step, so tests on a slow disk wait for it all the time. Where 12 GB are free
 # in memory, their folders lie there, and are gone at the end.

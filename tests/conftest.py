@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import processor_seconds
 from built_once import built_once
 from chosen_tests import QUICK, order
 from rehearsal_workspace import COHORT, STUDY, Workspace
@@ -16,6 +17,16 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what this suite's command line knows beside pytest's."""
+    processor_seconds.add_option(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure what tests cost where that is asked for."""
+    processor_seconds.plug_in(config)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
