@@ -15,7 +15,11 @@ def test_benchmark_masked_sum__compares_with_plain_averaging():
 def test_benchmark_encrypted_sum__stands_beside_masked_sealed_and_plain():
     found = encrypted_sum.benchmark_encrypted_sum(2, 2000, 1)
     assert found.upload_ratio > 10
-    assert found.encrypted.helper_download_bytes == 2 * found.encrypted.upload_bytes
+    papers = found.encrypted.helper_download_bytes - 2 * found.encrypted.upload_bytes
+    assert 2000 < papers < 10_000  # the order, and what sites signed: as much as a helper of masks gets
+    assert abs(papers - found.masked.helper_download_bytes) < 1000
+    assert found.encrypted.taken_in(2, 2) == 2 * (found.encrypted.upload_bytes + found.encrypted.helper_answer_bytes)
+    assert (found.plain.given_out(2), found.masked.given_out(2)) == (0, 2 * found.masked.helper_download_bytes)
     assert found.masked.helper_answer_bytes == 4 * 2000
     text = encrypted_sum.as_text(found)
     assert found.sealed.upload_bytes == found.plain.upload_bytes + 56

@@ -104,9 +104,10 @@ def as_text(result: EncryptedBenchmark) -> str:
     def megabytes(one: int) -> str:
         return f"{one / 1e6:.2f}" if one else ""
 
+    sites, helpers = result.sites, len(_HOLDERS)
     return "\n".join(
         [
-            f"{result.sites} sites, {result.parameters:,} parameters, two helpers or holders",
+            f"{sites} sites, {result.parameters:,} parameters, two helpers or holders",
             row("processor seconds", "plain", "sealed", "masked", "encrypted"),
             row("  a site hides its update", *(seconds(one.site_seconds) for one in modes)),
             row("  a helper or holder", *(seconds(one.helper_seconds) for one in modes)),
@@ -116,6 +117,11 @@ def as_text(result: EncryptedBenchmark) -> str:
             row("  sent by a site", *(megabytes(one.upload_bytes) for one in modes)),
             row("  fetched by a holder", *(megabytes(one.helper_download_bytes) for one in modes)),
             row("  sent by a holder", *(megabytes(one.helper_answer_bytes) for one in modes)),
+            row("  taken by aggregator", *(megabytes(one.taken_in(sites, helpers)) for one in modes)),
+            row("  given by aggregator", *(megabytes(one.given_out(helpers)) for one in modes)),
+            f"encrypted against masked: a site's seconds {result.site_ratio:.0f} times, a holder's"
+            f" {result.helper_ratio:.0f},",
+            f"closing {result.aggregator_ratio:.0f}, the upload {result.upload_ratio:.1f}",
         ]
     )
 
@@ -124,7 +130,7 @@ def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.nd
     """Play a round; each of a helper's answers is a first one, with a log of its own."""
     made = ordered_round(folder, study, tensors, hide, processor_seconds)
     base = {name: np.array(tensor) for name, tensor in tensors.items()}
-    asked, size = [], 0
+    asked, size, listed = [], 0, made.upload_bytes * len(study.sites) if study.protection.is_encrypted else 0
     for name in _HOLDERS:
         order = made.order(name)
         for turn in range(repeats if name == _HOLDERS[0] else 1):
@@ -145,7 +151,7 @@ def _measure(folder: Path, study: Study, hide: Hide, tensors: Mapping[str, np.nd
         helper_seconds=statistics.median(asked),
         aggregator_seconds=median_seconds(lambda: made.state.sums.close(base), repeats, processor_seconds),
         upload_bytes=made.upload_bytes,
-        helper_download_bytes=made.upload_bytes * len(study.sites) if study.protection.is_encrypted else 0,
+        helper_download_bytes=sum(map(len, order)) + listed,
         helper_answer_bytes=size,
     )
 

@@ -40,8 +40,16 @@ class SumCost(BaseModel):
     admitting_seconds: float  # at the aggregator: claims and updates of all sites checked and stored
     aggregator_seconds: float  # closing the round: the sum or average opened and checked, next model
     upload_bytes: int  # of one site
-    helper_download_bytes: int  # listed updates
-    helper_answer_bytes: int
+    helper_download_bytes: int  # by one helper: the order with all claims; encrypted: all listed updates, too
+    helper_answer_bytes: int  # of one helper
+
+    def taken_in(self, sites: int, helpers: int) -> int:
+        """Return the bytes that the aggregator receives in a round."""
+        return sites * self.upload_bytes + helpers * self.helper_answer_bytes
+
+    def given_out(self, helpers: int) -> int:
+        """Return the bytes that the aggregator gives to helpers in a round; models and receipts are as in each mode."""
+        return helpers * self.helper_download_bytes
 
 
 @dataclass(frozen=True)
