@@ -46,6 +46,7 @@ def test_environments__the_one_made_by_hand_pins_what_make_installs():
     made = dict(line.split("==") for line in wanted if not line.startswith("#"))
     assert made
     assert made.items() <= pinned.items()
+    assert pinned["python"] == "3.10"  # where `fedcall.protection.bfv.find_interpreter` looks for OpenFHE
 
 
 def test_environments__no_pin_file_beats_them():

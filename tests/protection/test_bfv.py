@@ -59,6 +59,8 @@ def test_fuse__a_partial_that_is_missing_wrong_or_of_another_sum_is_an_error(hol
             bfv.fuse(partials, 20, sites)
     with pytest.raises(FedcallError, match="bytes"):
         bfv.fuse([lead, main[:-8]], 20, 2)
+    with pytest.raises(FedcallError, match="holds more than 19 numbers"):  # a slot is used that should be empty
+        bfv.fuse([lead, main], 19, 2)
 
 
 @needs_openfhe
@@ -107,6 +109,61 @@ def test_parameters__are_those_of_128_bits():
         assert told in bfv.SCHEME
     assert bfv.SCHEME.endswith(f" {found.plaintext_modulus}")
     assert found.plaintext_modulus > 2 * bfv.MOST_SITES * 2**31
+
+
+def test_find_interpreter__the_one_named_then_a_rules_own_environment_then_that_of_this_checkout(monkeypatch, tmp_path):
+    def made(path: Path) -> Path:
+        path.parent.mkdir(parents=True)
+        path.touch()
+        return path
+
+    for name in ("FEDCALL_ENCRYPTION_PYTHON", "CONDA_PREFIX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    here = made(tmp_path / ".venv-encryption/bin/python")
+    assert bfv.find_interpreter() == here
+    active = made(tmp_path / "conda/bin/python")
+    monkeypatch.setenv("CONDA_PREFIX", str(active.parents[1]))
+    assert bfv.find_interpreter() == here  # an environment without OpenFHE: that of another rule, or the user's own
+    made(tmp_path / "conda/lib/python3.10/site-packages/openfhe/__init__.py")
+    assert bfv.find_interpreter() == active
+    named = made(tmp_path / "named/python3.10")
+    monkeypatch.setenv("FEDCALL_ENCRYPTION_PYTHON", str(named))
+    assert bfv.find_interpreter() == named
+    named.unlink()
+    assert bfv.find_interpreter() is None  # somebody who names one means no other
+
+
+@needs_openfhe
+def test_encrypt__in_a_rules_own_environment(holders, monkeypatch, tmp_path):
+    """An environment as conda lays it out, with the packages of this one: only `CONDA_PREFIX` leads there."""
+    here = bfv.find_interpreter()
+    packages = here.parents[1] / "lib/python3.10/site-packages"
+    prefix = tmp_path / "prefix"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "lib/python3.10").mkdir(parents=True)
+    (prefix / "lib/python3.10/site-packages").symlink_to(packages)
+    told = prefix / "told"
+    (prefix / "bin/python").write_text(f'#!/bin/sh\necho "$2" >> {told}\nexec {here} "$@"\n')
+    (prefix / "bin/python").chmod(0o755)
+    monkeypatch.delenv("FEDCALL_ENCRYPTION_PYTHON", raising=False)
+    monkeypatch.setenv("CONDA_PREFIX", str(prefix))
+    vector = np.arange(9)
+    assert np.array_equal(opened(holders, [bfv.encrypt(holders[1], vector)], 9, 1), vector)
+    assert told.read_text().splitlines() == [bfv.bfv_program.__file__] * 4  # encrypt, two partials, fuse
+
+
+@needs_openfhe
+def test_program__takes_no_more_memory_than_it_may():
+    script = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import bfv_program as p\n"
+        "p.COMMANDS['grow'] = lambda: bytearray(p.MEMORY_BYTES)\n"
+        "p.main()\n"
+    )
+    command = [bfv.find_interpreter(), "-I", "-c", script, Path(bfv.__file__).parent, "grow"]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (2, "MemoryError\n")
 
 
 def test_parameters__without_openfhe_say_what_to_install(monkeypatch, tmp_path):

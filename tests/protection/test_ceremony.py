@@ -1,16 +1,22 @@
 """The holders' ceremony: resumable, verified, and nobody chooses a share after the others'."""
 
+import hashlib
+import os
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from crashes import run_and_kill
 from fedcall.cli.encryption import register
 from fedcall.documents import read_unverified, sign
 from fedcall.errors import FedcallError
 from fedcall.keys import read_signing_key
-from fedcall.protection import bfv
-from fedcall.protection.ceremony import KeyShare, check_took_part, commit, join, reveal
+from fedcall.protection import bfv, ceremony
+from fedcall.protection.ceremony import KeyCommitment, KeyShare, check_took_part, commit, join, reveal
 from fedcall.protection.helper_keys import create_helper_keys
 
 pytestmark = pytest.mark.skipif(bfv.find_interpreter() is None, reason=bfv.HOW_TO_INSTALL)
@@ -77,6 +83,41 @@ def test_join__a_share_chosen_after_the_others_and_a_strangers_signature_are_ref
     commit(place / "notary", "pilot", exchange)
     with pytest.raises(FedcallError, match="other commitments than those"):
         reveal(place / "ethics", "pilot", exchange, files(place))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_commit_and_reveal__kill_9_at_every_moment_commits_to_one_share_whose_secret_is_there(place, monkeypatch):
+    size = bfv.parameters().polynomial_bytes(1)
+
+    def drawn(_label: str) -> tuple[bytes, bytes]:
+        secret = os.urandom(size)  # another one each time, as OpenFHE's are
+        return secret, secret[::-1]
+
+    monkeypatch.setattr(ceremony, "make_share", drawn)
+    commit(place / "notary", "pilot", place / "exchange")
+    kills = 0
+    while True:
+        folder = place / str(kills)
+        shutil.copytree(place / "ethics", folder / "ethics")
+        shutil.copytree(place / "exchange", folder / "exchange")
+
+        def take_part(keys=folder / "ethics", exchange=folder / "exchange"):
+            commit(keys, "pilot", exchange)
+            reveal(keys, "pilot", exchange, files(place))
+
+        killed = run_and_kill(take_part, kills + 1)
+        told = [path.read_bytes() for path in folder.glob("exchange/ethics.*") if not path.name.startswith(".")]
+        take_part()
+        after = {path.name: path.read_bytes() for path in folder.glob("exchange/ethics.*")}
+        assert all(content in after.values() for content in told), kills  # what was shown is never taken back
+        commitment = read_unverified(after["ethics.commitment.json"], KeyCommitment)[0]
+        share, secret = after["ethics.share"], (folder / "ethics/encryption-pilot.secret").read_bytes()
+        assert hashlib.sha256(share).hexdigest() == commitment.share, kills
+        assert share == secret[::-1], kills
+        if not killed:
+            break
+        kills += 1
+    assert kills > 20
 
 
 def test_encryption_commands__from_a_ceremony_to_an_opened_sum(place):

@@ -146,14 +146,6 @@ def test_environments__pins_agree_with_constraints(path):
             assert version == constraints()[PYPI_NAMES.get(name, name)], f"{path.name}: {line}"
 
 
-def test_environments__of_encryption_is_what_make_installs():
-    folder = ROOT / "workflow/envs"
-    lines = [line for line in (folder / "encryption.txt").read_text().splitlines() if not line.startswith("#")]
-    packages = yaml.safe_load((folder / "encryption.yaml").read_text())["dependencies"]
-    named = [one.replace(" =", "==") for one in packages if isinstance(one, str)] + packages[-1]["pip"]
-    assert set(lines) <= set(named)
-
-
 def test_constraints__cover_every_dependency():
     text = (ROOT / "pyproject.toml").read_text()
     named = re.findall(r'^ +"([A-Za-z0-9-]+)[\[>=<"]', text.split("[project.scripts]")[0], flags=re.MULTILINE)

@@ -121,7 +121,8 @@ def as_text(result: EncryptedBenchmark) -> str:
             row("  given by aggregator", *(megabytes(one.given_out(helpers)) for one in modes)),
             f"encrypted against masked: a site's seconds {result.site_ratio:.0f} times, a holder's"
             f" {result.helper_ratio:.0f},",
-            f"closing {result.aggregator_ratio:.0f}, the upload {result.upload_ratio:.1f}",
+            f"closing {result.aggregator_ratio:.0f}, the upload {result.upload_ratio:.1f};"
+            " each opened sum is bit for bit that in the clear",
         ]
     )
 

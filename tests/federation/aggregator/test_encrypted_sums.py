@@ -17,6 +17,7 @@ from fedcall.study.claims import Claim, Receipt
 from fedcall.study.sum_orders import MaskSum, SumOrder, check_opening
 from fedcall.study.sums import SumLayout, mean_update
 from fedcall.weights import read_weights, weights_bytes
+from masked_consortium import PRIVACY
 
 pytestmark = needs_openfhe
 SITES = ("east", "north", "south")
@@ -58,17 +59,31 @@ def test_close__the_model_is_the_one_that_addition_in_the_clear_gives(ordered):
     assert state.waiting_for() == [f"helper {name}" for name in HOLDERS]
     consortium.ask_helpers(state)
     assert state.close_round_if_due()
-    total = consortium.total(1, base)
-    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
-    clear = mean_update(study, layout, layout.flatten(total), SITES)
-    expected = apply_update(base.tensors, clear, study.aggregation).tensors
-    found = read_weights(state.model_path(2)).tensors
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    assert_model_of_the_sum(consortium, base, read_weights(state.model_path(2)).tensors)
     order, masks = state.log.ordered[1].order, state.log.openings[2].masks
     assert check_opening(study, 1, order, masks).sites == SITES
     pieces = [consortium.vector(site, 1, base)["head.weight"][0].tobytes() for site in SITES]
     contents = [path.read_bytes() for path in consortium.state.rglob("*") if path.is_file()]
     assert not any(piece in content for piece in pieces for content in contents)
+
+
+def test_close__with_own_noise_in_each_update_the_model_is_that_of_addition_in_the_clear(tmp_path):
+    consortium = make_encrypted_consortium(tmp_path, 1, privacy=PRIVACY.model_copy(update={"noise": "own"}))
+    assert consortium.study.noise_shares == 1
+    state = consortium.open_state()
+    consortium.play_round(state, 1)
+    base = read_weights(state.model_path(1))
+    assert state.log.openings[2].accepted == SITES
+    assert_model_of_the_sum(consortium, base, read_weights(state.model_path(2)).tensors)
+
+
+def assert_model_of_the_sum(consortium, base, found):
+    """Hold a round's model against that of the sum in the clear, bit for bit."""
+    total = consortium.total(1, base)
+    layout = SumLayout.of({name: tensor.shape for name, tensor in total.items()})
+    clear = mean_update(consortium.study, layout, layout.flatten(total), SITES)
+    expected = apply_update(base.tensors, clear, consortium.study.aggregation).tensors
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
 def test_answer__a_holder_adds_the_listed_ciphertexts_itself_and_gives_the_same_bytes_again(ordered):
