@@ -57,7 +57,7 @@ class GrownDocument(Document):
         return {key: value for key, value in serialize(self).items() if key not in unused}
 
 
-Kind = TypeVar("Kind", bound=Document)
+AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
 def sign(document: Document, key: Ed25519PrivateKey) -> bytes:
@@ -77,7 +77,7 @@ def sign(document: Document, key: Ed25519PrivateKey) -> bytes:
     )
 
 
-def verify(signed: bytes, kind: type[Kind], public_key: str) -> Kind:
+def verify(signed: bytes, kind: type[AnyDocument], public_key: str) -> AnyDocument:
     """Return the document inside `signed` after checking that `public_key` signed it.
 
     Raises
@@ -97,7 +97,7 @@ def verify(signed: bytes, kind: type[Kind], public_key: str) -> Kind:
     return document
 
 
-def read_unverified(signed: bytes, kind: type[Kind]) -> tuple[Kind, str]:
+def read_unverified(signed: bytes, kind: type[AnyDocument]) -> tuple[AnyDocument, str]:
     """Return the document and the public key it names, without checking the signature."""
     document, envelope = _open(signed, kind)
     return document, str(envelope.get("public_key"))
@@ -122,7 +122,7 @@ def is_exact(signed: bytes, document: Document) -> bool:
         return False
 
 
-def read_signed(path: Path, kind: type[Kind], public_key: str) -> Kind:
+def read_signed(path: Path, kind: type[AnyDocument], public_key: str) -> AnyDocument:
     """Read and verify a signed document; errors name the file."""
     try:
         return verify(Path(path).read_bytes(), kind, public_key)
@@ -142,7 +142,7 @@ def public_text(key: Ed25519PublicKey) -> str:
     return base64.b64encode(key.public_bytes_raw()).decode()
 
 
-def _open(signed: bytes, kind: type[Kind]) -> tuple[Kind, dict[str, Any]]:
+def _open(signed: bytes, kind: type[AnyDocument]) -> tuple[AnyDocument, dict[str, Any]]:
     name = kind.__name__.lower()
     try:
         envelope = json.loads(signed)

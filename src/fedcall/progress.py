@@ -60,7 +60,7 @@ def progress(label: str, total: float | None = None, unit: str = "") -> Iterator
         with _bar(label, total, unit) as bar:
             yield bar
     else:
-        lines = Lines(label, total, unit)
+        lines = ProgressLines(label, total, unit)
         yield lines
         lines.finish()
 
@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-class Lines:
+class ProgressLines:
     """Progress as lines for a log, `LINE_EVERY` seconds apart at least."""
 
     def __init__(self, label: str, total: float | None, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -199,7 +199,7 @@ def _new_bars() -> "Bars":
     from rich.table import Column
     from rich.text import Text
 
-    class Figures(ProgressColumn):
+    class NumbersColumn(ProgressColumn):
         def __init__(self) -> None:
             super().__init__(Column(no_wrap=True))
 
@@ -209,7 +209,7 @@ def _new_bars() -> "Bars":
     return Bars(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=16),
-        Figures(),
+        NumbersColumn(),
         console=Console(stderr=True),
         transient=True,
         auto_refresh=False,

@@ -11,10 +11,10 @@ from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.files import read_text
 
-Kind = TypeVar("Kind", bound=Document)
+AnyDocument = TypeVar("AnyDocument", bound=Document)
 
 
-def read_yaml(path: Path, kind: type[Kind], content: Mapping[str, Any] | None = None) -> Kind:
+def read_yaml(path: Path, kind: type[AnyDocument], content: Mapping[str, Any] | None = None) -> AnyDocument:
     """Read a YAML file as a document of `kind`.
 
     Parameters

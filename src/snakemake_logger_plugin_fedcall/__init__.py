@@ -16,7 +16,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from fedcall.shown import LOG_LINE_CHARACTERS, shown, shown_block
 from snakemake_logger_plugin_fedcall.progress import RunProgress
-from snakemake_logger_plugin_fedcall.terminal import Bar, Lines
+from snakemake_logger_plugin_fedcall.terminal import Bar, RunLines
 
 # Snakemake's words about itself, of no use to who waits for a run. What is not named here is printed.
 CHATTER = (
@@ -63,11 +63,11 @@ class LogHandler(LogHandlerBase):
         self.progress = RunProgress()
         quiet = {str(getattr(choice, "name", choice)).lower() for choice in settings.quiet or ()}
         if quiet & {"all", "progress"}:
-            self.display: Lines | Bar | None = None
+            self.display: RunLines | Bar | None = None
         elif self.stream.isatty() and not self.as_snakemake:
             self.display = Bar(self.stream, self.progress, settings.nocolor)
         else:
-            self.display = Lines(self.stream, self.progress)
+            self.display = RunLines(self.stream, self.progress)
 
     writes_to_stream = True
     writes_to_file = False

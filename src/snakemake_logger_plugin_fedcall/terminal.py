@@ -24,7 +24,7 @@ def figures(progress: RunProgress) -> str:
     return ", ".join(parts)
 
 
-class Lines:
+class RunLines:
     """A line now and then, and one when all is done."""
 
     def __init__(self, stream: TextIO, progress: RunProgress, clock: Callable[[], float] = time.monotonic) -> None:

@@ -39,7 +39,7 @@ class Making(Document):
     inputs: tuple[Input, ...]
 
 
-class Release(Document):
+class ReportedRound(Document):
     """One round of one site: claimed, made, answered. Signatures were checked against the study."""
 
     site: Name
@@ -83,7 +83,7 @@ class Dossier(Document):
     terms: PrivacyTerms
     budget: tuple[PrivacyReport, ...] = Field(description="The reports of the sites, whole.")
     budget_of_study: StudyPrivacyReport | None = Field(description="Null at a hospital, which sees its own ledger.")
-    releases: tuple[Release, ...]
+    releases: tuple[ReportedRound, ...]
     rules: tuple[RuleRun, ...]
     edges: tuple[Edge, ...]
     trust: tuple[Statement, ...]

@@ -16,7 +16,7 @@ from fedcall.reporting.privacy.checklist import software
 from fedcall.reporting.privacy.documents import PrivacyReport, Statement, StudyPrivacyReport
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.terms import Study, read_study
-from snakemake_report_plugin_privacy.documents import Dossier, Edge, Input, Making, Release, RuleRun
+from snakemake_report_plugin_privacy.documents import Dossier, Edge, Input, Making, ReportedRound, RuleRun
 
 # Files of the federation: they have left the site or came from outside. All others are data of patients, made from
 # it, or named after one.
@@ -72,7 +72,7 @@ def _reports(made: dict[Path, JobRecordInterface], kind: type[Report]) -> list[R
     return [kind.model_validate(content) for content in contents if content.get("kind") == wanted]
 
 
-def _releases(made: dict[Path, JobRecordInterface], study: Study, dag: DAGReportInterface) -> tuple[Release, ...]:
+def _releases(made: dict[Path, JobRecordInterface], study: Study, dag: DAGReportInterface) -> tuple[ReportedRound, ...]:
     releases = [
         _release(path, path.with_name("receipt.json"), record, study, dag)
         for path, record in made.items()
@@ -83,14 +83,14 @@ def _releases(made: dict[Path, JobRecordInterface], study: Study, dag: DAGReport
 
 def _release(
     claim_path: Path, receipt_path: Path, record: JobRecordInterface, study: Study, dag: DAGReportInterface
-) -> Release:
+) -> ReportedRound:
     assert study.coordinator is not None  # read_study returns complete studies only
     # results/{study}/{site}/rounds/{round}/claim.json
     claim = read_signed(claim_path, Claim, study.site(claim_path.parents[2].name).public_key)
     receipt = read_signed(receipt_path, Receipt, study.coordinator) if receipt_path.is_file() else None
     if receipt is not None and receipt.claim != claim.digest:
         raise FedcallError(f"{receipt_path}: answers claim {receipt.claim[:12]}…, not {claim_path}")
-    return Release(
+    return ReportedRound(
         site=claim.site,
         round=claim.round,
         outcome=claim.outcome,

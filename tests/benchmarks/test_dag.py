@@ -5,7 +5,7 @@ from rehearsal_workspace import ROOT
 
 
 def test_benchmark_dag__counts_the_jobs_of_the_plan(monkeypatch):
-    monkeypatch.setattr(dag, "PLANS", (dag.Plan("small", sites=2, rounds=3),))
+    monkeypatch.setattr(dag, "PLANS", (dag.PlannedStudy("small", sites=2, rounds=3),))
     (result,) = dag.benchmark_dag(ROOT / "Snakefile")
     # Keys of two sites and the coordinator, and per site and round: fetch, train, upload; rounds close but the last.
     assert result.jobs > 3 * 2 * 3 + 2
@@ -14,7 +14,7 @@ def test_benchmark_dag__counts_the_jobs_of_the_plan(monkeypatch):
 
 
 def test_benchmark_dag__counts_the_shards_of_genomes(monkeypatch):
-    monkeypatch.setattr(dag, "PLANS", (dag.Plan("genome", sites=2, rounds=1, patients=2, shards=5),))
+    monkeypatch.setattr(dag, "PLANS", (dag.PlannedStudy("genome", sites=2, rounds=1, patients=2, shards=5),))
     (result,) = dag.benchmark_dag(ROOT / "Snakefile")
     assert (result.patients, result.shards) == (4, 5)
     # A job per patient and shard, one per patient to gather them, two per patient to normalise reads and truth.

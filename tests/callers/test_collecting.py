@@ -6,7 +6,7 @@ from pathlib import Path
 import pysam
 import pytest
 
-from fedcall.callers.collecting import Provenance, collect_calls
+from fedcall.callers.collecting import CallerVersion, collect_calls
 from fedcall.callers.software import software_of
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.records import read_variants
@@ -27,17 +27,17 @@ def write(path: Path, *records: str, contigs: str = "ab", sample: str = "unknown
 
 
 @pytest.fixture
-def version(tmp_path: Path) -> Provenance:
+def version(tmp_path: Path) -> CallerVersion:
     path = tmp_path / "version.txt"
     path.write_text("version:  v1.3.6\n")
-    return Provenance(path)
+    return CallerVersion(path)
 
 
 def rows(path: Path) -> list[list[str]]:
     return [line.split("\t") for line in pysam.BGZFile(str(path)).read().decode().splitlines() if line[0] != "#"]
 
 
-def test_collect_calls__sorted_named_and_indexed(tmp_path: Path, reference: Path, version: Provenance) -> None:
+def test_collect_calls__sorted_named_and_indexed(tmp_path: Path, reference: Path, version: CallerVersion) -> None:
     calls = write(tmp_path / "calls.vcf", "a 29 A C 50 0/1", "b 3 G T 50 1/1", "a 10 A G 50 0/1")
     found = collect_calls("freebayes", calls, reference, "P001", tmp_path / "out.vcf.gz", version)
     assert (found.records, found.software) == (3, "freebayes 1.3.6")
@@ -48,7 +48,7 @@ def test_collect_calls__sorted_named_and_indexed(tmp_path: Path, reference: Path
 
 
 def test_collect_calls__below_the_authors_quality_is_marked_and_kept(
-    tmp_path: Path, reference: Path, version: Provenance
+    tmp_path: Path, reference: Path, version: CallerVersion
 ) -> None:
     calls = write(tmp_path / "calls.vcf", "a 10 A G 0.5 0/1", "a 29 A C 50 0/1")
     assert collect_calls("freebayes", calls, reference, "P", tmp_path / "f.vcf.gz", version).low_quality == 1
@@ -57,7 +57,7 @@ def test_collect_calls__below_the_authors_quality_is_marked_and_kept(
     assert collect_calls("gatk", calls, reference, "P", tmp_path / "g.vcf.gz", version).low_quality == 0
 
 
-def test_collect_calls__both_alleles_of_one_place_stay(tmp_path: Path, reference: Path, version: Provenance) -> None:
+def test_collect_calls__both_alleles_of_one_place_stay(tmp_path: Path, reference: Path, version: CallerVersion) -> None:
     # nf-core/sarek #2216: `bcftools norm -m -both --rm-dup all` keeps the first of two alleles at one position.
     calls = write(tmp_path / "calls.vcf", "a 9 G C,T 50 1/2", "a 29 A C 50 0/1", "a 29 A G 50 0/1", "a 29 A G 50 0/1")
     collect_calls("deepvariant", calls, reference, "P", tmp_path / "out.vcf.gz", version)
@@ -70,7 +70,7 @@ def test_collect_calls__both_alleles_of_one_place_stay(tmp_path: Path, reference
     ]
 
 
-def test_collect_calls__wrong_contigs_are_refused(tmp_path: Path, reference: Path, version: Provenance) -> None:
+def test_collect_calls__wrong_contigs_are_refused(tmp_path: Path, reference: Path, version: CallerVersion) -> None:
     other = write(tmp_path / "other.vcf", "chr1 30 A C 50 0/1", contigs=["chr1"])  # type: ignore[arg-type]
     with pytest.raises(FedcallError, match=r"other\.vcf: no contig in common with .*found chr1; reference has a, b"):
         collect_calls("gatk", other, reference, "P", tmp_path / "out.vcf.gz", version)
@@ -79,7 +79,7 @@ def test_collect_calls__wrong_contigs_are_refused(tmp_path: Path, reference: Pat
 
 @pytest.mark.parametrize("content", ["", "no VCF at all\n"])
 def test_collect_calls__what_is_no_vcf_is_refused(
-    content: str, tmp_path: Path, reference: Path, version: Provenance
+    content: str, tmp_path: Path, reference: Path, version: CallerVersion
 ) -> None:
     (tmp_path / "calls.vcf").write_text(content)
     with pytest.raises(FedcallError, match=r"calls\.vcf: "):
@@ -94,7 +94,7 @@ def test_collect_calls__names_the_image_and_its_digest(tmp_path: Path, reference
     version = tmp_path / "version.txt"
     version.write_text(f"DeepVariant version 1.10.0\nimage {image}\n")
     calls = write(tmp_path / "calls.vcf", "a 29 A C 50 0/1")
-    provenance = Provenance(version, "docker://google/deepvariant:1.10.0")
+    provenance = CallerVersion(version, "docker://google/deepvariant:1.10.0")
     collect_calls("deepvariant", calls, reference, "P", tmp_path / "out.vcf.gz", provenance)
     stated = software_of(tmp_path / "out.vcf.gz", "deepvariant")
     assert stated.software == "deepvariant 1.10.0"
@@ -107,7 +107,7 @@ def test_collect_calls__names_the_image_and_its_digest(tmp_path: Path, reference
 
 @pytest.mark.parametrize(("caller", "contig", "records"), [("deepvariant", "chr20", 22), ("gatk", "20", 19)])
 def test_collect_calls__real_outputs(
-    caller: str, contig: str, records: int, tmp_path: Path, version: Provenance
+    caller: str, contig: str, records: int, tmp_path: Path, version: CallerVersion
 ) -> None:
     reference = tmp_path / "genome.fa"
     reference.write_text(f">{contig}\nACGT\n")

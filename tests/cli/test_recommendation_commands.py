@@ -107,7 +107,7 @@ BEFORE, BETTER, WORSE, MIXED = [140] * 8, [160] * 8, [120] * 8, [150, 134, 148, 
         (BETTER[:5], "cannot-tell", None, "Cannot tell which model is better: 5 people are too few"),
     ],
 )
-def test_point_gate__public_people_decide_where_there_is_no_judge(
+def test_recommend__public_people_decide_where_there_is_no_judge(
     desk: Desk, after: list[int], decision: str, model: str | None, start: str
 ) -> None:
     before = BEFORE[: len(after)]
@@ -117,13 +117,13 @@ def test_point_gate__public_people_decide_where_there_is_no_judge(
     assert found.gate.people == len(after)
 
 
-def test_point_gate__a_gain_where_models_were_trained_is_not_enough(desk: Desk) -> None:
+def test_recommend__a_gain_where_models_were_trained_is_not_enough(desk: Desk) -> None:
     found = desk.score(BEFORE, BETTER).report()
     assert found.gate.decision == "cannot-tell"
     assert "a gain was seen, but not on regions that nobody trained on" in found.sentence
 
 
-def test_point_gate__nobody_to_judge_on_is_said(desk: Desk) -> None:
+def test_recommend__nobody_to_judge_on_is_said(desk: Desk) -> None:
     found = desk.score(BEFORE, BETTER, site="north").report()
     assert (found.gate.decision, found.gate.people) == ("cannot-tell", 0)
     assert "no held-out public people" in found.sentence
@@ -137,7 +137,7 @@ def test_point_gate__nobody_to_judge_on_is_said(desk: Desk) -> None:
         (-0.03, "worse", "initial.safetensors", "Keep initial.safetensors: the jointly trained model is worse. On 214"),
     ],
 )  # fmt: skip
-def test_point_gate__the_judge_decides_where_there_is_one_whatever_public_people_say(
+def test_recommend__the_judge_decides_where_there_is_one_whatever_public_people_say(
     desk: Desk, gain: float, decision: str, model: str, words: str
 ) -> None:
     public = WORSE if gain > 0 else BETTER
@@ -150,7 +150,7 @@ def test_point_gate__the_judge_decides_where_there_is_one_whatever_public_people
     assert found.judge.gain == pytest.approx(gain, abs=1e-4)
 
 
-def test_point_gate__the_judge_has_too_few_people_or_only_trained_regions(desk: Desk) -> None:
+def test_recommend__the_judge_has_too_few_people_or_only_trained_regions(desk: Desk) -> None:
     few = desk.score(BEFORE, BETTER).judged(0.05, people=2).report()
     assert (few.gate.decision, few.gate.people) == ("cannot-tell", 4)
     assert "4 people are too few" in few.sentence
@@ -160,7 +160,7 @@ def test_point_gate__the_judge_has_too_few_people_or_only_trained_regions(desk: 
     assert "a gain was seen, but not on regions that nobody trained on" in seen.sentence
 
 
-def test_point_gate__a_judge_whom_no_site_answered_leaves_it_to_public_people(desk: Desk) -> None:
+def test_recommend__a_judge_whom_no_site_answered_leaves_it_to_public_people(desk: Desk) -> None:
     study = desk.agree(UNSEEN, 3)
     path = desk.folder / "verdict.json"
     empty = Verdict(study=study.digest, initial=ZERO, final=ZERO, sites=(), log_head=ZERO)
@@ -172,7 +172,7 @@ def test_point_gate__a_judge_whom_no_site_answered_leaves_it_to_public_people(de
     assert found.judge.sentence == "no site judged the final model on held-out patients"
 
 
-def test_point_gate__parts_of_one_person_are_one_person(desk: Desk) -> None:
+def test_recommend__parts_of_one_person_are_one_person(desk: Desk) -> None:
     rows = [(f"public{number}", f"person{number // 2}", "holdout") for number in range(8)]
     found = desk.score(BEFORE, BETTER).score(BEFORE, BETTER, unseen=True).sheet(*rows).report()
     assert (found.gate.decision, found.gate.people) == ("cannot-tell", 4)
@@ -180,7 +180,7 @@ def test_point_gate__parts_of_one_person_are_one_person(desk: Desk) -> None:
     assert found.scopes[0].patients == 4
 
 
-def test_point_gate__a_person_who_is_trained_on_elsewhere_is_nobody_to_judge_on(desk: Desk) -> None:
+def test_recommend__a_person_who_is_trained_on_elsewhere_is_nobody_to_judge_on(desk: Desk) -> None:
     """The halves of NA12878: one to train the first model on, one to be scored on."""
     rows = [(f"public{number}", f"person{number}", "holdout") for number in range(8)]
     trained = [(f"other_half{number}", f"person{number}", "public") for number in range(8)]

@@ -10,7 +10,14 @@ import pysam
 import pytest
 
 from fedcall.experiments.changed_reads import SCENARIOS, write_changed
-from fedcall.experiments.chemistry import MEANS, Cohort, Difference, Row, as_text, chemistry_rows
+from fedcall.experiments.chemistry import (
+    MEANS,
+    ChemistryCohort,
+    ChemistryRow,
+    PairedDifference,
+    as_text,
+    chemistry_rows,
+)
 from fedcall.experiments.wrong_runs import wrong_runs
 from fedcall.model.caller import build_model, weights_of
 from fedcall.study.terms import Study
@@ -62,8 +69,10 @@ def person(folder: Path, name: str) -> Patient:
 def test_chemistry_rows__four_means_on_people_and_a_region_that_nobody_trained_on(tmp_path):
     people = [person(tmp_path, name) for name in ("a", "b", "c")]
     assert people[0].reference is not None
-    cohort = Cohort({"east": people[:1], "west": people[1:2]}, people[2:], people[0].reference, ["1:1001-2000"])
-    seen: list[Row] = []
+    cohort = ChemistryCohort(
+        {"east": people[:1], "west": people[1:2]}, people[2:], people[0].reference, ["1:1001-2000"]
+    )
+    seen: list[ChemistryRow] = []
     rows = chemistry_rows(TERMS, weights_of(build_model()), cohort, ["as they are", "formalin"], [1], seen.append)
     assert seen == rows
     plain, damaged = rows
@@ -77,8 +86,8 @@ def test_chemistry_rows__four_means_on_people_and_a_region_that_nobody_trained_o
 
 
 def test_as_text__shares_are_of_what_was_lost():
-    nothing = Difference(value=0.0, interval=None, worse=0)
-    row = Row(
+    nothing = PairedDifference(value=0.0, interval=None, worse=0)
+    row = ChemistryRow(
         scenario="oxidation",
         seed=1,
         trainable="chemistry",
@@ -88,7 +97,7 @@ def test_as_text__shares_are_of_what_was_lost():
         clean=0.82,
         f1=dict(zip(MEANS, (0.72, 0.80, 0.77, 0.82), strict=True)),
         gained={
-            means: Difference(value=gain, interval=(gain - 0.01, gain + 0.01), worse=0)
+            means: PairedDifference(value=gain, interval=(gain - 0.01, gain + 0.01), worse=0)
             for means, gain in zip(MEANS, (0.0, 0.08, 0.05, 0.10), strict=True)
         },
         indel_f1=None,

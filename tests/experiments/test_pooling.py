@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from example_patients import trained_model
-from fedcall.experiments.pooling import People, as_text, pooled_cases, pooled_points
+from fedcall.experiments.pooling import PoolingPeople, as_text, pooled_cases, pooled_points
 from fedcall.model.caller import weights_of
 from fedcall.study.terms import Study
 from made_patients import patient
@@ -20,7 +20,9 @@ TERMS = Study.model_validate(
         "privacy": {"steps_per_round": 2, "rows_per_unit": 8, "sampling_rate": 0.5, "clip_norm": 0.5, "delta": 1e-2},
     }
 )
-PEOPLE = People({f"p{seed}": patient(seed) for seed in range(6)}, {f"h{seed}": patient(90 + seed) for seed in range(2)})
+PEOPLE = PoolingPeople(
+    {f"p{seed}": patient(seed) for seed in range(6)}, {f"h{seed}": patient(90 + seed) for seed in range(2)}
+)
 
 
 def test_pooled_cases__one_hospital_has_nobody_to_pool_with():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.experiments.cohort import Cohort, open_cohort, refuse_private
+from fedcall.experiments.cohort import StudyCohort, open_cohort, refuse_private
 from fedcall.experiments.sweep import score, utility_point
 from fedcall.genomics.calling.calls import Provenance, write_calls
 from fedcall.genomics.concordance.comparison import compare
@@ -50,7 +50,7 @@ def results(simulated_cohort: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def cohort(simulated_cohort: Path, results: Path) -> Cohort:
+def cohort(simulated_cohort: Path, results: Path) -> StudyCohort:
     return open_cohort(simulated_cohort / "samples.tsv", simulated_cohort / "reference.fa", results)
 
 
@@ -67,7 +67,7 @@ def sheet(folder: Path, simulated_cohort: Path, *changes: tuple[str, str]) -> Pa
     return folder / "samples.tsv"
 
 
-def test_open_cohort__trains_scores_and_leaves_public_people_out(cohort: Cohort, simulated_cohort: Path):
+def test_open_cohort__trains_scores_and_leaves_public_people_out(cohort: StudyCohort, simulated_cohort: Path):
     assert {site: sorted(own) for site, own in cohort.training.items()} == {
         "north": ["north-001", "north-002"],
         "south": ["south-001", "south-002"],
@@ -104,7 +104,7 @@ def test_open_cohort__needs_somebody_to_score(simulated_cohort: Path, results: P
         open_cohort(nobody, simulated_cohort / "reference.fa", results)
 
 
-def test_score__is_what_the_concordance_of_the_calls_says(cohort: Cohort, results: Path, tmp_path: Path):
+def test_score__is_what_the_concordance_of_the_calls_says(cohort: StudyCohort, results: Path, tmp_path: Path):
     model = build_model().eval()
     for person, found in zip(cohort.held_out, score(model, cohort), strict=True):
         site = person.name.split("-")[0]
@@ -125,7 +125,7 @@ def test_score__is_what_the_concordance_of_the_calls_says(cohort: Cohort, result
         assert 0 <= found.rare[1] <= found.rare[0] < truth
 
 
-def test_utility_point__same_seed_same_point_and_no_noise_is_said(cohort: Cohort):
+def test_utility_point__same_seed_same_point_and_no_noise_is_said(cohort: StudyCohort):
     first = utility_point(STUDY, 3.0, cohort, build_model(), seed=4)
     assert first == utility_point(STUDY, 3.0, cohort, build_model(), seed=4)
     assert first.epsilon == pytest.approx(3.0, rel=2e-3)
@@ -137,13 +137,13 @@ def test_utility_point__same_seed_same_point_and_no_noise_is_said(cohort: Cohort
     assert quiet.trained != quiet.start
 
 
-def test_utility_point__too_small_an_epsilon_is_a_mistake_not_a_crash(cohort: Cohort):
+def test_utility_point__too_small_an_epsilon_is_a_mistake_not_a_crash(cohort: StudyCohort):
     strict = STUDY.model_copy(update={"privacy": STUDY.privacy.model_copy(update={"delta": 1e-12})})
     with pytest.raises(FedcallError, match="study 'swept': no noise multiplier"):
         utility_point(strict, 1e-7, cohort, build_model())
 
 
-def test_utility_point__adaptive_clipping_that_so_few_patients_cannot_pay_for(cohort: Cohort):
+def test_utility_point__adaptive_clipping_that_so_few_patients_cannot_pay_for(cohort: StudyCohort):
     adaptive = STUDY.privacy.model_copy(update={"clipping": "adaptive", "adaptation": Adaptation()})
     with pytest.raises(FedcallError, match=r"study 'swept' at noise multiplier 2:.*infeasible"):
         utility_point(STUDY.model_copy(update={"privacy": adaptive}), None, cohort, build_model())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import (
-    SCALARS,
+    FEATURES,
     SCHEMA,
     Examples,
     concatenate,
@@ -143,6 +143,6 @@ def test_with_labels() -> None:
         with_labels(examples, np.zeros(2))
 
 
-def test_scalars__tell_no_position() -> None:
-    assert not [name for name in SCALARS if "position" in name or "contig" in name]
-    assert len(set(SCALARS)) == len(SCALARS)
+def test_features__tell_no_position() -> None:
+    assert not [name for name in FEATURES if "position" in name or "contig" in name]
+    assert len(set(FEATURES)) == len(FEATURES)

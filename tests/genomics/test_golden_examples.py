@@ -60,7 +60,7 @@ def test_extract_examples__as_in_the_golden_file(tmp_path: Path) -> None:
     for name in EXACT:
         np.testing.assert_array_equal(getattr(found, name), getattr(golden, name), err_msg=name)
     # Logarithms differ in their last digits from one mathematical library to another.
-    for name in ("scalars", "log_likelihoods"):
+    for name in ("features", "log_likelihoods"):
         np.testing.assert_allclose(
             getattr(found, name), getattr(golden, name), rtol=1e-5, atol=1e-5, err_msg=f"{name}: {__doc__}"
         )

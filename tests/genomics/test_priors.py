@@ -3,19 +3,19 @@
 import numpy as np
 import pytest
 
-from fedcall.genomics.examples import BASES, CENTRE, IS_INDEL, SCALARS, WINDOW
+from fedcall.genomics.examples import BASES, CENTRE, FEATURES, IS_INDEL, WINDOW
 from fedcall.genomics.priors import CPG, INDEL, TPG, TRANSITION, TRANSVERSION, kinds, log_priors, panel_log_priors
 
 
 def one(around: str, alt: str, is_indel: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Scalars and reference of one candidate; `around` is the base before, the changed base and the base after."""
-    scalars = np.zeros((1, len(SCALARS)), np.float32)
-    scalars[0, IS_INDEL] = is_indel
+    features = np.zeros((1, len(FEATURES)), np.float32)
+    features[0, IS_INDEL] = is_indel
     if not is_indel:
-        scalars[0, SCALARS.index(f"ref_{around[1]}")] = scalars[0, SCALARS.index(f"alt_{alt}")] = 1
+        features[0, FEATURES.index(f"ref_{around[1]}")] = features[0, FEATURES.index(f"alt_{alt}")] = 1
     reference = np.full((1, WINDOW), 4, np.uint8)
     reference[0, CENTRE - 1 : CENTRE + 2] = [(BASES + "N").index(base) for base in around]
-    return scalars, reference
+    return features, reference
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_kinds__equal_on_both_strands(base: str) -> None:
 
 def test_log_priors__probabilities_in_the_order_of_mutation_rates() -> None:
     pairs = [one("ACG", "T"), one("ATG", "C"), one("ACA", "T"), one("ACA", "G"), one("ACA", "", is_indel=True)]
-    scalars, reference = (np.concatenate(column) for column in zip(*pairs, strict=True))
-    probabilities = np.exp(log_priors(scalars, reference))
+    features, reference = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    probabilities = np.exp(log_priors(features, reference))
     np.testing.assert_allclose(probabilities.sum(1), 1)
     assert (np.diff(probabilities[:4, 1]) < 0).all()
     assert (np.diff(probabilities[:4, 2]) < 0).all()
@@ -64,11 +64,11 @@ def test_log_priors__probabilities_in_the_order_of_mutation_rates() -> None:
 @pytest.mark.parametrize("haploid", [False, True])
 @pytest.mark.parametrize("copies", [0.0, 1.0, 500.0, 2000.0])
 def test_panel_log_priors__probabilities_sum_to_one_and_follow_the_frequency(copies: float, haploid: bool) -> None:
-    scalars, reference = one("ACA", "G")
+    features, reference = one("ACA", "G")
     people = np.array([2000.0])
 
     def priors(count: float) -> np.ndarray:
-        return np.exp(panel_log_priors(scalars, reference, np.array([count]), people, np.array([haploid])))
+        return np.exp(panel_log_priors(features, reference, np.array([count]), people, np.array([haploid])))
 
     np.testing.assert_allclose(priors(copies).sum(1), 1)
     assert priors(copies)[0, 0] <= priors(max(copies - 1.0, 0.0))[0, 0]

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from fedcall.progress import LINE_EVERY, Lines, duration, figures, progress, silence, tracked
+from fedcall.progress import LINE_EVERY, ProgressLines, duration, figures, progress, silence, tracked
 
 _LOOP = """
 import sys, time
@@ -60,7 +60,7 @@ def test_duration__as_people_say_it(seconds: float, expected: str) -> None:
 
 def test_lines__one_in_ten_seconds_and_one_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    lines = Lines("training", 100, "steps", clock)
+    lines = ProgressLines("training", 100, "steps", clock)
     for _ in range(100):
         clock.now += 0.25
         lines.advance()
@@ -75,7 +75,7 @@ def test_lines__one_in_ten_seconds_and_one_at_the_end(capsys: pytest.CaptureFixt
 
 def test_lines__short_work_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
-    lines = Lines("training", None, "steps", clock)
+    lines = ProgressLines("training", None, "steps", clock)
     clock.now += LINE_EVERY - 0.1
     lines.advance()
     lines.finish()
@@ -146,10 +146,10 @@ def _kind(_: int) -> str:
 def test_silence__measurements_draw_nothing() -> None:
     with silence():
         assert _kind(1) == "_Silence"
-    assert _kind(1) == "Lines"
+    assert _kind(1) == "ProgressLines"
 
 
 def test_progress__workers_are_silent() -> None:
     with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
         assert list(pool.map(_kind, [1])) == ["_Silence"]
-    assert _kind(1) == "Lines"
+    assert _kind(1) == "ProgressLines"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
+    FEATURES,
     IS_INDEL,
-    SCALARS,
     WINDOW,
     Examples,
     empty_examples,
@@ -32,7 +32,7 @@ def random_examples(rows: int, seed: int = 0) -> Examples:
         {"contigs": '["chr20"]'},
         counts=generator.integers(0, 40, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=generator.integers(0, 5, (rows, WINDOW)),
-        scalars=generator.uniform(-3, 3, (rows, len(SCALARS))),
+        features=generator.uniform(-3, 3, (rows, len(FEATURES))),
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True, initial=-np.inf),
         labels=generator.integers(-1, 3, rows),
         contig=np.zeros(rows),
@@ -94,15 +94,15 @@ def test_features__stay_bounded_for_absurd_inputs():
     model = build_model()
     windows = torch.full((2, model.stem.in_channels, WINDOW), 1e4)
     odds = torch.tensor([[0.0, -1e4, -2e4]] * 2)
-    features = model.features(model.pooled(windows), torch.full((2, len(SCALARS)), -1e4), odds)
-    assert features.shape == (2, model.head.in_features)
-    assert features.abs().max() <= 1
+    head_inputs = model.head_inputs(model.pooled(windows), torch.full((2, len(FEATURES)), -1e4), odds)
+    assert head_inputs.shape == (2, model.head.in_features)
+    assert head_inputs.abs().max() <= 1
 
 
 def test_model__head_corrects_snps_without_touching_indels():
     model = build_model()
     examples = random_examples(60)
-    is_indel = examples.scalars[:, IS_INDEL] > 0
+    is_indel = examples.features[:, IS_INDEL] > 0
     assert 0 < is_indel.sum() < len(examples)
     before = posteriors(model, examples)
     with torch.no_grad():
@@ -177,7 +177,7 @@ def test_load_model__says_what_is_wrong(tmp_path):
 
 def random_examples_head(examples: Examples, rows: int) -> Examples:
     """Return the first rows as examples of their own."""
-    names = ("counts", "reference", "scalars", "log_likelihoods", "labels", "contig", "position")
+    names = ("counts", "reference", "features", "log_likelihoods", "labels", "contig", "position")
     arrays = {name: getattr(examples, name)[:rows] for name in (*names, "allele_depths", "depth")}
     return make_examples([examples.alleles(row) for row in range(rows)], examples.metadata, **arrays)
 

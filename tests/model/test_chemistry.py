@@ -80,7 +80,7 @@ def test_posteriors__untrained_are_the_likelihoods_bit_for_bit(examples, tmp_pat
 def test_judged__rows_that_nothing_is_added_to_stay_as_they_are():
     given = np.array([[-0.1, -2.5, -80.0], [-3.0, -0.2, -1.9]], np.float32)
     added = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    found = chemistry.judged(given, added)
+    found = chemistry.with_chemistry(given, added)
     np.testing.assert_array_equal(found[0], np.maximum(given[0], np.float32(chemistry.FLOOR)))
     assert np.exp(found[1]).sum() == pytest.approx(1, abs=1e-6)
     assert found[1, 1] - found[1, 0] == pytest.approx(3.8, abs=1e-5)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, make_examples
 from fedcall.genomics.priors import log_priors
 from fedcall.model.encoding import FLOOR, INPUT_CHANNELS, encode, log_posteriors
 from made_examples import sample_examples
@@ -18,7 +18,7 @@ def counted(counts: np.ndarray, reference: np.ndarray):  # type: ignore[no-untyp
         {"contigs": '["1"]'},
         counts=counts,
         reference=reference,
-        scalars=np.zeros((rows, len(SCALARS))),
+        features=np.zeros((rows, len(FEATURES))),
         log_likelihoods=np.zeros((rows, 3)),
         labels=np.zeros(rows),
         contig=np.zeros(rows),
@@ -31,12 +31,12 @@ def counted(counts: np.ndarray, reference: np.ndarray):  # type: ignore[no-untyp
 @pytest.mark.parametrize("rows", [np.arange(0), np.array([3, 1, 1]), np.arange(5) % 2 == 0])
 def test_encode__shapes_types_and_order(rows: np.ndarray) -> None:
     examples = sample_examples(5)
-    windows, scalars, posteriors = encode(examples, rows)
+    windows, features, posteriors = encode(examples, rows)
     count = len(np.arange(5)[rows])
     assert windows.shape == (count, INPUT_CHANNELS, WINDOW)
-    assert (windows.dtype, scalars.dtype, posteriors.dtype) == (np.float32, np.float32, np.float32)
+    assert (windows.dtype, features.dtype, posteriors.dtype) == (np.float32, np.float32, np.float32)
     assert posteriors.shape == (count, 3)
-    np.testing.assert_array_equal(scalars, examples.scalars[rows])
+    np.testing.assert_array_equal(features, examples.features[rows])
     assert np.abs(windows).max(initial=0) <= 2
 
 
@@ -79,7 +79,7 @@ def likelihoods_of(values: list[list[float]]):  # type: ignore[no-untyped-def]
 
 def test_log_posteriors__without_evidence_the_prior() -> None:
     examples = likelihoods_of([[0.0, 0.0, 0.0]] * 6)
-    prior = log_priors(examples.scalars, examples.reference)
+    prior = log_priors(examples.features, examples.reference)
     np.testing.assert_allclose(log_posteriors(examples), prior, rtol=1e-5)
     np.testing.assert_array_equal(log_posteriors(examples, np.array([4, 1])), log_posteriors(examples)[[4, 1]])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, make_examples, write_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, make_examples, write_examples
 from fedcall.model.caller import VariantCaller, build_model
 
 
@@ -17,7 +17,7 @@ def write_patient(path: Path, seed: int, rows: int = 40) -> Path:
         {"contigs": '["chr1"]'},
         counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
+        features=generator.uniform(-2, 2, (rows, len(FEATURES))),
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True),
         labels=generator.integers(-1, 3, rows),
         contig=np.zeros(rows),

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, make_examples
 
 
 def sample_examples(rows: int, seed: int = 0, contigs: tuple[str, ...] = ("1", "2")) -> Examples:
@@ -16,7 +16,7 @@ def sample_examples(rows: int, seed: int = 0, contigs: tuple[str, ...] = ("1", "
         {"contigs": json.dumps(contigs), "sample": f"p{seed}", "label_types": "all"},
         counts=rng.integers(0, 60_000, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=rng.integers(0, 5, (rows, WINDOW)),
-        scalars=rng.normal(size=(rows, len(SCALARS))),
+        features=rng.normal(size=(rows, len(FEATURES))),
         log_likelihoods=-rng.random((rows, 3)),
         labels=rng.integers(-1, 3, rows),
         contig=rng.integers(0, len(contigs), rows),

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, make_examples
 
 SECRET = bytes(range(32))
 
@@ -15,7 +15,7 @@ def patient(seed: int, rows: int = 60) -> Examples:
         {"contigs": '["chr1"]'},
         counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
+        features=generator.uniform(-2, 2, (rows, len(FEATURES))),
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True, initial=-np.inf),
         labels=generator.integers(-1, 3, rows),
         contig=np.zeros(rows),

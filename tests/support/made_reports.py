@@ -35,7 +35,7 @@ from fedcall.reporting.privacy.study_report import study_privacy_figures, study_
 from fedcall.reporting.utility.report import utility_figures, utility_report
 from reporting_points import made_sweep
 from reporting_study import make_federation, play_round, write_audit, write_concordances
-from snakemake_report_plugin_privacy.documents import Dossier, Edge, Input, Making, Release, RuleRun
+from snakemake_report_plugin_privacy.documents import Dossier, Edge, Input, Making, ReportedRound, RuleRun
 from snakemake_report_plugin_privacy.rule_graph import draw
 
 ADAPTIVE = PrivacyTerms.model_validate(
@@ -237,7 +237,7 @@ def _dossier(site: PrivacyReport, whole: StudyPrivacyReport) -> Dossier:
         seconds=3.0,
         inputs=(Input(rule="fetch_global", file="global.safetensors", sha256="0" * 64),),
     )
-    release = Release(
+    release = ReportedRound(
         site="north",
         round=1,
         outcome="update",

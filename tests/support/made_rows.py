@@ -6,7 +6,7 @@ from torch import Tensor
 
 from example_patients import trained_model
 from fedcall.experiments.canaries import make_canary
-from fedcall.genomics.examples import SCALARS, WINDOW, Examples, concatenate
+from fedcall.genomics.examples import FEATURES, WINDOW, Examples, concatenate
 from fedcall.model import chemistry
 from fedcall.model.caller import VariantCaller
 from fedcall.model.encoding import INPUT_CHANNELS
@@ -29,10 +29,10 @@ def rows(count: int, seed: int = 1) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     windows = torch.rand(count, INPUT_CHANNELS, WINDOW, generator=generator)
     windows[::3, :, 5:] = 0  # equal largest values, which share their gradient
-    scalars = torch.randn(count, len(SCALARS), generator=generator)
+    features = torch.randn(count, len(FEATURES), generator=generator)
     log_posteriors = torch.log_softmax(3 * torch.randn(count, 3, generator=generator), 1)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    return windows, scalars, log_posteriors, labels, torch.rand(count, generator=generator) + 0.5
+    return windows, features, log_posteriors, labels, torch.rand(count, generator=generator) + 0.5
 
 
 def people_with_reads(count: int, seed: int = 1) -> Examples:

@@ -18,7 +18,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, Site, Study, TrainingTerms
 from fedcall.training.dp_sgd import PlainSteps, UnitDPOptimizer, delta_step, draw_units, private_step, train_privately
 from fedcall.training.row_sampling import stratify
-from fedcall.training.units import local_bags
+from fedcall.training.units import draw_local_steps
 
 SECRET = bytes(range(32))
 CONTEXT = StepContext("study", "north", 1, 0, "inputs")
@@ -57,8 +57,8 @@ def step_sum(patients: dict[str, Examples], kind: str, clip_norm: float = 0.05) 
         units = draw_units(SECRET, CONTEXT, strata, privacy)
         assert len(units) == len(patients)
         if kind == "delta":
-            bags = local_bags(SECRET, CONTEXT, strata, units, privacy)
-            delta_step(model, optimizer, bags, patients, CONTEXT, PlainSteps(0.1, ROWS))
+            steps = draw_local_steps(SECRET, CONTEXT, strata, units, privacy)
+            delta_step(model, optimizer, steps, patients, CONTEXT, PlainSteps(0.1, ROWS))
         else:
             private_step(CallerGradSampleModule(model, ROWS), optimizer, units, patients, CONTEXT)
     assert len(optimizer.released) == sum(int(np.prod(shape)) for shape in chemistry.SHAPES.values())

@@ -15,7 +15,7 @@ from fedcall.study.terms import ModelTerms, Study
 from fedcall.training.delta_oracle import check_delta
 from fedcall.training.dp_sgd import PlainSteps, UnitDPOptimizer, delta_step, train_privately
 from fedcall.training.row_sampling import stratify
-from fedcall.training.units import collate, draw_units, local_bags
+from fedcall.training.units import collate, draw_local_steps, draw_units
 from made_patients import SECRET, patient
 from pooled_study import DELTA, POOLED, make_study
 
@@ -37,8 +37,8 @@ def exact_sum(patients, rate=0.2, clip_norm=0.05, batch=None, share=None, spoil=
         model = trained_model().train()
         optimizer = UnitDPOptimizer(torch.optim.SGD(model.parameters(), lr=1.0), privacy, 1, SECRET, share=share)
         units = draw_units(SECRET, CONTEXT, strata, privacy)
-        bags = local_bags(SECRET, CONTEXT, strata, units, privacy)
-        delta_step(model, optimizer, bags, patients, CONTEXT, PlainSteps(rate, ROWS), batch_units=batch)
+        steps = draw_local_steps(SECRET, CONTEXT, strata, units, privacy)
+        delta_step(model, optimizer, steps, patients, CONTEXT, PlainSteps(rate, ROWS), batch_units=batch)
     return optimizer.released
 
 
@@ -65,13 +65,13 @@ def test_delta_step__sum_does_not_depend_on_physical_batches(patients, batch):
     assert (exact_sum(patients, batch=batch) == exact_sum(patients, batch=6)).all()
 
 
-def test_local_bags__every_local_step_draws_rows_of_the_same_patients(patients):
+def test_draw_local_steps__every_local_step_draws_rows_of_the_same_patients(patients):
     privacy = terms(sampling_rate=1.0)
     strata = {name: stratify(patients[name]) for name in NAMES}
     units = draw_units(SECRET, CONTEXT, strata, privacy)
-    bags = local_bags(SECRET, CONTEXT, strata, units, privacy)
-    assert [[unit.patient for unit in bag] for bag in bags] == [NAMES] * STEPS
-    assert not all((one.rows == other.rows).all() for one, other in zip(bags[0], bags[1], strict=True))
+    steps = draw_local_steps(SECRET, CONTEXT, strata, units, privacy)
+    assert [[unit.patient for unit in step] for step in steps] == [NAMES] * STEPS
+    assert not all((one.rows == other.rows).all() for one, other in zip(steps[0], steps[1], strict=True))
 
 
 @pytest.mark.parametrize("trainable", ["head", "norm_and_head", "all"])
@@ -121,15 +121,15 @@ def test_check_delta__refuses_another_start_and_another_patients_rows(patients):
     model = freeze(trained_model(), ModelTerms(trainable="head"))
     privacy = terms(sampling_rate=1.0)
     strata = {name: stratify(patients[name]) for name in NAMES}
-    bags = local_bags(SECRET, CONTEXT, strata, draw_units(SECRET, CONTEXT, strata, privacy), privacy)
-    own, others = ([collate(bag[place : place + 1], patients, ROWS, 1, "cpu") for bag in bags] for place in (0, 1))
+    steps = draw_local_steps(SECRET, CONTEXT, strata, draw_units(SECRET, CONTEXT, strata, privacy), privacy)
+    own, others = ([collate(step[place : place + 1], patients, ROWS, 1, "cpu") for step in steps] for place in (0, 1))
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     copied = trained_model()
     parameters = {name: p for name, p in copied.named_parameters() if name in before}
     sgd = torch.optim.SGD(parameters.values(), lr=0.1)
-    for windows, scalars, log_posteriors, labels, weights in own:
+    for windows, features, log_posteriors, labels, weights in own:
         sgd.zero_grad()
-        loss = torch.nn.functional.cross_entropy(copied(windows, scalars, log_posteriors), labels, reduction="none")
+        loss = torch.nn.functional.cross_entropy(copied(windows, features, log_posteriors), labels, reduction="none")
         (loss * weights).sum().backward()
         sgd.step()
     delta = {name: parameters[name].detach() - before[name] for name in before}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from example_patients import trained_model
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, empty_examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, empty_examples, make_examples
 from fedcall.model.caller import build_model, single_threaded
 from fedcall.model.unit_gradients import CallerGradSampleModule
 from fedcall.privacy.mechanism.clipping import GRID, from_grid
@@ -18,8 +18,8 @@ from fedcall.privacy.mechanism.noise import StepContext, noisy_sum
 from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, Site, Study, TrainingTerms
-from fedcall.training.dp_sgd import Unit, UnitDPOptimizer, draw_units, private_step, train_privately
-from fedcall.training.row_sampling import draw_bag, operating_weight, stratify
+from fedcall.training.dp_sgd import DrawnUnit, UnitDPOptimizer, draw_units, private_step, train_privately
+from fedcall.training.row_sampling import draw_rows, operating_weight, stratify
 
 SECRET = bytes(range(32))
 CONTEXT = StepContext("study", "north", 1, 0, "inputs")
@@ -34,7 +34,7 @@ def patient(seed: int, rows: int = 60) -> Examples:
         {"contigs": '["chr1"]'},
         counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=generator.uniform(-2, 2, (rows, len(SCALARS))),
+        features=generator.uniform(-2, 2, (rows, len(FEATURES))),
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True, initial=-np.inf),
         labels=generator.integers(-1, 3, rows),
         contig=np.zeros(rows),
@@ -59,7 +59,7 @@ def study(privacy: PrivacyTerms, trainable: str = "all", averaging: float = 0.0)
     )
 
 
-def step_sum(patients: dict[str, Examples], units: list[Unit], privacy: PrivacyTerms, batch=None) -> np.ndarray:
+def step_sum(patients: dict[str, Examples], units: list[DrawnUnit], privacy: PrivacyTerms, batch=None) -> np.ndarray:
     """Return the exact sum of one step, in grid points."""
     with single_threaded():
         model = CallerGradSampleModule(
@@ -84,7 +84,7 @@ def step_sum(patients: dict[str, Examples], units: list[Unit], privacy: PrivacyT
     return keep[0]
 
 
-def all_units(patients: dict[str, Examples], privacy: PrivacyTerms) -> list[Unit]:
+def all_units(patients: dict[str, Examples], privacy: PrivacyTerms) -> list[DrawnUnit]:
     everyone = privacy.model_copy(update={"sampling_rate": 1.0})
     return draw_units(SECRET, CONTEXT, {name: stratify(one) for name, one in sorted(patients.items())}, everyone)
 
@@ -95,7 +95,7 @@ def test_private_step__removing_a_patient_moves_the_sum_by_at_most_the_clip_norm
     privacy = terms(mechanism=mechanism)
     patients = {f"p{index}": patient(index) for index in range(5)}
     if spoiled is not None:
-        patients["p2"].scalars[::3] = spoiled
+        patients["p2"].features[::3] = spoiled
         patients["p2"].log_likelihoods[::4] = spoiled
     whole = step_sum(patients, all_units(patients, privacy), privacy)
     for name in patients:
@@ -110,7 +110,7 @@ def test_private_step__removing_a_patient_moves_the_sum_by_at_most_the_clip_norm
 def test_private_step__a_patient_with_non_finite_rows_counts_as_zero():
     privacy = terms()
     patients = {f"p{index}": patient(index) for index in range(3)}
-    patients["p1"].scalars[:] = np.nan
+    patients["p1"].features[:] = np.nan
     rest = {name: patients[name] for name in ("p0", "p2")}
     whole = step_sum(patients, all_units(patients, privacy), privacy)
     assert (whole == step_sum(rest, all_units(rest, privacy), privacy)).all()
@@ -260,7 +260,7 @@ def test_promise_9__noise_and_sampling_are_bound_to_the_inputs(mechanism):
 
 
 def test_draw_units__other_inputs_draw_other_units():
-    """Promise, point 9, of sampling and of the rows of a bag."""
+    """Promise, point 9, of sampling and of the rows of a unit."""
     strata, privacy = {f"p{n}": stratify(patient(n)) for n in range(40)}, terms(sampling_rate=0.5)
     first = draw_units(SECRET, CONTEXT, strata, privacy)
     other = draw_units(SECRET, replace(CONTEXT, inputs="others"), strata, privacy)
@@ -304,7 +304,7 @@ def test_train_privately__update_is_the_agreed_linear_map_of_noise():
 
 @pytest.mark.parametrize("rows", [1, 20, 400])
 def test_train_privately__the_unit_is_the_patient_however_many_rows(rows):
-    # One step, everybody drawn, no noise: a patient's whole bag moves the model by one clip norm over public numbers.
+    # One step, everybody drawn, no noise: a patient's rows move the model by one clip norm over public numbers.
     privacy = terms(
         clip_norm=1e-3, noise_multiplier=0.0, max_epsilon=None, sampling_rate=1.0, steps_per_round=1, rows_per_unit=400
     )
@@ -321,7 +321,7 @@ def test_train_privately__learns_without_noise():
     for index in range(4):
         one = patient(index, 150)
         one.log_likelihoods[:] /= 5
-        one.labels[:] = (one.scalars[:, 0] > 0).astype(np.int8)  # something the likelihood does not know
+        one.labels[:] = (one.features[:, 0] > 0).astype(np.int8)  # something the likelihood does not know
         patients[f"p{index}"] = one
     agreed = study(privacy.model_copy(update={"clip_norm": 10.0}))
     tensors = train_privately(model := build_model(), agreed, "north", 1, patients, SECRET).tensors
@@ -329,8 +329,8 @@ def test_train_privately__learns_without_noise():
     from fedcall.model.caller import posteriors
 
     test = patient(77, 300)
-    right = (posteriors(model, test)[:, 1:].sum(1) > 0.5) == (test.scalars[:, 0] > 0)
-    fresh = (posteriors(build_model(), test)[:, 1:].sum(1) > 0.5) == (test.scalars[:, 0] > 0)
+    right = (posteriors(model, test)[:, 1:].sum(1) > 0.5) == (test.features[:, 0] > 0)
+    fresh = (posteriors(build_model(), test)[:, 1:].sum(1) > 0.5) == (test.features[:, 0] > 0)
     assert right.mean() > fresh.mean() + 0.1
 
 
@@ -339,7 +339,7 @@ def test_draw_bag__expected_weights_stand_for_all_rows():
     assert len(rows.hard) + len(rows.easy) == (rows.examples.labels >= 0).sum()
     sums = np.zeros(400)
     for step in range(400):
-        drawn, weights = draw_bag(SECRET, StepContext("s", "n", 1, step, "inputs"), "p", rows, 32)
+        drawn, weights = draw_rows(SECRET, StepContext("s", "n", 1, step, "inputs"), "p", rows, 32)
         assert len(drawn) == len(set(drawn.tolist())) == 32
         np.add.at(sums, drawn, weights / 400)
     variant = rows.hard[rows.examples.labels[rows.hard] > 0]
@@ -362,7 +362,7 @@ def test_operating_weight__counts_variants_that_no_read_shows():
 def test_draw_bag__few_rows_are_taken_whole(rows):
     one = patient(1, rows)
     one.labels[:] = 1
-    drawn, weights = draw_bag(SECRET, CONTEXT, "p", stratify(one), 16)
+    drawn, weights = draw_rows(SECRET, CONTEXT, "p", stratify(one), 16)
     assert sorted(drawn) == list(range(rows))
     assert len(weights) == rows
 
@@ -374,17 +374,17 @@ VALUES = st.sampled_from([0.0, 1.0, -3.0, 1e4, -1e12, 3e38, np.inf, -np.inf, np.
 @given(
     rows=st.one_of(st.integers(1, 40), st.sampled_from([300, 5000])),
     mechanism=st.sampled_from(["gaussian", "laplace"]),
-    scalars=st.lists(VALUES, min_size=1, max_size=len(SCALARS)),
+    features=st.lists(VALUES, min_size=1, max_size=len(FEATURES)),
     likelihoods=st.lists(VALUES, min_size=1, max_size=5),
     label=st.sampled_from([None, 0, 1, 2]),
     counts=st.sampled_from([0, 1, 60000]),
 )
 def test_private_step__any_patient_moves_the_sum_by_at_most_the_clip_norm(
-    rows, mechanism, scalars, likelihoods, label, counts
+    rows, mechanism, features, likelihoods, label, counts
 ):
-    """Invariant 1 for patients nobody has seen: garbage in every input, 1 to 5,000 rows, all of them in the bag."""
+    """Invariant 1 for patients nobody has seen: garbage in every input, 1 to 5,000 rows, all of them in the unit."""
     garbage = patient(1, rows)
-    garbage.scalars[:, : len(scalars)] = scalars
+    garbage.features[:, : len(features)] = features
     garbage.log_likelihoods[: len(likelihoods)] = np.array(likelihoods, np.float32)[:rows, None]
     garbage.counts[:] = counts
     if label is not None:

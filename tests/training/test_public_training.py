@@ -6,7 +6,7 @@ import pytest
 from fedcall.errors import PrivacyRefusal
 from fedcall.genomics.examples import (
     COUNT_CHANNELS,
-    SCALARS,
+    FEATURES,
     WINDOW,
     Examples,
     empty_examples,
@@ -29,15 +29,15 @@ def public_examples(rows: int, seed: int, artefact: bool) -> Examples:
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 3, rows)
     likelihoods = np.where(np.arange(3) == labels[:, None], 0.0, -generator.uniform(1, 12, (rows, 3)))
-    scalars = generator.uniform(-1, 1, (rows, len(SCALARS)))
+    features = generator.uniform(-1, 1, (rows, len(FEATURES)))
     if artefact:
-        labels = np.where(scalars[:, 3] > 0.5, 0, labels)
+        labels = np.where(features[:, 3] > 0.5, 0, labels)
     return make_examples(
         [("A", "G")] * rows,
         {"contigs": '["chr1"]'},
         counts=generator.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=generator.integers(0, 4, (rows, WINDOW)),
-        scalars=scalars,
+        features=features,
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True),
         labels=labels,
         contig=np.zeros(rows),

@@ -16,7 +16,7 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.reads.alignment_records import DROPPED_FLAGS, MIN_MAPPING_QUALITY, fetch_records
 from fedcall.genomics.reads.opening import open_alignments
 from fedcall.genomics.regions import merge_spans, read_regions
-from fedcall.genomics.vcf.rows import Genotype, Row, open_rows
+from fedcall.genomics.vcf.rows import Genotype, VcfRow, open_rows
 
 VARIANTS = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 ALIGNMENTS = (".bam", ".cram", ".sam")
@@ -85,7 +85,7 @@ def compare_variants(path: Path) -> Outcome:
     return Outcome(str(path), "different", f"{len(own)} records, htslib {len(others)}; first {str(first)[:300]}")
 
 
-def _known(row: Row, genotype: Genotype) -> tuple[int | None, ...]:
+def _known(row: VcfRow, genotype: Genotype) -> tuple[int | None, ...]:
     """Return the alleles as pysam shows them: those that the record does not have are unknown."""
     beyond = len(row.alts)
     return tuple(None if allele is None or allele > beyond else allele for allele in genotype.alleles)

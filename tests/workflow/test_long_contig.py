@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedcall.callers.collecting import Provenance, collect_calls
+from fedcall.callers.collecting import CallerVersion, collect_calls
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import open_examples
 from fedcall.genomics.truth.normalise_labels import normalise_labels
@@ -66,7 +66,7 @@ def test_collected_calls_and_labels__on_a_contig_over_512_mb(files: LongContig, 
     text = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tP1\n"
     (tmp_path / "theirs.vcf").write_text(text)
     (tmp_path / "version.txt").write_text("version:  v1.3.6\n")
-    provenance = Provenance(tmp_path / "version.txt", None)
+    provenance = CallerVersion(tmp_path / "version.txt", None)
     collect_calls("freebayes", tmp_path / "theirs.vcf", files.reference, "P1", tmp_path / "ours.vcf.gz", provenance)
     normalise_labels(tmp_path / "theirs.vcf", files.reference, tmp_path / "labels.vcf.gz")
     assert indexes(tmp_path) == {".csi"}

@@ -15,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from rehearsal_workspace import BIN
 from snakemake_logger_plugin_fedcall import LAST_LINES, LogHandler, last_lines
 from snakemake_logger_plugin_fedcall.progress import RunProgress
-from snakemake_logger_plugin_fedcall.terminal import LINE_EVERY, Lines, figures
+from snakemake_logger_plugin_fedcall.terminal import LINE_EVERY, RunLines, figures
 
 SNAKEFILE = """
 rule all:
@@ -218,7 +218,7 @@ def test_lines__are_apart_and_the_last_is_written(tmp_path):
     clock = Clock()
     progress = planned(clock)
     with (tmp_path / "log").open("w") as stream:
-        lines = Lines(stream, progress, clock)
+        lines = RunLines(stream, progress, clock)
         for done in range(1, 11):
             clock.now += LINE_EVERY / 4
             progress.done = done

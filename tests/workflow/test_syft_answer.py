@@ -18,7 +18,7 @@ from fedcall.weights import read_weights
 from fedcall.workflow.closing import CLOSING, closed_after
 from fedcall.workflow.configuration import Config
 from fedcall.workflow.run import Run
-from fedcall.workflow.syft_answer import Decisions, answer_jobs
+from fedcall.workflow.syft_answer import DataOwner, answer_jobs
 
 pytest.importorskip("syft_job", reason="PySyft is not installed (fedcall[syft])")
 
@@ -62,7 +62,7 @@ class Scene:
             self.shown.append(about)
             return agrees
 
-        return list(answer_jobs(self.run, Decisions(asked, self.run_workflow)))
+        return list(answer_jobs(self.run, DataOwner(asked, self.run_workflow)))
 
     def run_workflow(self, target: Path | None) -> None:
         """Fetch, train and upload as the rules do, up to the target."""
@@ -127,7 +127,7 @@ def test_answer__what_changed_while_the_workflow_ran_is_not_answered(scene):
         (script,) = scene.box.glob(f"{EMAIL}/app_data/job/inbox/*/*/*/run.sh")
         script.write_text("#!/bin/sh\nsomething else\n")
 
-    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, run_workflow))
+    (line,) = answer_jobs(scene.run, DataOwner(lambda _: True, run_workflow))
     assert "changed after it was approved" in line
     assert not list(scene.box.rglob("outputs/claim.json"))
 
@@ -139,7 +139,7 @@ def test_answer__a_workflow_that_fails_hands_nothing_in(scene):
         raise FedcallError("the workflow failed")
 
     with pytest.raises(FedcallError, match="the workflow failed"):
-        list(answer_jobs(scene.run, Decisions(lambda _: True, fail)))
+        list(answer_jobs(scene.run, DataOwner(lambda _: True, fail)))
     assert not list(scene.box.rglob("outputs/claim.json"))
     (line,) = scene.answer()
     assert line.endswith("answered")
@@ -186,7 +186,7 @@ def test_answer__a_closing_job_is_shown_and_the_round_that_was_open_is_not_train
         datasite = Datasite(SyftBox(scene.box, EMAIL), study, scene.consortium.keys("north"))
         fetch_global(Visitor(study, "north", datasite.keys, lambda: datasite, 0, 0), 2, final, kept)
 
-    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, run_workflow))
+    (line,) = answer_jobs(scene.run, DataOwner(lambda _: True, run_workflow))
     assert "-closing-0002: done: the study was closed (the budget of one more round\\nbuys nothing)" in line
     assert closed_after(kept, study) == 1
     assert read_weights(final).digest == read_weights(scene.state.model_path(2)).digest
@@ -201,9 +201,9 @@ def test_answer__a_workflow_that_fails_after_a_closing_asks_for_no_round_either(
         raise FedcallError("the workflow failed")
 
     with pytest.raises(FedcallError, match="the workflow failed"):
-        list(answer_jobs(scene.run, Decisions(lambda _: True, fail)))
+        list(answer_jobs(scene.run, DataOwner(lambda _: True, fail)))
     ran: list[Path | None] = []
-    (line,) = answer_jobs(scene.run, Decisions(lambda _: True, ran.append))
+    (line,) = answer_jobs(scene.run, DataOwner(lambda _: True, ran.append))
     assert "the study was closed" in line
     assert ran == [None]
 

@@ -15,7 +15,7 @@ os.environ.update(
 )
 
 from fedcall import __version__ as FEDCALL_VERSION
-from fedcall.callers.presence import refuse_missing
+from fedcall.callers.availability import refuse_missing
 from fedcall.errors import FedcallError
 from fedcall.genomics.index_files import alignment_index, reference_indexes
 from fedcall.protection.ceremony import SHARES_FILE

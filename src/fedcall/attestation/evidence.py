@@ -50,7 +50,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class VerifiedEvidence:
     """What was verified: when, what runs where, and every check that held."""
 
     platform: Platform
@@ -99,7 +99,9 @@ def read_binding(folder: Path) -> Binding | None:
         raise FedcallError(f"{path}: {describe(error)}") from None
 
 
-def verify_evidence(evidence: Evidence, policy: EvidencePolicy, expected: bytes, time: datetime.datetime) -> Verdict:
+def verify_evidence(
+    evidence: Evidence, policy: EvidencePolicy, expected: bytes, time: datetime.datetime
+) -> VerifiedEvidence:
     """Verify evidence of any platform against a policy.
 
     Parameters
@@ -129,7 +131,7 @@ def verify_evidence(evidence: Evidence, policy: EvidencePolicy, expected: bytes,
         raise
     except Exception as error:  # parsers of foreign bytes raise what they like; none of it is an acceptance
         raise EvidenceRefused("malformed", f"cannot be read ({type(error).__name__}: {str(error)[:200]})") from None
-    return Verdict(evidence.platform, f"{time:%Y-%m-%dT%H:%M:%SZ}", details, measurement, tuple(checks.done))
+    return VerifiedEvidence(evidence.platform, f"{time:%Y-%m-%dT%H:%M:%SZ}", details, measurement, tuple(checks.done))
 
 
 def expected_report_data(folder: Path, given: str | None) -> bytes:

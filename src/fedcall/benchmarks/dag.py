@@ -14,7 +14,7 @@ from fedcall.errors import FedcallError
 
 
 @dataclass(frozen=True)
-class Plan:
+class PlannedStudy:
     """A study to plan: training patients only, each site with as many."""
 
     name: str
@@ -25,10 +25,10 @@ class Plan:
 
 
 PLANS = (
-    Plan("many sites", sites=50, rounds=100),
-    Plan("many rounds", sites=3, rounds=1000),
+    PlannedStudy("many sites", sites=50, rounds=100),
+    PlannedStudy("many rounds", sites=3, rounds=1000),
     # 3.1 Gb in shards of 5 Mb.
-    Plan("a genome", sites=2, rounds=2, patients=15, shards=620),
+    PlannedStudy("a genome", sites=2, rounds=2, patients=15, shards=620),
 )
 SHARD_SIZE = 10_000  # the smallest; only the number of shards counts
 
@@ -90,7 +90,7 @@ def as_text(results: list[DagBenchmark]) -> str:
     return "\n".join(rows)
 
 
-def _configure(folder: Path, plan: Plan) -> None:
+def _configure(folder: Path, plan: PlannedStudy) -> None:
     sites = {f"site{number}": plan.patients for number in range(1, plan.sites + 1)}
     cohort = {"sites": sites, "holdout": 0, "public": 0, "region_length": plan.shards * SHARD_SIZE}
     study = {"name": "plan", "rounds": plan.rounds, "privacy": {"delta": 1e-3}}

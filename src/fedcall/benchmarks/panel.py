@@ -14,7 +14,7 @@ from fedcall.genomics.calling.calls import Provenance, write_calls
 from fedcall.genomics.calling.panel import Panel, look_up, open_panel, with_panel
 from fedcall.genomics.concordance.comparison import Concordance, Rarity, compare
 from fedcall.genomics.concordance.pool import difference_interval, interval, pool
-from fedcall.genomics.concordance.records import Kind
+from fedcall.genomics.concordance.records import VariantKind
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.truth.allele_counts import write_allele_counts
 from fedcall.model.inference import Tensors, checked_tensors, posteriors
@@ -24,7 +24,7 @@ from fedcall.simulation.people import People, panel_counts, read_people, write_p
 from fedcall.simulation.reads import CONTIG
 from fedcall.weights import read_weights
 
-KINDS: tuple[Kind, ...] = ("snps", "indels")
+KINDS: tuple[VariantKind, ...] = ("snps", "indels")
 
 
 class Score(BaseModel):
@@ -41,7 +41,7 @@ class PanelRow(BaseModel):
     """Calls at one depth, of one kind of variant."""
 
     depth: float
-    kind: Kind
+    kind: VariantKind
     without: Score
     with_panel: Score
     f1_gain_interval: tuple[float, float] | None  # same people and pieces drawn for both
@@ -169,7 +169,7 @@ def _rows(depth: float, without: Sequence[Concordance], with_frequencies: Sequen
     ]
 
 
-def _score(concordances: Sequence[Concordance], kind: Kind) -> Score:
+def _score(concordances: Sequence[Concordance], kind: VariantKind) -> Score:
     pooled = pool(concordances)
     figures = pooled.snps if kind == "snps" else pooled.indels
     assert figures is not None  # the truth has indels

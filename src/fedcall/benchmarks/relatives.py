@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcall.genomics.identity.common_sites import CommonSites, Shown, choose_common
+from fedcall.genomics.identity.common_places import CommonPlaces, Shown, choose_common
 from fedcall.genomics.identity.comparison import score, verdict_of
 from fedcall.simulation.people import People
 
@@ -20,7 +20,7 @@ _APART = 50_000_000
 
 
 @dataclass(frozen=True)
-class Row:
+class RelativesRow:
     """What was said of pairs whose kinship is known.
 
     Attributes
@@ -41,7 +41,7 @@ class Row:
     cannot_tell: float
 
 
-def measure(people: People, regions: int, kilobases: int, depth: float, families: int, seed: int = 1) -> Row:
+def measure(people: People, regions: int, kilobases: int, depth: float, families: int, seed: int = 1) -> RelativesRow:
     """Make families of two parents, two children and a second sample of the first child, and compare everybody."""
     rng = np.random.default_rng([seed, regions, kilobases, int(10 * depth)])
     population = people.population
@@ -58,7 +58,7 @@ def measure(people: People, regions: int, kilobases: int, depth: float, families
     shown = Shown(reads - second, second, _STATED * (reads - second), _STATED * second)
     frequency, common = choose_common(shown)
     position = np.concatenate([places + _APART * number for number in range(regions)])[common]
-    sites = CommonSites(
+    sites = CommonPlaces(
         np.zeros(len(position), np.int64),
         position,
         frequency[common],
@@ -74,10 +74,10 @@ def measure(people: People, regions: int, kilobases: int, depth: float, families
         right = {"same": ("same person",), "unrelated": ("same person", "relatives")}.get(kind, ("relatives",))
         found[kind], counts[kind] = sum(verdict in right for verdict in own) / len(own), len(own)
     untold = [verdict == "cannot tell" for verdict, kind in zip(said, kinds, strict=True) if kind == "unrelated"]
-    return Row(regions, kilobases, depth, len(position), found, counts, sum(untold) / len(untold))
+    return RelativesRow(regions, kilobases, depth, len(position), found, counts, sum(untold) / len(untold))
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[RelativesRow]) -> str:
     """Return the rows as text of at most 100 columns."""
     lines = [
         f"{'regions':>7}{'kb each':>9}{'depth':>7}{'sites':>7}"

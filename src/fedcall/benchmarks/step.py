@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from fedcall.benchmarks.alternation import alternate, median_ratio
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, make_examples
 from fedcall.model.caller import VariantCaller, build_model, freeze, single_threaded
 from fedcall.model.unit_copies import UnitCopies
 from fedcall.model.unit_gradients import CallerGradSampleModule
@@ -253,7 +253,7 @@ def _patient(seed: int, rows: int = 100) -> Examples:
         {"contigs": '["chr1"]'},
         counts=random.integers(0, 30, (rows, len(COUNT_CHANNELS), WINDOW)),
         reference=random.integers(0, 4, (rows, WINDOW)),
-        scalars=random.uniform(-2, 2, (rows, len(SCALARS))),
+        features=random.uniform(-2, 2, (rows, len(FEATURES))),
         log_likelihoods=likelihoods - likelihoods.max(1, keepdims=True),
         labels=random.integers(0, 3, rows),
         contig=np.zeros(rows),

@@ -13,8 +13,8 @@ from pydantic import Field, ValidationError
 from fedcall.callers.software import CallerSoftware, software_of
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.genomics.concordance.haplotypes import Fetch, Verdict, match
-from fedcall.genomics.concordance.records import Kind, Region, Variant, read_variants
+from fedcall.genomics.concordance.haplotypes import Fetch, MatchLevel, match
+from fedcall.genomics.concordance.records import Region, Variant, VariantKind, read_variants
 from fedcall.genomics.concordance.worst_errors import CallError, draw_error
 from fedcall.genomics.reads.opening import open_alignments
 from fedcall.genomics.reference import open_reference
@@ -27,7 +27,7 @@ _MAXIMUM_SEVERITY = 99.0
 class Pattern(Document):
     """How many alleles exactly these callers have: true ones with the right genotype, or false calls."""
 
-    type: Kind
+    type: VariantKind
     kind: AlleleKind
     callers: tuple[str, ...] = Field(description="In the order of the report; empty: a true variant nobody found.")
     count: int
@@ -110,7 +110,7 @@ def agreement_of(case: Case, calls: Mapping[str, Path], alignments: Path | None 
 
 
 @dataclass(frozen=True)
-class Allele:
+class DisputedAllele:
     """One allele, and who has it.
 
     Attributes
@@ -125,7 +125,9 @@ class Allele:
     severity: float
 
 
-def sort_alleles(truth: Sequence[Variant], calls: Mapping[str, Sequence[Variant]], fetch: Fetch) -> list[Allele]:
+def sort_alleles(
+    truth: Sequence[Variant], calls: Mapping[str, Sequence[Variant]], fetch: Fetch
+) -> list[DisputedAllele]:
     """Return every true variant and every false call, each once, with the callers that have it.
 
     What is right or wrong is what `fedcall concordance` says: haplotypes are compared. A true allele with the wrong
@@ -137,30 +139,30 @@ def sort_alleles(truth: Sequence[Variant], calls: Mapping[str, Sequence[Variant]
     for name, own in calls.items():
         true_verdicts, call_verdicts = match(truth, own, fetch)
         for index, verdict in enumerate(true_verdicts):
-            if verdict is Verdict.GENOTYPE:
+            if verdict is MatchLevel.GENOTYPE:
                 having[index].append(name)
         for variant, verdict in zip(own, call_verdicts, strict=True):
             stated = variant.genotype_quality or 0.0
             qualities[variant.key] = max(stated, qualities.get(variant.key, 0.0))
-            if verdict is Verdict.MISSING:
+            if verdict is MatchLevel.MISSING:
                 false[variant.key].append((name, variant))
 
     def severity(variant: Variant) -> float:
         return min(float(qualities.get(variant.key, 0.0)), _MAXIMUM_SEVERITY)
 
     alleles = [
-        Allele(variant, "true variant", tuple(names), severity(variant))
+        DisputedAllele(variant, "true variant", tuple(names), severity(variant))
         for variant, names in zip(truth, having, strict=True)
     ]
     alleles += [
-        Allele(found[0][1], "false call", tuple(name for name, _ in found), severity(found[0][1]))
+        DisputedAllele(found[0][1], "false call", tuple(name for name, _ in found), severity(found[0][1]))
         for found in false.values()
     ]
     contigs = {contig: rank for rank, contig in enumerate(dict.fromkeys(one.variant.contig for one in alleles))}
     return sorted(alleles, key=lambda one: (contigs[one.variant.contig], one.variant.start))
 
 
-def count_patterns(alleles: Sequence[Allele], order: Sequence[str]) -> tuple[Pattern, ...]:
+def count_patterns(alleles: Sequence[DisputedAllele], order: Sequence[str]) -> tuple[Pattern, ...]:
     """Count the alleles by type, by truth and by who has them; the most frequent first."""
     counts = Counter((allele.variant.kind, allele.kind, allele.callers) for allele in alleles)
     return _patterns(counts, order)
@@ -168,7 +170,7 @@ def count_patterns(alleles: Sequence[Allele], order: Sequence[str]) -> tuple[Pat
 
 def add_patterns(agreements: Sequence[Agreement]) -> tuple[Pattern, ...]:
     """Return the patterns of several patients, added up."""
-    counts: Counter[tuple[Kind, AlleleKind, tuple[str, ...]]] = Counter()
+    counts: Counter[tuple[VariantKind, AlleleKind, tuple[str, ...]]] = Counter()
     order: dict[str, None] = {}
     for agreement in agreements:
         order |= dict.fromkeys(one.caller for one in agreement.callers)
@@ -188,11 +190,11 @@ def read_agreement(path: Path) -> Agreement:
 
 
 def _patterns(
-    counts: Mapping[tuple[Kind, AlleleKind, tuple[str, ...]], int], order: Sequence[str]
+    counts: Mapping[tuple[VariantKind, AlleleKind, tuple[str, ...]], int], order: Sequence[str]
 ) -> tuple[Pattern, ...]:
     ranks = {name: rank for rank, name in enumerate(order)}
 
-    def place(key: tuple[Kind, AlleleKind, tuple[str, ...]]) -> tuple[object, ...]:
+    def place(key: tuple[VariantKind, AlleleKind, tuple[str, ...]]) -> tuple[object, ...]:
         kind, allele, callers = key
         return allele != "true variant", kind != "snps", -counts[key], [ranks[name] for name in callers]
 
@@ -202,7 +204,7 @@ def _patterns(
     )
 
 
-def _disagreement(allele: Allele, reads: pysam.AlignmentFile | None, bases: pysam.FastaFile) -> Disagreement:
+def _disagreement(allele: DisputedAllele, reads: pysam.AlignmentFile | None, bases: pysam.FastaFile) -> Disagreement:
     variant, is_true = allele.variant, allele.kind == "true variant"
     copies = (variant.dosage, 0) if is_true else (0, variant.dosage)
     return Disagreement(

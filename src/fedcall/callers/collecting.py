@@ -20,7 +20,7 @@ from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import patient_file
-from fedcall.genomics.vcf.rows import Row, VcfFile, open_rows
+from fedcall.genomics.vcf.rows import VcfFile, VcfRow, open_rows
 from fedcall.shown import shown
 
 LOW_QUALITY = "LowQual"
@@ -30,7 +30,7 @@ _IMAGE = "image "
 
 
 @dataclass(frozen=True)
-class Provenance:
+class CallerVersion:
     """What a caller says of itself.
 
     Attributes
@@ -57,7 +57,7 @@ class _UnsortedError(Exception):
 
 
 def collect_calls(
-    caller: CallerName, calls: Path, reference: Path, sample: str, output: Path, provenance: Provenance
+    caller: CallerName, calls: Path, reference: Path, sample: str, output: Path, provenance: CallerVersion
 ) -> Collected:
     """Write another caller's calls as bgzipped, indexed VCF whose one column has the patient's name.
 
@@ -114,7 +114,7 @@ def _records(vcf: VcfFile, known: set[str], least: float, count: _Count) -> Iter
         )
 
 
-def _in_order(vcf: VcfFile, known: set[str]) -> Iterator[Row]:
+def _in_order(vcf: VcfFile, known: set[str]) -> Iterator[VcfRow]:
     """Yield the records; refuse contigs that are not known, and stop at the first that is out of order."""
     contig, start, left = "", -1, set()
     for row in vcf.rows(vcf.samples[0]):
@@ -172,7 +172,7 @@ def _said(path: Path) -> str:
         raise FedcallError(f"{path}: no such file; the caller's --version goes there") from None
 
 
-def _image(provenance: Provenance) -> str | None:
+def _image(provenance: CallerVersion) -> str | None:
     """Return the container's name, and the digest of its file where that is known."""
     named = [line.removeprefix(_IMAGE).strip() for line in _said(provenance.version).split("\n") if _IMAGE in line[:6]]
     file = Path(named[-1]) if named and named[-1] else None

@@ -23,7 +23,7 @@ _NAMES_CALLER = {*_BASELINE, "collect_calls"}
 
 
 @dataclass(frozen=True)
-class Cost:
+class JobsCost:
     """Processor seconds of all jobs together, and the memory of the largest, MB; None where nothing was measured."""
 
     cpu_seconds: float | None
@@ -31,19 +31,19 @@ class Cost:
     jobs: int
 
     @staticmethod
-    def total(costs: Sequence["Cost"]) -> "Cost":
+    def total(costs: Sequence["JobsCost"]) -> "JobsCost":
         """Return the cost of all: seconds add up, memory does not. If one has no time, nobody knows the sum."""
         seconds = [cost.cpu_seconds for cost in costs]
         memories = [cost.memory_mb for cost in costs if cost.memory_mb is not None]
         known = [one for one in seconds if one is not None]
-        return Cost(
+        return JobsCost(
             sum(known) if known and len(known) == len(seconds) else None,
             max(memories, default=None),
             sum(cost.jobs for cost in costs),
         )
 
 
-def cost_of(benchmarks: Path, study: str, site: str, caller: str, patient: str) -> Cost | None:
+def cost_of(benchmarks: Path, study: str, site: str, caller: str, patient: str) -> JobsCost | None:
     """Return what it cost to call one patient, or None where the benchmark files are gone.
 
     Parameters
@@ -55,7 +55,7 @@ def cost_of(benchmarks: Path, study: str, site: str, caller: str, patient: str) 
         for rule in _RULES.get(caller, ())
         for path in _files(Path(benchmarks) / rule, study, site, caller if rule in _NAMES_CALLER else None, patient)
     ]
-    return Cost.total(jobs) if jobs else None
+    return JobsCost.total(jobs) if jobs else None
 
 
 def _files(folder: Path, study: str, site: str, caller: str | None, patient: str) -> Iterator[Path]:
@@ -63,9 +63,9 @@ def _files(folder: Path, study: str, site: str, caller: str | None, patient: str
     yield from sorted(path for pattern in (f"{start}.tsv", f"{start}.*-of-*.tsv") for path in folder.glob(pattern))
 
 
-def _read(path: Path) -> Cost:
+def _read(path: Path) -> JobsCost:
     """Read one benchmark: a line per repetition, of which the last was the one that counts."""
     with open(path, newline="") as handle:
         rows = list(csv.DictReader(handle, delimiter="\t"))
     row = rows[-1] if rows else {}
-    return Cost(number(row.get("cpu_time")), number(row.get("max_rss")), 1)
+    return JobsCost(number(row.get("cpu_time")), number(row.get("max_rss")), 1)

@@ -73,11 +73,11 @@ def collect(
     --reference genome.fa --sample P001 --output P001.vcf.gz
     """
     from fedcall.callers.catalogue import CATALOGUE
-    from fedcall.callers.collecting import Provenance, collect_calls
+    from fedcall.callers.collecting import CallerVersion, collect_calls
 
     known = next((name for name in CATALOGUE if name == caller), None)
     if known is None:
         raise FedcallError(f"no caller is called '{caller}' (allowed: {', '.join(CATALOGUE)})")
-    found = collect_calls(known, calls, reference, sample, output, Provenance(version_file, image))
+    found = collect_calls(known, calls, reference, sample, output, CallerVersion(version_file, image))
     marked = f", {found.low_quality} of them marked as below its least quality" if found.low_quality else ""
     say(f"{output}: {found.records} records of {found.software}{marked}")

@@ -35,7 +35,7 @@ def check(
     """
     import json
 
-    from fedcall.callers.presence import missing_line
+    from fedcall.callers.availability import missing_line
     from fedcall.workflow.identity import compare_run, refuse_duplicates
     from fedcall.workflow.input_files import check_input_files
     from fedcall.workflow.people import check_data

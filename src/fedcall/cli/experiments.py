@@ -89,7 +89,7 @@ def chemistry(
     if both:
         raise FedcallError(f"{scored}: '{both[0]}' is trained on in {training}, and nobody who is may be scored")
 
-    from fedcall.experiments.chemistry import Cohort, Row, as_text, chemistry_rows
+    from fedcall.experiments.chemistry import ChemistryCohort, ChemistryRow, as_text, chemistry_rows
     from fedcall.federation.aggregator.aggregation import quiet_flower
     from fedcall.files import write_text
     from fedcall.model.caller import build_model, weights_of
@@ -101,12 +101,12 @@ def chemistry(
     if without_noise:
         privacy = terms.privacy.model_copy(update={"noise_multiplier": 0.0, "max_epsilon": None})
         terms = terms.model_copy(update={"privacy": privacy})
-    cohort = Cohort(sites, others, reference, within)
+    cohort = ChemistryCohort(sites, others, reference, within)
     first = weights_of(build_model()) if initial is None else checked_tensors(read_weights(initial), str(initial))
     quiet_flower()
-    made: list[Row] = []
+    made: list[ChemistryRow] = []
 
-    def keep(row: Row) -> None:
+    def keep(row: ChemistryRow) -> None:
         made.append(row)
         if output is not None:  # what is there survives a stop
             write_text(output, "".join(f"{one.model_dump_json()}\n" for one in made))

@@ -42,7 +42,7 @@ def answer(
 
     from fedcall.errors import FedcallError
     from fedcall.workflow.run import load_run
-    from fedcall.workflow.syft_answer import Decisions, answer_jobs
+    from fedcall.workflow.syft_answer import DataOwner, answer_jobs
 
     run = load_run(configuration)
     if auto_approve_study not in (None, run.study.digest):
@@ -69,5 +69,5 @@ def answer(
                 "the workflow failed, as said above; mend it and run this command again: nothing is lost"
             )
 
-    for line in answer_jobs(run, Decisions(agrees, run_workflow)):
+    for line in answer_jobs(run, DataOwner(agrees, run_workflow)):
         say(line)

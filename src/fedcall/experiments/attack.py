@@ -53,7 +53,7 @@ learning rate sets it; it scales noise and pull alike, so that it neither hides 
 
 
 @dataclass(frozen=True)
-class Person:
+class SimulatedPerson:
     """One simulated person."""
 
     name: str
@@ -179,17 +179,17 @@ def _terms(study: Study, privacy: PrivacyTerms, rounds: int, learning_rate: floa
     )
 
 
-def _people(folder: Path) -> list[Person]:
+def _people(folder: Path) -> list[SimulatedPerson]:
     simulate_cohort(COHORT, folder)
     people = []
     for row in COHORT.patients(folder):
         alignments = folder / f"{row.patient}.bam"
         examples = extract_examples(alignments, folder / "reference.fa", row.regions, row.truth, row.patient)
-        people.append(Person(row.patient, row.site, examples))
+        people.append(SimulatedPerson(row.patient, row.site, examples))
     return people
 
 
-def _half(people: Sequence[Person], generator: np.random.Generator) -> np.ndarray:
+def _half(people: Sequence[SimulatedPerson], generator: np.random.Generator) -> np.ndarray:
     """Draw half of the patients of each site: bool, shape (people,)."""
     taken = np.zeros(len(people), bool)
     for site in COHORT.sites:
@@ -198,7 +198,7 @@ def _half(people: Sequence[Person], generator: np.random.Generator) -> np.ndarra
     return taken
 
 
-def _losses(study: Study, people: Sequence[Person], members: np.ndarray, secret: bytes) -> np.ndarray:
+def _losses(study: Study, people: Sequence[SimulatedPerson], members: np.ndarray, secret: bytes) -> np.ndarray:
     """Train on the members through rounds and sites, and return everybody's mean loss: float64, shape (people,)."""
     sites: dict[str, dict[str, Examples]] = {site: {} for site in COHORT.sites}
     for person, taken in zip(people, members, strict=True):

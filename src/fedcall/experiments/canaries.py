@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, make_examples
 from fedcall.genomics.observations import BITS, REPEAT, Observed, pack
 from fedcall.model.caller import VariantCaller
 from fedcall.model.chemistry import observed
@@ -33,7 +33,7 @@ def make_canary(generator: np.random.Generator, rows: int) -> Examples:
         {"contigs": '["canary"]'},
         counts=repeat(generator.integers(0, 40, (len(COUNT_CHANNELS), WINDOW))),
         reference=repeat(generator.integers(0, 4, WINDOW)),
-        scalars=repeat(generator.choice([-3.0, 3.0], len(SCALARS))),
+        features=repeat(generator.choice([-3.0, 3.0], len(FEATURES))),
         log_likelihoods=repeat(likelihoods),
         labels=np.full(rows, label),
         contig=np.zeros(rows),

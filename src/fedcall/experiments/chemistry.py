@@ -29,7 +29,7 @@ MEANS: tuple[Means, ...] = ("neither", "joint", "local", "both")
 
 
 @dataclass(frozen=True)
-class Cohort:
+class ChemistryCohort:
     """Whose reads are changed: those of all hospitals' patients, trained on or not.
 
     Attributes
@@ -45,7 +45,7 @@ class Cohort:
     within: Sequence[str]
 
 
-class Difference(BaseModel):
+class PairedDifference(BaseModel):
     """Of F1 of SNPs, over the same people, with a paired 95 % interval."""
 
     value: float
@@ -53,7 +53,7 @@ class Difference(BaseModel):
     worse: int  # people whose own F1 fell
 
 
-class Row(BaseModel):
+class ChemistryRow(BaseModel):
     """One scenario, one seed; figures of SNPs, or of indels where the truth has them."""
 
     scenario: str
@@ -64,9 +64,9 @@ class Row(BaseModel):
     tables_in_use: int
     clean: float  # the first model on the same people as they are
     f1: dict[Means, float]
-    gained: dict[Means, Difference]  # against neither
+    gained: dict[Means, PairedDifference]  # against neither
     indel_f1: dict[Means, float] | None
-    elsewhere: Difference  # the joint model against the first one, on the same people as they are
+    elsewhere: PairedDifference  # the joint model against the first one, on the same people as they are
 
     def won_back(self, means: Means) -> float | None:
         """Return the share of the loss that came back; None where less than a thousandth was lost."""
@@ -83,11 +83,11 @@ class _Prepared:
 def chemistry_rows(
     study: Study,
     initial: Mapping[str, np.ndarray],
-    cohort: Cohort,
+    cohort: ChemistryCohort,
     scenarios: Sequence[str],
     seeds: Sequence[int],
-    on_row: Callable[[Row], object] = lambda row: None,
-) -> list[Row]:
+    on_row: Callable[[ChemistryRow], object] = lambda row: None,
+) -> list[ChemistryRow]:
     """Change the reads, train, and call the scored people by all four means, in each scenario and with each seed.
 
     Parameters
@@ -111,7 +111,7 @@ def chemistry_rows(
             if made is None or scenario in DRAWN:
                 made = plain if scenario == AS_THEY_ARE else _prepared(cohort, scenario, seed)
             found, elsewhere = _by_all_means(trained, initial, cohort, made, plain, seed)
-            row = Row(
+            row = ChemistryRow(
                 scenario=scenario,
                 seed=seed,
                 trainable=study.model.trainable,
@@ -129,7 +129,7 @@ def chemistry_rows(
     return rows
 
 
-def as_text(rows: Sequence[Row]) -> str:
+def as_text(rows: Sequence[ChemistryRow]) -> str:
     """Return the rows as a table; won back in percent of what the scenario costs."""
     lines = [f"{'reads':24}{'seed':>5}{'lost':>8}" + "".join(f"  {means:<34}" for means in MEANS[1:]) + "elsewhere"]
     for row in rows:
@@ -139,16 +139,16 @@ def as_text(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: Row, means: Means) -> str:
+def _cell(row: ChemistryRow, means: Means) -> str:
     share = row.won_back(means)
     return f"{row.f1[means]:.4f} {_shown(row.gained[means])}" + ("" if share is None else f" {100 * share:.0f} %")
 
 
-def _shown(found: Difference) -> str:
+def _shown(found: PairedDifference) -> str:
     return f"{found.value:+.4f}" + (f" ({found.interval[0]:+.3f} {found.interval[1]:+.3f})" if found.interval else "")
 
 
-def _with_patients(study: Study, cohort: Cohort) -> Study:
+def _with_patients(study: Study, cohort: ChemistryCohort) -> Study:
     try:
         terms = study.privacy.model_copy(update={"max_epsilon": None})
         own = study.model_copy(update={"privacy": terms, "evaluation": None})
@@ -157,7 +157,7 @@ def _with_patients(study: Study, cohort: Cohort) -> Study:
         raise FedcallError(f"study '{study.name}' with these hospitals: {describe(error)}") from None
 
 
-def _prepared(cohort: Cohort, scenario: str, seed: int) -> _Prepared:
+def _prepared(cohort: ChemistryCohort, scenario: str, seed: int) -> _Prepared:
     number = itertools.count(1000 * seed)
     training: dict[str, dict[str, Seen]] = {}
     for site, people in cohort.training.items():
@@ -177,7 +177,7 @@ def _prepared(cohort: Cohort, scenario: str, seed: int) -> _Prepared:
 def _by_all_means(
     study: Study,
     initial: Mapping[str, np.ndarray],
-    cohort: Cohort,
+    cohort: ChemistryCohort,
     made: _Prepared,
     plain: _Prepared,
     seed: int,
@@ -199,7 +199,9 @@ def _by_all_means(
     return found, _called(cohort, [one.reported for one in plain.scored], joint)
 
 
-def _called(cohort: Cohort, examples: Sequence[Examples], tensors: Mapping[str, np.ndarray]) -> list[Concordance]:
+def _called(
+    cohort: ChemistryCohort, examples: Sequence[Examples], tensors: Mapping[str, np.ndarray]
+) -> list[Concordance]:
     return [
         compare_calls(person, cohort.reference, cohort.within, one, tensors)
         for person, one in zip(cohort.scored, examples, strict=True)
@@ -220,9 +222,9 @@ def _indel_f1(found: Mapping[Means, Sequence[Concordance]]) -> dict[Means, float
     return pooled
 
 
-def _difference(after: Sequence[Concordance], before: Sequence[Concordance]) -> Difference:
+def _difference(after: Sequence[Concordance], before: Sequence[Concordance]) -> PairedDifference:
     pairs = [(mine.snps.f1 or 0.0, other.snps.f1 or 0.0) for mine, other in zip(after, before, strict=True)]
-    return Difference(
+    return PairedDifference(
         value=_f1(after) - _f1(before),
         interval=difference_interval(after, before),
         worse=sum(mine < other for mine, other in pairs),

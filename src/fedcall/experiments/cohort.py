@@ -14,7 +14,7 @@ RARE_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class ScoredPerson:
     """Somebody to score models on: encoded candidates, and the files that calls are compared with."""
 
     name: str
@@ -25,11 +25,11 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class StudyCohort:
     """Who trains at which site, who is scored, and how often each allele is carried among all of them."""
 
     training: dict[str, dict[str, Examples]]
-    held_out: tuple[HeldOut, ...]
+    held_out: tuple[ScoredPerson, ...]
     copies: dict[Allele, int]
 
     @property
@@ -49,7 +49,7 @@ def refuse_private(sheet: Path, rows: Sequence[Patient]) -> None:
         )
 
 
-def open_cohort(sheet: Path, reference: Path, results: Path) -> Cohort:
+def open_cohort(sheet: Path, reference: Path, results: Path) -> StudyCohort:
     """Open what the workflow made of the people of a sheet.
 
     Parameters
@@ -80,7 +80,7 @@ def open_cohort(sheet: Path, reference: Path, results: Path) -> Cohort:
             if regions is None:
                 raise FedcallError(f"{sheet}: '{row.patient}' is held out without 'regions' to be scored in")
             held_out.append(
-                HeldOut(
+                ScoredPerson(
                     row.patient, _examples(results, row), _labels(results, row), regions, row.reference or reference
                 )
             )
@@ -88,7 +88,7 @@ def open_cohort(sheet: Path, reference: Path, results: Path) -> Cohort:
         if not found:
             raise FedcallError(f"{sheet}: nobody has split '{split}'; accuracy against epsilon needs both")
     copies = count_alleles(_labels(results, row) for row in rows if row.truth is not None)
-    return Cohort(training, tuple(held_out), dict(copies))
+    return StudyCohort(training, tuple(held_out), dict(copies))
 
 
 def _examples(results: Path, row: Patient) -> Examples:

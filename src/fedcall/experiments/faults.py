@@ -22,7 +22,7 @@ from fedcall.privacy.mechanism.sampling import sample_examples, sample_patients
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.training import dp_sgd, units
 from fedcall.training.oracle import RoundOracle
-from fedcall.training.units import Unit
+from fedcall.training.units import DrawnUnit
 
 
 @contextmanager
@@ -44,10 +44,10 @@ def clip_per_example() -> Iterator[None]:
     """Clip each row of a patient by itself, so that a patient counts as many times as it has rows."""
     draw = units.draw_units
 
-    def rows_as_units(*arguments: Any) -> list[Unit]:
-        units: Sequence[Unit] = draw(*arguments)
+    def rows_as_units(*arguments: Any) -> list[DrawnUnit]:
+        units: Sequence[DrawnUnit] = draw(*arguments)
         return [
-            Unit(unit.patient, unit.rows[i : i + 1], unit.weights[i : i + 1])
+            DrawnUnit(unit.patient, unit.rows[i : i + 1], unit.weights[i : i + 1])
             for unit in units
             for i in range(len(unit.rows))
         ]
@@ -61,13 +61,13 @@ def divide_by_drawn_batch() -> Iterator[None]:
     """Divide by the number of units that were drawn instead of the declared one."""
     step, of_deltas = dp_sgd.private_step, dp_sgd.delta_step
 
-    def divided(model: Any, optimizer: Any, units: Sequence[Unit], *rest: Any) -> None:
+    def divided(model: Any, optimizer: Any, units: Sequence[DrawnUnit], *rest: Any) -> None:
         optimizer.expected_batch_size = max(1, len(units))
         step(model, optimizer, units, *rest)
 
-    def divided_deltas(model: Any, optimizer: Any, bags: Sequence[Sequence[Unit]], *rest: Any) -> None:
-        optimizer.expected_batch_size = max(1, len(bags[0]))
-        of_deltas(model, optimizer, bags, *rest)
+    def divided_deltas(model: Any, optimizer: Any, local_steps: Sequence[Sequence[DrawnUnit]], *rest: Any) -> None:
+        optimizer.expected_batch_size = max(1, len(local_steps[0]))
+        of_deltas(model, optimizer, local_steps, *rest)
 
     with patch.object(dp_sgd, "private_step", divided), patch.object(dp_sgd, "delta_step", divided_deltas):
         yield
@@ -217,7 +217,7 @@ def same_draw_in_all_steps() -> Iterator[None]:
     """Draw the units of a round once."""
     draw = units.draw_units
 
-    def drawn(secret: bytes, context: Any, *rest: Any) -> list[Unit]:
+    def drawn(secret: bytes, context: Any, *rest: Any) -> list[DrawnUnit]:
         return draw(secret, replace(context, step=0), *rest)
 
     with patch.object(dp_sgd, "draw_units", drawn):
@@ -321,7 +321,7 @@ def _scaled_noise(factor: float) -> Callable[..., np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Fault:
+class PlantedFault:
     """A fault, and the scenes of the audit that must show it.
 
     Attributes
@@ -343,26 +343,26 @@ class Fault:
 
 
 FAULTS = {
-    "half the noise": Fault(half_noise, "crowd"),
-    "no noise": Fault(no_noise, "crowd"),
-    "clipping per example": Fault(clip_per_example, "crowd", only_patients=True),
-    "division by the drawn batch": Fault(divide_by_drawn_batch, "alone"),
-    "no subsampling": Fault(no_subsampling, "sampled"),
-    "noise on the head only": Fault(noise_on_the_head_only, "rounds"),
-    "norm of the head only": Fault(norm_of_the_head_only),
-    "every second step bare": Fault(every_second_step_bare, "rounds", only="gradient"),
-    "sampling rate doubled": Fault(sampling_rate_doubled),
-    "same noise in all steps": Fault(same_noise_in_all_steps, "rounds", only="gradient"),
-    "no noise from round 2 on": Fault(no_noise_from_round_two_on, "rounds"),
-    "noise of one sign": Fault(noise_of_one_sign, "rounds"),
-    "noise repeated": Fault(noise_repeated, "rounds"),
-    "secret ignored": Fault(secret_ignored),
-    "sum kept between steps": Fault(sum_kept_between_steps, only="gradient"),
-    "clipping after averaging": Fault(clip_after_averaging),
-    "same draw in all steps": Fault(same_draw_in_all_steps, only="gradient"),
-    "clipping per local step": Fault(clip_per_local_step, only="delta"),
-    "patients one after the other": Fault(patients_one_after_the_other, only="delta"),
-    "shares for twice the sites": Fault(shares_of_all_sites, only="pooled"),
+    "half the noise": PlantedFault(half_noise, "crowd"),
+    "no noise": PlantedFault(no_noise, "crowd"),
+    "clipping per example": PlantedFault(clip_per_example, "crowd", only_patients=True),
+    "division by the drawn batch": PlantedFault(divide_by_drawn_batch, "alone"),
+    "no subsampling": PlantedFault(no_subsampling, "sampled"),
+    "noise on the head only": PlantedFault(noise_on_the_head_only, "rounds"),
+    "norm of the head only": PlantedFault(norm_of_the_head_only),
+    "every second step bare": PlantedFault(every_second_step_bare, "rounds", only="gradient"),
+    "sampling rate doubled": PlantedFault(sampling_rate_doubled),
+    "same noise in all steps": PlantedFault(same_noise_in_all_steps, "rounds", only="gradient"),
+    "no noise from round 2 on": PlantedFault(no_noise_from_round_two_on, "rounds"),
+    "noise of one sign": PlantedFault(noise_of_one_sign, "rounds"),
+    "noise repeated": PlantedFault(noise_repeated, "rounds"),
+    "secret ignored": PlantedFault(secret_ignored),
+    "sum kept between steps": PlantedFault(sum_kept_between_steps, only="gradient"),
+    "clipping after averaging": PlantedFault(clip_after_averaging),
+    "same draw in all steps": PlantedFault(same_draw_in_all_steps, only="gradient"),
+    "clipping per local step": PlantedFault(clip_per_local_step, only="delta"),
+    "patients one after the other": PlantedFault(patients_one_after_the_other, only="delta"),
+    "shares for twice the sites": PlantedFault(shares_of_all_sites, only="pooled"),
 }
 """What `fedcall audit --self-check` plants: five that its scenes show by guesses and measurement alone, the six of the
 first hostile reading, six of a tired developer's, and three that only deltas or pooled noise can have. Six of those

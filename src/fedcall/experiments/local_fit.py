@@ -35,7 +35,7 @@ class Setting:
     panel: Panel | None = None
 
 
-class Gain(BaseModel):
+class RecalibrationGain(BaseModel):
     """F1 of SNPs over all people, and differences with paired 95 % intervals."""
 
     scenario: str
@@ -56,7 +56,7 @@ def local_gains(
     scenarios: Sequence[str],
     seeds: Sequence[int],
     on_person: Callable[[], object] = lambda: None,
-) -> list[Gain]:
+) -> list[RecalibrationGain]:
     """Call everybody in each scenario, with reported and with recalibrated qualities."""
     plain: list[Concordance] = []
     gains = []
@@ -75,7 +75,7 @@ def local_gains(
     return gains
 
 
-def as_text(gains: Sequence[Gain]) -> str:
+def as_text(gains: Sequence[RecalibrationGain]) -> str:
     """Return the gains as a table."""
     lines = [
         f"{'reads':24}{'seed':>5}{'reported':>10}{'lost':>26}{'own table':>11}{'gained':>26}{'tables':>8}{'worse':>7}"
@@ -109,10 +109,10 @@ def _gain(
     reported: Sequence[Concordance],
     recalibrated: Sequence[Concordance],
     used: int,
-) -> Gain:
+) -> RecalibrationGain:
     before, lost, after = (pool(side).snps.f1 or 0.0 for side in (plain, reported, recalibrated))
     own = [(mine.snps.f1 or 0.0, other.snps.f1 or 0.0) for mine, other in zip(recalibrated, reported, strict=True)]
-    return Gain(
+    return RecalibrationGain(
         scenario=scenario,
         seed=seed,
         people=len(plain),

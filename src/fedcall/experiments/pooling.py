@@ -33,7 +33,7 @@ _MOST_DELTA_TIMES_PATIENTS = 0.0999
 
 
 @dataclass(frozen=True)
-class People:
+class PoolingPeople:
     """Training patients and held-out ones, by name."""
 
     training: Mapping[str, Examples]
@@ -56,7 +56,7 @@ class PooledPoint(BaseModel):
 Case = tuple[int, Noise, Contribution, float]
 
 
-def open_people(sheet: Path, results: Path) -> People:
+def open_people(sheet: Path, results: Path) -> PoolingPeople:
     """Open the examples of a sheet's training and held-out people; private ones are refused.
 
     Raises
@@ -74,7 +74,7 @@ def open_people(sheet: Path, results: Path) -> People:
         found["train" if row.split == "train" else "holdout"][row.patient] = open_examples(path)
     if not found["train"] or not found["holdout"]:
         raise FedcallError(f"{sheet}: both people to train on and held-out people are needed")
-    return People(found["train"], found["holdout"])
+    return PoolingPeople(found["train"], found["holdout"])
 
 
 def pooled_cases(
@@ -93,7 +93,7 @@ def pooled_cases(
 def pooled_points(
     terms: Study,
     initial: Mapping[str, np.ndarray],
-    people: People,
+    people: PoolingPeople,
     cases: Sequence[Case],
     seeds: Sequence[int],
     on_point: Callable[[PooledPoint], object] = lambda point: None,
@@ -105,7 +105,7 @@ def pooled_points(
     terms : Study
         What is trained, and the gradient's terms; rounds · steps_per_round is the gradient's number of sums.
     initial : float32 tensors by name
-    people : People
+    people : PoolingPeople
     cases : sequence of Case
         As of `pooled_cases`.
     on_point : callable

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fedcall.documents import describe
 from fedcall.errors import FedcallError
-from fedcall.experiments.cohort import Cohort, HeldOut
+from fedcall.experiments.cohort import ScoredPerson, StudyCohort
 from fedcall.experiments.federation import federate, with_sites
 from fedcall.experiments.utility_documents import Counts, PersonScore, UtilityPoint
 from fedcall.genomics.calling.calls import Provenance, write_calls
@@ -24,7 +24,7 @@ from fedcall.weights import Weights
 
 
 def utility_point(
-    study: Study, epsilon: float | None, cohort: Cohort, initial: VariantCaller, seed: int = 1
+    study: Study, epsilon: float | None, cohort: StudyCohort, initial: VariantCaller, seed: int = 1
 ) -> UtilityPoint:
     """Train all rounds of a study and score its last model, the one it started from, and the fresh one.
 
@@ -34,7 +34,7 @@ def utility_point(
         Terms; sites, keys and weights may be missing. Only the noise is changed.
     epsilon : float or None
         Total of the study; infinity trains without noise. None keeps the study's own noise.
-    cohort : Cohort
+    cohort : StudyCohort
     initial : VariantCaller
         The first global model.
     seed : int
@@ -76,7 +76,7 @@ def utility_point(
     )
 
 
-def score(model: VariantCaller, cohort: Cohort) -> tuple[PersonScore, ...]:
+def score(model: VariantCaller, cohort: StudyCohort) -> tuple[PersonScore, ...]:
     """Call every held-out person and compare with the truth: what `fedcall call` and `fedcall concordance` do."""
     # What is rare in the cohort counts as carried once: the stratum's only group that matters here.
     copies = Counter({allele: 1 if n <= cohort.rare_copies else n for allele, n in cohort.copies.items()})
@@ -86,7 +86,7 @@ def score(model: VariantCaller, cohort: Cohort) -> tuple[PersonScore, ...]:
         return tuple(_score(model.eval(), person, Path(folder), table) for person in cohort.held_out)
 
 
-def _score(model: VariantCaller, person: HeldOut, folder: Path, table: Path) -> PersonScore:
+def _score(model: VariantCaller, person: ScoredPerson, folder: Path, table: Path) -> PersonScore:
     calls = folder / f"{person.name}.vcf.gz"
     found = posteriors(model, person.examples)
     write_calls(calls, person.examples, found, person.reference, person.name, Provenance("an experiment's"))

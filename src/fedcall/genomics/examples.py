@@ -32,7 +32,7 @@ COUNT_CHANNELS: tuple[str, ...] = tuple(
 BASES = "ACGT"
 SUBSTITUTIONS: tuple[str, ...] = tuple(f"{ref}>{alt}" for ref in BASES for alt in BASES if ref != alt)
 
-SCALARS: tuple[str, ...] = (
+FEATURES: tuple[str, ...] = (
     "is_indel",
     "is_insertion",
     "indel_length",
@@ -68,7 +68,7 @@ SCALARS: tuple[str, ...] = (
 
 _MOST_CONTIGS = 1 << 16
 """As many as `Examples.contig` can tell apart."""
-IS_INDEL = SCALARS.index("is_indel")
+IS_INDEL = FEATURES.index("is_indel")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ class Examples:
         Reads per channel of `COUNT_CHANNELS` and position of the window; zero beyond the ends of the contig.
     reference : uint8, shape (n, 33)
         0..3 = A, C, G, T; 4 = anything else, or beyond the ends of the contig.
-    scalars : float32, shape (n, len(SCALARS))
+    features : float32, shape (n, len(FEATURES))
+        One number each per candidate; in the file they are called scalars.
     log_likelihoods : float32, shape (n, 3)
         Natural logarithm of P(reads | 0/0, 0/1, 1/1), shifted so that the largest of a row is 0. No prior.
     labels : int8, shape (n,)
@@ -110,7 +111,7 @@ class Examples:
 
     counts: np.ndarray
     reference: np.ndarray
-    scalars: np.ndarray
+    features: np.ndarray
     log_likelihoods: np.ndarray
     labels: np.ndarray
     contig: np.ndarray
@@ -142,7 +143,7 @@ class Examples:
 _DTYPES: dict[str, str] = {
     "counts": "<u2",
     "reference": "|u1",
-    "scalars": "<f4",
+    "features": "<f4",
     "log_likelihoods": "<f4",
     "labels": "|i1",
     "contig": "<u2",
@@ -155,6 +156,8 @@ _DTYPES: dict[str, str] = {
     "observation_offsets": "<i8",
     "repeats": "|u1",
 }
+_IN_FILE = {"features": "scalars"}
+"""Columns that have another name in the file."""
 _FROM_READS = ("observations", "observation_offsets", "repeats")
 _PARTS = {"allele_offsets": "allele_bytes", "observation_offsets": "observations"}
 """Columns that say where the rows of another begin."""
@@ -166,7 +169,7 @@ def _shapes(rows: int, allele_bytes: int, observations: int) -> dict[str, tuple[
     return {
         "counts": (rows, len(COUNT_CHANNELS), WINDOW),
         "reference": (rows, WINDOW),
-        "scalars": (rows, len(SCALARS)),
+        "features": (rows, len(FEATURES)),
         "log_likelihoods": (rows, 3),
         "labels": (rows,),
         "contig": (rows,),
@@ -225,7 +228,7 @@ def write_joined(
     without : entries to leave out
     """
     # Wide items first keeps every buffer aligned, as the format's own writer does.
-    names = sorted(_DTYPES, key=lambda name: (-np.dtype(_DTYPES[name]).itemsize, name))
+    names = sorted(_DTYPES, key=lambda name: (-np.dtype(_DTYPES[name]).itemsize, _in_file(name)))
     contigs = _merged_contigs(shards)
     metadata = {
         **_shared_metadata(shards),
@@ -233,7 +236,7 @@ def write_joined(
         "schema": SCHEMA,
         "contigs": json.dumps(list(contigs)),
         "candidates": str(sum(len(shard) for shard in shards)),
-        "scalars": json.dumps(SCALARS),
+        "scalars": json.dumps(FEATURES),
         "count_channels": json.dumps(COUNT_CHANNELS),
     }
     metadata = {key: metadata[key] for key in sorted(metadata) if key not in without}
@@ -244,7 +247,7 @@ def write_joined(
         begin = end
         end += int(np.prod(shapes[name], dtype=np.int64)) * np.dtype(_DTYPES[name]).itemsize
         dtype = _SAFETENSORS_NAMES[_DTYPES[name]]
-        header[name] = {"dtype": dtype, "shape": list(shapes[name]), "data_offsets": [begin, end]}
+        header[_in_file(name)] = {"dtype": dtype, "shape": list(shapes[name]), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with atomic_path(Path(path)) as temporary, open(temporary, "wb") as handle:
@@ -279,8 +282,8 @@ def open_examples(path: Path) -> Examples:
         metadata = header.pop("__metadata__", {})
         schema = metadata.get("schema")
         if schema == SCHEMA:
-            arrays = {name: _map(content, 8 + size, header[name], name) for name in _DTYPES}
-            if json.loads(metadata["scalars"]) != list(SCALARS):
+            arrays = {name: _map(content, 8 + size, header[_in_file(name)], name) for name in _DTYPES}
+            if json.loads(metadata["scalars"]) != list(FEATURES):
                 raise ValueError("its scalar features are not those of this version")
             examples = _checked(arrays, metadata)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -309,6 +312,10 @@ def with_labels(examples: Examples, labels: np.ndarray) -> Examples:
     if labels.shape != (len(examples),):
         raise ValueError(f"Labels must have shape ({len(examples)},). Found {labels.shape}.")
     return replace(examples, labels=labels.astype(np.int8))
+
+
+def _in_file(name: str) -> str:
+    return _IN_FILE.get(name, name)
 
 
 def _merged_contigs(shards: Sequence[Examples]) -> dict[str, int]:

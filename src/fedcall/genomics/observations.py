@@ -20,7 +20,7 @@ _LARGEST = 255
 
 
 class Observed(NamedTuple):
-    """Columns of equal length, one row per fragment and candidate (`pileup.evidence.Evidence` explains them)."""
+    """Columns of equal length, one row per fragment and candidate (`pileup.evidence.ReadEvidence` explains them)."""
 
     shown: np.ndarray
     reverse: np.ndarray

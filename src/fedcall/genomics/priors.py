@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fedcall.genomics.examples import BASES, CENTRE, IS_INDEL, SCALARS
+from fedcall.genomics.examples import BASES, CENTRE, FEATURES, IS_INDEL
 
 KINDS = ("CpG transition", "TpG transition", "transition", "transversion", "indel")
 """A CpG's C mutates to T some ten times as often as any other C; TpG is what that leaves behind (Nachman and Crowell
@@ -24,15 +24,15 @@ populations have grown, and a hospital's patients need not be of the panel's pop
 of the heterozygous ones are missing from 190 others."""
 
 _PARTNER = np.array([2, 3, 0, 1])  # of a transition: A-G, C-T
-_REF, _ALT = SCALARS.index(f"ref_{BASES[0]}"), SCALARS.index(f"alt_{BASES[0]}")
+_REF, _ALT = FEATURES.index(f"ref_{BASES[0]}"), FEATURES.index(f"alt_{BASES[0]}")
 
 
-def kinds(scalars: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def kinds(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the kind of each candidate as an index into `KINDS`.
 
     Parameters
     ----------
-    scalars : float32, shape (n, len(SCALARS))
+    features : float32, shape (n, len(FEATURES))
     reference : uint8, shape (n, 33)
         As `Examples` holds them.
 
@@ -40,39 +40,39 @@ def kinds(scalars: np.ndarray, reference: np.ndarray) -> np.ndarray:
     -------
     int64, shape (n,)
     """
-    ref, alt = scalars[:, _REF : _REF + 4].argmax(1), scalars[:, _ALT : _ALT + 4].argmax(1)
+    ref, alt = features[:, _REF : _REF + 4].argmax(1), features[:, _ALT : _ALT + 4].argmax(1)
     before, after = reference[:, CENTRE - 1], reference[:, CENTRE + 1]
     a, c, g, t = range(4)
     cpg = ((ref == c) & (after == g)) | ((ref == g) & (before == c))
     tpg = ((ref == t) & (after == g)) | ((ref == a) & (before == c))
     changes = np.select([alt != _PARTNER[ref], cpg, tpg], [TRANSVERSION, CPG, TPG], TRANSITION)
-    return np.where(scalars[:, IS_INDEL] > 0, INDEL, changes)
+    return np.where(features[:, IS_INDEL] > 0, INDEL, changes)
 
 
-def log_priors(scalars: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def log_priors(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return log P(0/0), log P(0/1), log P(1/1) of each candidate, from what kind of change it is.
 
     Parameters
     ----------
-    scalars, reference : as for `kinds`
+    features, reference : as for `kinds`
 
     Returns
     -------
     float64, shape (n, 3)
         Natural logarithms; probabilities sum to 1.
     """
-    by_kind: np.ndarray = _TABLE[kinds(scalars, reference)]
+    by_kind: np.ndarray = _TABLE[kinds(features, reference)]
     return by_kind
 
 
 def panel_log_priors(
-    scalars: np.ndarray, reference: np.ndarray, copies: np.ndarray, chromosomes: np.ndarray, haploid: np.ndarray
+    features: np.ndarray, reference: np.ndarray, copies: np.ndarray, chromosomes: np.ndarray, haploid: np.ndarray
 ) -> np.ndarray:
     """Return log P(0/0), log P(0/1), log P(1/1) of each candidate, from what a panel shows.
 
     Parameters
     ----------
-    scalars, reference : as for `kinds`
+    features, reference : as for `kinds`
     copies, chromosomes : float64, shape (n,)
         Of the panel's chromosomes, those with the candidate's allele, and all. With 0 chromosomes: the prior by kind.
     haploid : bool, shape (n,)
@@ -96,7 +96,7 @@ def panel_log_priors(
     named = np.stack([once, np.where(haploid, copies / without, twice)], 1)
     unseen = np.stack([2.0 / (chromosomes + 2.0), 2.0 / ((chromosomes + 1.0) * (chromosomes + 2.0))], 1)
     unseen[haploid, 1] = unseen[haploid, 0]
-    by_kind = log_priors(scalars, reference)
+    by_kind = log_priors(features, reference)
     absent = np.exp(by_kind[:, 1:] - by_kind[:, :1]) * np.maximum(unseen, _LEAST_UNSEEN)
     odds = np.maximum(named * _LENIENCE * np.array([1.0, _LENIENCE_HOMOZYGOUS]), absent)
     joint = np.concatenate([np.ones((len(odds), 1)), odds], 1)

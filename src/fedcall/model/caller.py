@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
+from fedcall.genomics.examples import CENTRE, FEATURES, IS_INDEL, Examples
 from fedcall.model import inference as network
 from fedcall.model.chemistry import FLOOR
 from fedcall.model.chemistry_layer import Chemistry, with_added
@@ -52,18 +52,18 @@ class VariantCaller(nn.Module):
         self.norm1 = nn.GroupNorm(GROUPS, WIDTH)
         self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, padding=1)
         self.norm2 = nn.GroupNorm(GROUPS, WIDTH)
-        self.hidden = nn.Linear(3 * WIDTH + len(SCALARS), HIDDEN)
+        self.hidden = nn.Linear(3 * WIDTH + len(FEATURES), HIDDEN)
         self.head = nn.Linear(HEAD_INPUTS, CLASSES)
 
     def forward(
-        self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor, observed: Tensor | None = None
+        self, windows: Tensor, features: Tensor, log_posteriors: Tensor, observed: Tensor | None = None
     ) -> Tensor:
         """Return logits of the genotypes.
 
         Parameters
         ----------
         windows : float32, shape (b, INPUT_CHANNELS, 33)
-        scalars : float32, shape (b, len(SCALARS))
+        features : float32, shape (b, len(FEATURES))
         log_posteriors : float32, shape (b, 3)
             All three as `model.encoding.encode` makes them.
         observed : int32, optional
@@ -73,9 +73,9 @@ class VariantCaller(nn.Module):
         -------
         float32, shape (b, 3)
         """
-        return self.correct(self.pooled(windows), scalars, self.judged(log_posteriors, observed))
+        return self.correct(self.pooled(windows), features, self.with_chemistry(log_posteriors, observed))
 
-    def judged(self, log_posteriors: Tensor, observed: Tensor | None = None) -> Tensor:
+    def with_chemistry(self, log_posteriors: Tensor, observed: Tensor | None = None) -> Tensor:
         """Return log posteriors by the model's chemistry; one that is untrained and stays so costs nothing."""
         if observed is None or not self.chemistry.is_needed:
             return log_posteriors.clamp(min=FLOOR)
@@ -89,15 +89,15 @@ class VariantCaller(nn.Module):
         return torch.cat([x[:, :, CENTRE], x.mean(2), Largest.apply(x)], 1)  # type: ignore[no-untyped-call]
 
     def correct(
-        self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
+        self, pooled: Tensor, features: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
     ) -> Tensor:
         """Return logits, as `forward` does, from what the convolutions see."""
         head = layers.head if layers else self.head
-        logits: Tensor = log_posteriors + head(self.features(pooled, scalars, log_posteriors, layers))
+        logits: Tensor = log_posteriors + head(self.head_inputs(pooled, features, log_posteriors, layers))
         return logits
 
-    def features(
-        self, pooled: Tensor, scalars: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
+    def head_inputs(
+        self, pooled: Tensor, features: Tensor, log_posteriors: Tensor, layers: "Layers | None" = None
     ) -> Tensor:
         """Return what the head sees: float32 within [-1, 1], shape (b, head.in_features).
 
@@ -105,11 +105,11 @@ class VariantCaller(nn.Module):
         for the model's own last ones.
         """
         hidden = layers.hidden if layers else self.hidden
-        squashed = torch.tanh(scalars)
+        squashed = torch.tanh(features)
         learned = torch.tanh(hidden(torch.cat([pooled, squashed], 1)))
         odds = torch.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / EVIDENCE_SCALE)
         seen = torch.cat([learned, squashed, odds], 1)
-        is_indel = scalars[:, IS_INDEL] > 0
+        is_indel = features[:, IS_INDEL] > 0
         return (seen[:, None] * torch.stack([~is_indel, is_indel], 1)[:, :, None]).flatten(1)
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedcall.genomics.examples import BASES, IS_INDEL, SCALARS, Examples
+from fedcall.genomics.examples import BASES, FEATURES, IS_INDEL, Examples
 from fedcall.genomics.priors import kinds
 from fedcall.model import chemistry_belief_kernels as layout
 from fedcall.model import chemistry_kernels as kernels
@@ -59,8 +59,8 @@ TENSORS: dict[str, ChemistryTensor] = {
 }
 SHAPES: dict[str, tuple[int, ...]] = {PREFIX + name: tensor.shape for name, tensor in TENSORS.items()}
 _SCALES = np.concatenate([np.full(int(np.prod(one.shape)), one.scale) for one in TENSORS.values()])
-_REF, _ALT = SCALARS.index(f"ref_{BASES[0]}"), SCALARS.index(f"alt_{BASES[0]}")
-_INSERTED = SCALARS.index("is_insertion")
+_REF, _ALT = FEATURES.index(f"ref_{BASES[0]}"), FEATURES.index(f"alt_{BASES[0]}")
+_INSERTED = FEATURES.index("is_insertion")
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -68,15 +68,15 @@ Tensors = Mapping[str, np.ndarray]
 def observed(examples: Examples, rows: np.ndarray) -> np.ndarray:
     """Return what a chemistry looks at: int32, shape (b, FRAGMENTS + most fragments), for `chemistry_kernels`."""
     rows = np.flatnonzero(rows) if rows.dtype == bool else rows
-    scalars, reference = np.asarray(examples.scalars[rows]), np.asarray(examples.reference[rows])
+    features, reference = np.asarray(examples.features[rows]), np.asarray(examples.reference[rows])
     begins, ends = examples.observation_offsets[rows], examples.observation_offsets[rows + 1]
     counts = ends - begins
     found = np.full((len(rows), layout.FRAGMENTS + int(counts.max(initial=0))), -1, np.int32)
-    found[:, layout.IS_INDEL] = scalars[:, IS_INDEL] > 0
-    found[:, layout.REF_BASE] = scalars[:, _REF : _REF + 4].argmax(1)
-    found[:, layout.ALT_BASE] = scalars[:, _ALT : _ALT + 4].argmax(1)
-    found[:, layout.KIND] = kinds(scalars, reference)
-    found[:, layout.INSERTED] = scalars[:, _INSERTED] > 0
+    found[:, layout.IS_INDEL] = features[:, IS_INDEL] > 0
+    found[:, layout.REF_BASE] = features[:, _REF : _REF + 4].argmax(1)
+    found[:, layout.ALT_BASE] = features[:, _ALT : _ALT + 4].argmax(1)
+    found[:, layout.KIND] = kinds(features, reference)
+    found[:, layout.INSERTED] = features[:, _INSERTED] > 0
     found[:, layout.PERIOD : layout.FRAGMENTS] = examples.repeats[rows]
     places = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
     packed = examples.observations[np.repeat(begins, counts) + places]
@@ -109,7 +109,7 @@ def change_gradients(rows: np.ndarray, constants: np.ndarray, backprops: np.ndar
     return np.where(np.abs(constants) < LARGEST, found * _SCALES, 0.0)
 
 
-def judged(log_posteriors: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
+def with_chemistry(log_posteriors: np.ndarray, added: np.ndarray | None = None) -> np.ndarray:
     """Return log posteriors with what chemistry adds, normalised where that is anything, and not below `FLOOR`.
 
     Parameters

@@ -45,7 +45,7 @@ class Chemistry(nn.Module):
 def with_added(log_posteriors: Tensor, added: Tensor) -> Tensor:
     """Return log posteriors with what a chemistry adds, normalised and not below `chemistry.FLOOR`: as they were typed.
 
-    `chemistry.judged` is the same in numpy.
+    `chemistry.with_chemistry` is the same in numpy.
     """
     joint = torch.log_softmax(log_posteriors.double() + added, 1)
     return joint.to(log_posteriors.dtype).clamp(min=chemistry.FLOOR)

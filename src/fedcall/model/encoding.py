@@ -29,13 +29,13 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     windows : float32, shape (b, INPUT_CHANNELS, 33)
         Counts divided by the window's mean depth, at most 2; the channel of the reference base is negative, so that
         what disagrees with the reference stands out (Clair3's convention).
-    scalars : float32, shape (b, len(SCALARS))
+    features : float32, shape (b, len(FEATURES))
     log_posteriors : float32, shape (b, 3)
         Log likelihood + log prior, normalised; as examples hold it, before chemistry and `FLOOR`.
     """
     counts = examples.counts[rows].astype(np.float32)
     reference = examples.reference[rows]
-    scalars = np.ascontiguousarray(examples.scalars[rows])
+    features = np.ascontiguousarray(examples.features[rows])
     windows = np.zeros((len(counts), INPUT_CHANNELS, WINDOW), np.float32)
     known = reference < 4
     one_hot = (reference[:, None, :] == np.arange(4, dtype=np.uint8)[:, None]).astype(np.float32)
@@ -51,7 +51,7 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     windows[:, -2] = np.minimum(depth / mean_depth, _SHARE_LIMIT) - 1.0
     matching = (pooled[:, :4] * one_hot).sum(1)
     windows[:, -1] = np.where(known, (depth - matching) / np.maximum(depth, 1.0), 0.0)
-    return windows, scalars, _log_posteriors(examples, rows).astype(np.float32)
+    return windows, features, _log_posteriors(examples, rows).astype(np.float32)
 
 
 def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.ndarray:
@@ -67,7 +67,7 @@ def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.nd
 
 
 def _log_posteriors(examples: Examples, rows: np.ndarray | slice) -> np.ndarray:
-    prior = log_priors(examples.scalars[rows], examples.reference[rows])
+    prior = log_priors(examples.features[rows], examples.reference[rows])
     joint = examples.log_likelihoods[rows].astype(np.float64) + prior
     joint -= joint.max(1, keepdims=True, initial=-np.inf)
     posteriors: np.ndarray = joint - np.log(np.exp(joint).sum(1, keepdims=True))

@@ -32,7 +32,7 @@ class UnitGradSampleModule(GradSampleModule):  # type: ignore[misc]  # Opacus ha
 
     def add_hooks(self, **options: Any) -> None:
         """Register forward hooks that keep inputs and outputs of all layers with trainable parameters."""
-        # Hides the class's table, by which Opacus walks the layers: bags need other samplers than rows.
+        # Hides the class's table, by which Opacus walks the layers: units of several rows need other samplers.
         self.GRAD_SAMPLERS = UNIT_SAMPLERS
         self._calls: list[tuple[object, Tensor, Tensor]] = []
         self._module.autograd_grad_sample_hooks = self.autograd_grad_sample_hooks = []

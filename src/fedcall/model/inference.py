@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.examples import CENTRE, IS_INDEL, SCALARS, Examples
+from fedcall.genomics.examples import CENTRE, FEATURES, IS_INDEL, Examples
 from fedcall.genomics.reads.workspace import Workspace
 from fedcall.genomics.side_by_side import side_by_side
 from fedcall.model import chemistry
@@ -25,14 +25,14 @@ GROUPS = 8
 HIDDEN = 64
 EVIDENCE_SCALE = 4.0
 """Nats of log odds at which the head's view of the likelihood begins to saturate."""
-HEAD_INPUTS: int = 2 * (HIDDEN + len(SCALARS) + CLASSES - 1)
+HEAD_INPUTS: int = 2 * (HIDDEN + len(FEATURES) + CLASSES - 1)
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "stem.weight": (WIDTH, INPUT_CHANNELS, 3),
     **{f"conv{layer}.weight": (WIDTH, WIDTH, 3) for layer in (1, 2)},
     **{f"{layer}.bias": (WIDTH,) for layer in ("stem", "conv1", "conv2")},
     **{f"norm{layer}.{name}": (WIDTH,) for layer in range(3) for name in ("weight", "bias")},
-    "hidden.weight": (HIDDEN, 3 * WIDTH + len(SCALARS)),
+    "hidden.weight": (HIDDEN, 3 * WIDTH + len(FEATURES)),
     "hidden.bias": (HIDDEN,),
     "head.weight": (CLASSES, HEAD_INPUTS),
     "head.bias": (CLASSES,),
@@ -125,7 +125,7 @@ def _posteriors(
 def logits(
     tensors: Tensors,
     windows: np.ndarray,
-    scalars: np.ndarray,
+    features: np.ndarray,
     log_posteriors: np.ndarray,
     added: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -135,16 +135,16 @@ def logits(
 
     Each row is a product of its own to BLAS, with the same shape in any batch: equal rows give equal bytes.
     """
-    log_posteriors = chemistry.judged(log_posteriors, added)
+    log_posteriors = chemistry.with_chemistry(log_posteriors, added)
     x = _relu(_group_norm(tensors, "norm0", _convolve(tensors, "stem", windows)))
     for layer in "12":
         x = x + _relu(_group_norm(tensors, f"norm{layer}", _convolve(tensors, f"conv{layer}", x)))
-    squashed = np.tanh(scalars)
+    squashed = np.tanh(features)
     pooled = np.concatenate([x[:, :, CENTRE], x.mean(2), x.max(2), squashed], 1)
     learned = np.tanh(_linear(tensors, "hidden", pooled))
     odds = np.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / np.float32(EVIDENCE_SCALE))
     seen = np.concatenate([learned, squashed, odds], 1)
-    is_indel = (scalars[:, IS_INDEL, None] > 0).astype(np.float32)
+    is_indel = (features[:, IS_INDEL, None] > 0).astype(np.float32)
     values: np.ndarray = log_posteriors + _linear(
         tensors, "head", np.concatenate([seen * (1 - is_indel), seen * is_indel], 1)
     )

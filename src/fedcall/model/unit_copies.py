@@ -41,18 +41,18 @@ class UnitCopies:
         if self._trunk is not None:
             self._trunk.move(self.deltas)
 
-    def __call__(self, windows: Tensor, scalars: Tensor, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
+    def __call__(self, windows: Tensor, features: Tensor, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
         """Return logits, as the model does, each row by its unit's copy."""
         self._leaves = {p: (p.detach() + self.deltas[p]).requires_grad_() for p in self._trained.values()}
         if not self._in_one_batch:
-            return self._one_by_one(windows, scalars, log_posteriors, *observed)
+            return self._one_by_one(windows, features, log_posteriors, *observed)
         if self._trunk is None:
             with torch.no_grad():
                 pooled = self._model.pooled(windows)
         else:
             self._pooled = pooled = self._trunk.pooled_features(windows).requires_grad_()
         layers = Layers(self._layer(self._model.hidden), self._layer(self._model.head))
-        return self._model.correct(pooled, scalars, self._judged(log_posteriors, *observed), layers)
+        return self._model.correct(pooled, features, self._with_chemistry(log_posteriors, *observed), layers)
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Move each copy down the gradient of its own rows' share of the loss, a sum over rows of the last call."""
@@ -74,10 +74,10 @@ class UnitCopies:
         last = (self._model.hidden, self._model.head, self._model.chemistry)
         return any(parameter is p for layer in last for p in layer.parameters())
 
-    def _judged(self, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
+    def _with_chemistry(self, log_posteriors: Tensor, *observed: Tensor) -> Tensor:
         chemistry = self._model.chemistry
         if not observed or not any(p in self._leaves for p in chemistry.parameters()):
-            return self._model.judged(log_posteriors, *observed)
+            return self._model.with_chemistry(log_posteriors, *observed)
         constants = [self._leaves[p] for p in chemistry.parameters()]
         return with_added(log_posteriors, chemistry.of_units(observed[0], constants, self._units))
 

@@ -35,13 +35,13 @@ class CallerGradSampleModule(UnitGradSampleModule):
         if options or not self._computes_trunk(inputs[0]):
             logits: Tensor = super().forward(*inputs, **options)
             return logits
-        windows, scalars, log_posteriors, *observed = inputs
+        windows, features, log_posteriors, *observed = inputs
         if self._trunk is None or self._trunk.rows != len(windows):
             self._trunk = Trunk(self._module, len(windows), self.rows_per_unit)
         pooled = self._trunk.pooled_features(windows).requires_grad_()
         self._calls.append((self._trunk, windows, pooled))
-        judged = self._module.judged(log_posteriors, *observed)
-        logits = self._module.correct(pooled, scalars, judged)
+        posteriors = self._module.with_chemistry(log_posteriors, *observed)
+        logits = self._module.correct(pooled, features, posteriors)
         return logits
 
     def _computes_trunk(self, windows: Tensor) -> bool:

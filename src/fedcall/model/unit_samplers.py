@@ -1,6 +1,6 @@
-"""Gradients per unit of the ordinary layers: a patient's bag of rows counts as one long example.
+"""Gradients per unit of the ordinary layers: a patient's rows together count as one long example.
 
-For a layer with weight W the gradient of a bag is Σ_rows B_r A_rᵀ, that is one matrix product over the fused axis of
+For a layer with weight W the gradient of a unit is Σ_rows B_r A_rᵀ, that is one matrix product over the fused axis of
 rows and positions. So a gradient per patient costs less than a gradient per row, and nothing per row is ever stored
 (book-keeping: Bu et al. 2022, "Differentially private optimization on large model at small cost"). Who makes a model
 or calls with one imports these, and not Opacus, which takes seconds (`grad_samplers`).

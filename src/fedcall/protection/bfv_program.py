@@ -24,11 +24,11 @@ LARGEST_RING = 1 << 15
 MEMORY_BYTES = 8 << 30
 
 
-class Fault(Exception):  # noqa: N818  (a line for people, not a programming error)
+class InputFault(Exception):  # noqa: N818  (a line for people, not a programming error)
     """What is wrong with the input, in one line."""
 
 
-class NotOpened(Fault):
+class SumNotOpened(InputFault):
     """What partial decryptions open is not the sum that was ordered."""
 
 
@@ -59,7 +59,7 @@ class Scheme:
         self.moduli = [modulus for _, modulus in self._places(self._secret)]
         for form, count in ((self._public, 2), (self._cipher, 2), (self._lead, 1), (self._main, 1)):
             if [modulus for _, modulus in self._places(form)] != self.moduli * count:
-                raise Fault("this OpenFHE writes its polynomials in another way than 1.6.1; install that one")
+                raise InputFault("this OpenFHE writes its polynomials in another way than 1.6.1; install that one")
 
     def parameters(self) -> dict[str, Any]:
         """Return what the report prints."""
@@ -94,7 +94,7 @@ class Scheme:
         content = self._bytes(thing)
         places = self._places(content)
         if len(places) != elements * len(self.moduli):
-            raise Fault(f"{elements} polynomials expected, found {len(places) / len(self.moduli):g}")
+            raise InputFault(f"{elements} polynomials expected, found {len(places) / len(self.moduli):g}")
         found = [np.frombuffer(content, "<u8", self.ring, place) for place, _ in places]
         return np.stack(found).reshape(elements, len(self.moduli), self.ring)
 
@@ -172,10 +172,10 @@ class Scheme:
         block = 8 * int(np.prod(shape, dtype=np.int64)) * len(self.moduli) * self.ring
         size = os.path.getsize(path)
         if size == 0 or size % block:
-            raise Fault(f"{path}: {size} bytes, a multiple of {block} expected")
+            raise InputFault(f"{path}: {size} bytes, a multiple of {block} expected")
         values = np.fromfile(path, "<u8").reshape(-1, *shape, len(self.moduli), self.ring)
         if (values >= np.array(self.moduli, np.uint64)[:, None]).any():
-            raise Fault(f"{path}: holds a number that is not below its modulus")
+            raise InputFault(f"{path}: holds a number that is not below its modulus")
         return values
 
 
@@ -199,7 +199,7 @@ def encrypt(key: str, values: str, output: str) -> None:
     scheme = Scheme()
     public, numbers = scheme.public(*scheme.read(key, 2)[0]), np.fromfile(values, "<i8")
     if numbers.size == 0 or np.abs(numbers).max() > scheme.plain // 2:
-        raise Fault(f"{values}: one number or more expected, none beyond {scheme.plain // 2}")
+        raise InputFault(f"{values}: one number or more expected, none beyond {scheme.plain // 2}")
     with open(output, "wb") as file:
         for start in range(0, numbers.size, scheme.ring - 1):
             slots = np.zeros(scheme.ring, np.int64)
@@ -219,7 +219,9 @@ def partial(total: str, secret: str, place: str, output: str) -> None:
         decrypt = scheme.context.MultipartyDecryptLead if place == "lead" else scheme.context.MultipartyDecryptMain
         made.append(scheme.coefficients(decrypt([cipher], key)[0], 1)[0])
     if not scheme.is_partial(np.stack(made), sums, numbers, place):
-        raise Fault("what was computed is no partial decryption of the sum: a fault of this machine; nothing is given")
+        raise InputFault(
+            "what was computed is no partial decryption of the sum: a fault of this machine; nothing is given"
+        )
     np.stack(made).tofile(output)
 
 
@@ -242,7 +244,7 @@ def fuse(output: str, values: str, sites: str, *paths: str) -> None:
     parts = [scheme.read(path) for path in paths]
     blocks = -(-count // (scheme.ring - 1))
     if any(len(one) != blocks for one in parts):
-        raise Fault(f"{blocks} blocks expected in each partial decryption")
+        raise InputFault(f"{blocks} blocks expected in each partial decryption")
     opened, spare = [], blocks * (scheme.ring - 1) - count
     for number in range(blocks):
         pieces = [scheme.partial(one[number], place == 0) for place, one in enumerate(parts)]
@@ -250,14 +252,16 @@ def fuse(output: str, values: str, sites: str, *paths: str) -> None:
         plain.SetLength(scheme.ring)
         slots = np.array(plain.GetPackedValue(), np.int64)
         if slots.size != scheme.ring or slots[-1] != int(sites):
-            raise NotOpened(
+            raise SumNotOpened(
                 f"the partial decryptions do not open a sum over {sites} sites: one is missing, is of another sum,"
                 " or is damaged"
             )
         opened.append(slots[:-1])
     total = np.concatenate(opened)
     if spare and total[-spare:].any():
-        raise NotOpened(f"the sum over {sites} sites holds more than {count} numbers: a ciphertext was tampered with")
+        raise SumNotOpened(
+            f"the sum over {sites} sites holds more than {count} numbers: a ciphertext was tampered with"
+        )
     total[:count].astype("<i8").tofile(output)
 
 
@@ -297,10 +301,10 @@ def main() -> None:
     os.umask(0o077)
     try:
         COMMANDS[sys.argv[1]](*sys.argv[2:])
-    except NotOpened as fault:
+    except SumNotOpened as fault:
         print(str(fault), file=sys.stderr)
         sys.exit(NOT_OPENED)
-    except (Fault, OSError, MemoryError, RuntimeError, ValueError, ImportError) as fault:
+    except (InputFault, OSError, MemoryError, RuntimeError, ValueError, ImportError) as fault:
         print(str(fault).replace("\n", " ")[:500] or type(fault).__name__, file=sys.stderr)
         sys.exit(2)
 

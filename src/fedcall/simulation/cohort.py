@@ -12,7 +12,7 @@ import pysam
 from fedcall.files import atomic_path, write_text
 from fedcall.genomics.htslib import run_samtools
 from fedcall.progress import tracked
-from fedcall.simulation.errors import FalseSites, draw_oxidised, draw_recurrent
+from fedcall.simulation.errors import RecurrentErrors, draw_oxidised, draw_recurrent
 from fedcall.simulation.genome import (
     Genome,
     Haplotype,
@@ -44,7 +44,7 @@ class World:
     genome: Genome
     population: Population
     hidden: list[Haplotype]
-    recurrent: FalseSites
+    recurrent: RecurrentErrors
     profile: DepthProfile
 
 

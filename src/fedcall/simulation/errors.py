@@ -35,7 +35,7 @@ class Reads:
 
 
 @dataclass(frozen=True)
-class FalseSites:
+class RecurrentErrors:
     """Positions at which some reads show the same wrong base."""
 
     positions: np.ndarray  # int64 (sites,)
@@ -45,11 +45,11 @@ class FalseSites:
     reverse: np.ndarray  # bool (sites,): the strand that shows it, where strand matters
 
 
-def draw_recurrent(rng: np.random.Generator, genome: Genome) -> FalseSites:
+def draw_recurrent(rng: np.random.Generator, genome: Genome) -> RecurrentErrors:
     """Return false sites that every person shows, whatever the chemistry."""
     count = max(1, int(len(genome.bases) * RECURRENT_PER_BASE))
     positions = np.sort(rng.choice(len(genome.bases), size=count, replace=False))
-    return FalseSites(
+    return RecurrentErrors(
         positions,
         ((genome.bases[positions] + rng.integers(1, 4, size=count)) % 4).astype(np.uint8),
         rng.uniform(0.15, 0.45, size=count),
@@ -58,7 +58,7 @@ def draw_recurrent(rng: np.random.Generator, genome: Genome) -> FalseSites:
     )
 
 
-def draw_oxidised(rng: np.random.Generator, genome: Genome) -> FalseSites:
+def draw_oxidised(rng: np.random.Generator, genome: Genome) -> RecurrentErrors:
     """Return one person's oxidised guanines: G read as T where the read has G, so C as A in reverse reads.
 
     CGG is favoured, as in exomes (Costello et al. 2013, figure 2: CCG > CAG in the other orientation).
@@ -70,7 +70,7 @@ def draw_oxidised(rng: np.random.Generator, genome: Genome) -> FalseSites:
     count = max(1, int(rng.poisson(len(bases) * OXIDISED_PER_BASE)))
     positions = np.sort(rng.choice(len(bases), size=count, replace=False, p=guanine / guanine.sum()))
     is_cytosine = bases[positions] == 1
-    return FalseSites(
+    return RecurrentErrors(
         positions,
         np.where(is_cytosine, 0, 3).astype(np.uint8),
         rng.uniform(0.45, 1.0, size=count),
@@ -98,7 +98,7 @@ def add_sequencing_errors(rng: np.random.Generator, reads: Reads) -> None:
     reads.bases[wrong] = (reads.bases[wrong] + rng.integers(1, 4, size=len(wrong[0]))) % 4
 
 
-def add_recurrent(rng: np.random.Generator, reads: Reads, sites: FalseSites, genome: Genome) -> None:
+def add_recurrent(rng: np.random.Generator, reads: Reads, sites: RecurrentErrors, genome: Genome) -> None:
     """Let reads show the recurrent false sites: with low quality, near their end, or on one strand."""
     row, column, site = _overlaps(reads, sites, genome)
     late = reads.cycles()[row, column] >= 0.8 * reads.bases.shape[1]
@@ -112,7 +112,7 @@ def add_recurrent(rng: np.random.Generator, reads: Reads, sites: FalseSites, gen
     reads.qualities[row, column] = np.maximum(2, reads.qualities[row, column] - drop)
 
 
-def add_oxidation(rng: np.random.Generator, reads: Reads, sites: FalseSites, genome: Genome) -> None:
+def add_oxidation(rng: np.random.Generator, reads: Reads, sites: RecurrentErrors, genome: Genome) -> None:
     """Let reads show oxidised guanine: on one strand, mostly in first reads, more in later cycles.
 
     The damage sits in the molecule, so PCR copies show it together; qualities are a few units below normal.
@@ -130,7 +130,7 @@ def add_oxidation(rng: np.random.Generator, reads: Reads, sites: FalseSites, gen
     reads.qualities[row, column] = np.maximum(15, reads.qualities[row, column] - lower)
 
 
-def _overlaps(reads: Reads, sites: FalseSites, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _overlaps(reads: Reads, sites: RecurrentErrors, genome: Genome) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return rows, columns and site numbers of the bases that stand on a site."""
     number = np.full(len(genome.bases) + 1, -1, dtype=np.int32)  # the last one serves inserted bases (-1)
     number[sites.positions] = np.arange(len(sites.positions))

@@ -12,7 +12,7 @@ from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.files import check_ref
 from fedcall.genomics.vcf.rows import open_rows
 from fedcall.simulation.cohort import write_alignments, write_truth
-from fedcall.simulation.errors import FalseSites, draw_recurrent
+from fedcall.simulation.errors import RecurrentErrors, draw_recurrent
 from fedcall.simulation.genome import Genome, Population, build_haplotype, encode_bases
 from fedcall.simulation.reads import CONTIG, Library, draw_profile, sequence
 
@@ -94,7 +94,7 @@ def write_person(
     length, name = len(people.genome.bases), people.names[person]
     false_sites = draw_recurrent(shared, people.genome)
     if not recurrent:
-        false_sites = FalseSites(*(column[:0] for column in astuple(false_sites)))
+        false_sites = RecurrentErrors(*(column[:0] for column in astuple(false_sites)))
     profile = draw_profile(shared, length, *_EVEN)
     alleles = np.stack([_without_overlaps(people.population, row) for row in people.population.founders[_rows(person)]])
     haplotypes = [build_haplotype(people.genome, people.population, carried) for carried in alleles]

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from fedcall.simulation.errors import (
-    FalseSites,
     Reads,
+    RecurrentErrors,
     add_oxidation,
     add_recurrent,
     add_sequencing_errors,
@@ -71,8 +71,8 @@ class Library:
     """
 
     profile: DepthProfile
-    recurrent: FalseSites
-    oxidised: FalseSites | None
+    recurrent: RecurrentErrors
+    oxidised: RecurrentErrors | None
     read_group: str
 
 

@@ -176,7 +176,7 @@ _KINDS: dict[str, type[Entry]] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """An entry in its place: `head` is the hash of the chain up to and with it; `seconds` since 1970."""
 
     entry: Entry | Hidden
@@ -199,7 +199,7 @@ class AdmissionLog:
 
     def __init__(self, path: Path, mark: Callable[[str], str] | None = None) -> None:
         self.path, self._mark = Path(path), mark
-        self.lines: list[Line] = []
+        self.lines: list[LogLine] = []
         self._end = 0  # bytes read so far: whole lines
         self._seen: tuple[int, int, int] | None = None
 
@@ -208,7 +208,7 @@ class AdmissionLog:
         """Hash of the whole chain so far."""
         return self.lines[-1].head if self.lines else GENESIS
 
-    def catch_up(self) -> list[Line]:
+    def catch_up(self) -> list[LogLine]:
         """Read what other processes appended; return the new lines.
 
         Raises
@@ -239,7 +239,7 @@ class AdmissionLog:
         self._seen = seen
         return new
 
-    def append(self, entry: Entry, seconds: int) -> Line:
+    def append(self, entry: Entry, seconds: int) -> LogLine:
         """Add one entry durably; the end of its line on disk is the commit point."""
         with self.locked():
             self.catch_up()
@@ -255,7 +255,7 @@ class AdmissionLog:
             self.catch_up()
             return self.lines[-1]
 
-    def _require_marks(self, content: bytes, lines: list[Line]) -> None:
+    def _require_marks(self, content: bytes, lines: list[LogLine]) -> None:
         assert self._mark is not None
         for number, (text, line) in enumerate(zip(content.splitlines(), lines, strict=True), start=len(self.lines) + 1):
             if isinstance(line.entry, _OPERATORS):
@@ -281,7 +281,7 @@ def read_lines(
     count: int = 0,
     previous: str = GENESIS,
     kinds: Mapping[str, type[Document]] = _KINDS,
-) -> Iterator[Line]:
+) -> Iterator[LogLine]:
     """Yield the lines of a log, or of an extract, that continue a chain of `count` lines.
 
     Raises
@@ -294,7 +294,7 @@ def read_lines(
             fields = json.loads(text)
             kind = fields["entry"]["kind"]
             entry: Any = (Hidden if kind == "hidden" else kinds[kind]).model_validate(fields["entry"])
-            line = Line(entry, fields["seconds"], fields["previous"], fields["head"])
+            line = LogLine(entry, fields["seconds"], fields["previous"], fields["head"])
             intact = line.previous == previous and line.head == _head(entry, line.seconds, previous)
         except (ValueError, KeyError, TypeError, RecursionError):
             intact = False
@@ -304,7 +304,7 @@ def read_lines(
         yield line
 
 
-def extract(lines: Iterable[Line], site: str) -> bytes:
+def extract(lines: Iterable[LogLine], site: str) -> bytes:
     """Return the log as `site` may see it: rounds and its own entries in full, other sites' entries as digests."""
     return b"".join(_dump(line if _concerns(line.entry, site) else _hidden(line)) for line in lines)
 
@@ -315,13 +315,13 @@ def _concerns(entry: Entry | Hidden, site: str) -> bool:
     )
 
 
-def _hidden(line: Line) -> Line:
+def _hidden(line: LogLine) -> LogLine:
     entry = line.entry if isinstance(line.entry, Hidden) else Hidden(sha256=line.entry.digest)
-    return Line(entry, line.seconds, line.previous, line.head)
+    return LogLine(entry, line.seconds, line.previous, line.head)
 
 
-def _line(entry: Entry, seconds: int, previous: str) -> Line:
-    return Line(entry, seconds, previous, _head(entry, seconds, previous))
+def _line(entry: Entry, seconds: int, previous: str) -> LogLine:
+    return LogLine(entry, seconds, previous, _head(entry, seconds, previous))
 
 
 def _head(entry: Entry | Hidden, seconds: int, previous: str) -> str:
@@ -329,7 +329,7 @@ def _head(entry: Entry | Hidden, seconds: int, previous: str) -> str:
     return hashlib.sha256(rfc8785.dumps({"entry": digest, "previous": previous, "seconds": seconds})).hexdigest()
 
 
-def _dump(line: Line, mark: Callable[[str], str] | None = None) -> bytes:
+def _dump(line: LogLine, mark: Callable[[str], str] | None = None) -> bytes:
     fields: dict[str, Any] = {
         "entry": line.entry.model_dump(mode="json"),
         "previous": line.previous,

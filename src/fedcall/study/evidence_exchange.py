@@ -15,7 +15,7 @@ from fedcall.attestation.evidence import (
     BINDING,
     Evidence,
     Platform,
-    Verdict,
+    VerifiedEvidence,
     read_binding,
     read_evidence,
     verify_evidence,
@@ -97,7 +97,7 @@ def read_record(folder: Path) -> SealedTo:
         raise FedcallError(f"{path}: no record of what the update was sealed to; upload the round again") from None
 
 
-def verify_record(folder: Path, policy: EvidencePolicy, study: str) -> tuple[SealedTo, Verdict]:
+def verify_record(folder: Path, policy: EvidencePolicy, study: str) -> tuple[SealedTo, VerifiedEvidence]:
     """Verify the evidence of a record again, as of the time it names, against the study's policy.
 
     Raises

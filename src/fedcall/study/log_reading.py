@@ -15,7 +15,7 @@ from fedcall.study.admission_log import (
     Fetched,
     Hidden,
     Judged,
-    Line,
+    LogLine,
     Opened,
     Ordered,
     read_lines,
@@ -25,7 +25,7 @@ from fedcall.study.sum_orders import SumOrder
 from fedcall.study.terms import Study
 
 
-def read_log(path: Path) -> list[Line]:
+def read_log(path: Path) -> list[LogLine]:
     """Read a log or an extract; FedcallError if it is missing or a line does not continue the chain."""
     try:
         content = Path(path).read_bytes()
@@ -36,7 +36,7 @@ def read_log(path: Path) -> list[Line]:
     return list(read_lines(content, str(path)))
 
 
-def log_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
+def log_rows(lines: Sequence[LogLine]) -> list[dict[str, Any]]:
     """Return the lines in words, ready for JSON."""
     return [
         {
@@ -49,7 +49,7 @@ def log_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
     ]
 
 
-def check_receipts(lines: Sequence[Line], study: Study, site: str, rounds: Path) -> int:
+def check_receipts(lines: Sequence[LogLine], study: Study, site: str, rounds: Path) -> int:
     """Check that every receipt of a site is in the log, with the same content; return their number.
 
     Raises

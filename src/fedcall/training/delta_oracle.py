@@ -33,7 +33,7 @@ def check_delta(
     model : VariantCaller
         As the round began with it; it is not changed.
     batches : sequence of tuples of Tensor
-        The patient's rows in each local step: windows, scalars, log posteriors, labels, weights, and what
+        The patient's rows in each local step: windows, features, log posteriors, labels, weights, and what
         fragments show where the chemistry wants it.
     rate : float
         Learning rate of the local steps.
@@ -51,8 +51,8 @@ def check_delta(
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in delta)
     start = {name: parameters[name].detach().clone() for name in delta}
-    for windows, scalars, log_posteriors, labels, weights, *observed in batches:
-        chances = functional.log_softmax(alone(windows, scalars, log_posteriors, *observed), 1)
+    for windows, features, log_posteriors, labels, weights, *observed in batches:
+        chances = functional.log_softmax(alone(windows, features, log_posteriors, *observed), 1)
         loss = -(chances[torch.arange(len(labels)), labels] * weights).sum()
         gradients = torch.autograd.grad(loss, [parameters[name] for name in delta])
         with torch.no_grad():

@@ -36,7 +36,7 @@ from fedcall.study.terms import Study
 from fedcall.training.delta_oracle import check_delta
 from fedcall.training.oracle import RoundOracle, check_keys
 from fedcall.training.row_sampling import stratify
-from fedcall.training.units import Unit, collate, draw_units, local_bags, rows_of_a_unit
+from fedcall.training.units import DrawnUnit, collate, draw_local_steps, draw_units, rows_of_a_unit
 
 BATCH_ROWS = 256
 """Rows computed at once, about; whole units. Small, because an incomplete batch is padded to its full shape."""
@@ -216,9 +216,9 @@ def train_privately(
             units = draw_units(secret, context, strata, terms)
             oracle.drew(((unit.patient, unit.rows) for unit in units), could)
             if private is None:
-                bags = local_bags(secret, context, strata, units, terms)
+                local_steps = draw_local_steps(secret, context, strata, units, terms)
                 plain = PlainSteps(study.training.learning_rate, terms.rows_per_unit)
-                delta_step(model, optimizer, bags, patients, context, plain, device)
+                delta_step(model, optimizer, local_steps, patients, context, plain, device)
             else:
                 private_step(private, optimizer, units, patients, context, device)
             for name, parameter in trained.items():
@@ -276,7 +276,7 @@ def _content_digest(model: nn.Module, patients: Mapping[str, Examples]) -> str:
 def delta_step(
     model: VariantCaller,
     optimizer: UnitDPOptimizer,
-    bags: Sequence[Sequence[Unit]],
+    local_steps: Sequence[Sequence[DrawnUnit]],
     patients: Mapping[str, Examples],
     context: StepContext,
     plain: PlainSteps,
@@ -285,17 +285,19 @@ def delta_step(
 ) -> None:
     """Make one noisy step on the deltas of drawn patients (McMahan et al. 2018, with the patient as the client).
 
-    Each patient takes a plain step on its unit in each of `bags`, from the model as it is; what it moved by,
+    Each patient takes a plain step on its unit in each of `local_steps`, from the model as it is; what it moved by,
     clipped, is what it contributes. An empty draw is a normal step: noise only.
     """
     size = batch_units or max(1, BATCH_ROWS // plain.rows)
-    copies, count = UnitCopies(model, size, plain.rows), len(bags[0])
+    copies, count = UnitCopies(model, size, plain.rows), len(local_steps[0])
     with_reads = model.chemistry.is_needed
     for start in range(0, count, size):
-        batches = [collate(bag[start : start + size], patients, plain.rows, size, device, with_reads) for bag in bags]
+        batches = [
+            collate(step[start : start + size], patients, plain.rows, size, device, with_reads) for step in local_steps
+        ]
         accumulate_deltas(copies, optimizer, batches, count - start, plain.rate)
     if optimizer.oracle is not None and count:
-        last = [collate(bag[-1:], patients, plain.rows, 1, device, with_reads) for bag in bags]
+        last = [collate(step[-1:], patients, plain.rows, 1, device, with_reads) for step in local_steps]
         check_delta(model, last, plain.rate, copies.of_unit((count - 1) % size), optimizer.max_grad_norm)
     finish_step(optimizer, context)
 
@@ -315,7 +317,7 @@ def accumulate_deltas(
 def private_step(
     model: UnitGradSampleModule,
     optimizer: UnitDPOptimizer,
-    units: Sequence[Unit],
+    units: Sequence[DrawnUnit],
     patients: Mapping[str, Examples],
     context: StepContext,
     device: str = "cpu",
@@ -367,6 +369,6 @@ def finish_step(optimizer: UnitDPOptimizer, context: StepContext) -> None:
 
 def unit_losses(model: Callable[..., Tensor], batch: tuple[Tensor, ...]) -> Tensor:
     """Return the sum over rows of weight · cross-entropy."""
-    windows, scalars, log_posteriors, labels, weights, *observed = batch
-    losses = functional.cross_entropy(model(windows, scalars, log_posteriors, *observed), labels, reduction="none")
+    windows, features, log_posteriors, labels, weights, *observed = batch
+    losses = functional.cross_entropy(model(windows, features, log_posteriors, *observed), labels, reduction="none")
     return (losses * weights).sum()

@@ -152,8 +152,8 @@ def _batch(examples: Examples, rows: np.ndarray, weights: np.ndarray, variant_we
 
 
 def _loss(model: VariantCaller, batch: tuple[Tensor, ...]) -> Tensor:
-    windows, scalars, log_posteriors, labels, weights = batch
-    losses = functional.cross_entropy(model(windows, scalars, log_posteriors), labels, reduction="none")
+    windows, features, log_posteriors, labels, weights = batch
+    losses = functional.cross_entropy(model(windows, features, log_posteriors), labels, reduction="none")
     return (losses * weights).sum()
 
 

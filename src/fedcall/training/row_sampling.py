@@ -17,7 +17,7 @@ from fedcall.model.encoding import log_posteriors
 from fedcall.privacy.mechanism.noise import StepContext, Stream, step_key
 
 HARD_SHARE = 0.75
-"""Share of a bag that is drawn from the hard rows, if there are enough."""
+"""Share of a patient's rows in a step that is drawn from the hard rows, if there are enough."""
 
 EASY_POSTERIOR = 0.95
 """A row is easy if its label is 0/0 and the likelihood says so with at least this probability."""
@@ -78,7 +78,7 @@ def operating_weight(labels: np.ndarray, called: np.ndarray, true_alleles: int =
     return float(np.clip(2 / max(f1, 1e-3) - 1, *WEIGHT_LIMITS))
 
 
-def draw_bag(
+def draw_rows(
     secret: bytes, context: StepContext, patient: str, rows: Rows, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw up to `count` labelled rows of a patient, without replacement, from the keyed stream.

@@ -33,7 +33,7 @@ class KnownPerson(Document):
     sketch: str
 
 
-class Statement(Document):
+class IdentityStatement(Document):
     """Two people are not one human being, as somebody at the hospital stated in a sheet."""
 
     people: tuple[str, str]
@@ -52,7 +52,7 @@ class Registry(Document):
     """Everybody whom the hospital has compared, and what was stated about them."""
 
     people: tuple[KnownPerson, ...] = ()
-    statements: tuple[Statement, ...] = ()
+    statements: tuple[IdentityStatement, ...] = ()
     families: tuple[KnownFamily, ...] = ()
 
 
@@ -195,7 +195,7 @@ def remember_people(run: Run, found: Found, site: str) -> None:
         for other in sorted(one.distinct_from):
             if frozenset((one.person, other)) not in stated:
                 stated.add(frozenset((one.person, other)))
-                statements.append(Statement(people=(one.person, other), study=run.study.name, time=now))
+                statements.append(IdentityStatement(people=(one.person, other), study=run.study.name, time=now))
     others = [one for one in registry.families if one.study != run.study.name]
     own_families = [KnownFamily(people=one.people, study=run.study.name) for one in found.families if one.site == site]
     changed = Registry(people=tuple(known.values()), statements=tuple(statements), families=(*others, *own_families))

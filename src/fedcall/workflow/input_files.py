@@ -7,7 +7,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from fedcall.callers.presence import refuse_reads
+from fedcall.callers.availability import refuse_reads
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import open_panel
 from fedcall.genomics.index_files import LONGEST_CONTIG, reference_needs_csi

@@ -18,7 +18,7 @@ from fedcall.workflow.run import Run
 
 
 @dataclass(frozen=True)
-class Decisions:
+class DataOwner:
     """What the data owner decides, and how the workflow is run.
 
     Attributes
@@ -33,7 +33,7 @@ class Decisions:
     run_workflow: Callable[[Path | None], None]
 
 
-def answer_jobs(run: Run, decisions: Decisions) -> Iterator[str]:
+def answer_jobs(run: Run, decisions: DataOwner) -> Iterator[str]:
     """Answer all jobs of the study that are there, in order; yield a line for each.
 
     A job whose documents the coordinator did not sign is never approved, and nothing that a job brings is run.
@@ -86,7 +86,7 @@ def _kept(datasite: Datasite) -> Path:
     return Path("results") / datasite.study.name / CLOSING
 
 
-def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: Decisions) -> str:
+def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: DataOwner) -> str:
     try:
         digest = job.digest()
         opening, answer = read_round(datasite, name, job)
@@ -115,7 +115,7 @@ def _round(run: Run, datasite: Datasite, name: JobName, job: Job, decisions: Dec
     return "answered"
 
 
-def _verdict(datasite: Datasite, job: Job, decisions: Decisions) -> str:
+def _verdict(datasite: Datasite, job: Job, decisions: DataOwner) -> str:
     decisions.run_workflow(None)
     datasite.box.finish(job, {})
     return "done: the verdict is here"

@@ -26,7 +26,7 @@ from fedcall.workflow.rows_of_people import PUBLIC
 from fedcall.workflow.withdrawn import records_folder
 
 
-class Spent(Document):
+class SpentInStudy(Document):
     """What one study charged the patient for; it stays charged."""
 
     study: str = Field(description="Digest of the study.")
@@ -46,7 +46,7 @@ class Withdrawal(Document):
     deleted: tuple[str, ...] = Field(description="Files made from the patient, now gone.")
     name_stands_in: tuple[str, ...] = Field(description="Other files in which the patient's name stands.")
     hospitals_own: tuple[str, ...] = Field(description="Files of the sheet's row: not ours to delete.")
-    spent: tuple[Spent, ...]
+    spent: tuple[SpentInStudy, ...]
     epsilon: float | None = Field(description="Of everything that was ever released; null: without bound.")
     delta: float | None = Field(description="Delta of that epsilon: the smallest of any study; null: never charged.")
 
@@ -119,7 +119,7 @@ def withdraw(configuration: Path, name: str) -> Withdrawn:
         deleted=tuple(dict.fromkeys([*(earlier.deleted if earlier else ()), *map(str, found.made)])),
         name_stands_in=tuple(map(str, found.named)),
         hospitals_own=own or (earlier.hospitals_own if earlier else ()),
-        spent=tuple(Spent(study=study, name=_names().get(study), rounds=rounds) for study, rounds in spent),
+        spent=tuple(SpentInStudy(study=study, name=_names().get(study), rounds=rounds) for study, rounds in spent),
         epsilon=total.pld if total is not None and total.is_finite else None,
         delta=min(deltas, default=None),
     )

@@ -18,7 +18,7 @@ from consortium import SHAPES, make_consortium
 from fedcall.documents import public_text
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator import server_app
-from fedcall.federation.aggregator.admission import History, OpenRound, judge
+from fedcall.federation.aggregator.admission import EarlierUploads, OpenRound, admit_upload
 from fedcall.federation.aggregator.server_app import _Desk
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import ASK, Request, pack_request, unpack_answer, unpack_request
@@ -46,10 +46,10 @@ def upload(consortium):
 
 def judged(consortium, signed, update):
     base = read_weights(consortium.initial).digest
-    return judge(consortium.study, "north", History(), OpenRound(1, base, SHAPES), 1, signed, update)
+    return admit_upload(consortium.study, "north", EarlierUploads(), OpenRound(1, base, SHAPES), 1, signed, update)
 
 
-def test_judge__garbage_is_refused(consortium, upload):
+def test_admit_upload__garbage_is_refused(consortium, upload):
     """FEDCALL_FUZZ=20000 for the full number. A third are claims, a third updates, a third claims signed again."""
     signed, update, claim = upload
     assert judged(consortium, signed, update).reason == "ok", "what is mutated is valid"
@@ -93,7 +93,7 @@ def _signed_again(generator, key, claim) -> bytes:
     return b'{"body":%s,"public_key":"%s","signature":"%s"}' % (text, public.encode(), signature.encode())
 
 
-def test_judge__updates_with_a_matching_claim_are_refused(consortium, upload):
+def test_admit_upload__updates_with_a_matching_claim_are_refused(consortium, upload):
     """A site that signs for what it changed: whatever loads is refused by a check of its own."""
     _, update, claim = upload
     generator = random.Random(6)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.calls import Provenance, write_calls
-from fedcall.genomics.calling.diplotypes import Candidate, sites
-from fedcall.genomics.examples import SCALARS, Examples, make_examples
+from fedcall.genomics.calling.diplotypes import Candidate, call_records
+from fedcall.genomics.examples import FEATURES, Examples, make_examples
 
 SEQUENCE = "ACGTTAGCCATAAAAAACGTGCATTGACCAGTACCATGGATCCGTACGATCAGT"
 PROVENANCE = Provenance("ab" * 32, "cd" * 32)
@@ -44,7 +44,7 @@ def examples_of(rows: list[Row], contigs: list[int] | None = None) -> tuple[Exam
         {"contigs": json.dumps(["c1", "c2"])},
         counts=np.zeros((n, 18, 33)),
         reference=np.zeros((n, 33)),
-        scalars=np.zeros((n, len(SCALARS))),
+        features=np.zeros((n, len(FEATURES))),
         log_likelihoods=np.zeros((n, 3)),
         labels=-np.ones(n),
         contig=np.array(contigs or [0] * n),
@@ -215,7 +215,7 @@ def haplotypes_exist(written: list[tuple[int, str, str, int]]) -> bool:
 @given(crowds())
 def test_sites__never_more_than_two_copies(candidates):
     written = []
-    for site in sites(candidates):
+    for site in call_records(candidates):
         assert site.probabilities.sum() == pytest.approx(1)
         best = site.genotype[1] * (site.genotype[1] + 1) // 2 + site.genotype[0]
         assert site.probabilities[best] == pytest.approx(site.probabilities.max())

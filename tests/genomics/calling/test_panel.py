@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.panel import ASSUMED_CHROMOSOMES, GAP, PanelCounts, look_up, open_panel, with_panel
-from fedcall.genomics.examples import COUNT_CHANNELS, SCALARS, WINDOW, Examples, make_examples
+from fedcall.genomics.examples import COUNT_CHANNELS, FEATURES, WINDOW, Examples, make_examples
 from fedcall.genomics.priors import log_priors, panel_log_priors
 from tiny_alignments import write_reference
 
@@ -57,7 +57,7 @@ def candidates(*alleles: Triple, contig: str = "c") -> Examples:
         {"contigs": f'["{contig}"]'},
         counts=np.zeros((rows, len(COUNT_CHANNELS), WINDOW)),
         reference=np.full((rows, WINDOW), 4),
-        scalars=np.zeros((rows, len(SCALARS))),
+        features=np.zeros((rows, len(FEATURES))),
         log_likelihoods=np.zeros((rows, 3)),
         labels=np.zeros(rows),
         contig=np.zeros(rows),
@@ -187,7 +187,7 @@ def priors(copies: Sequence[float], chromosomes: Sequence[float], haploid: bool 
     n = len(copies)
     examples = candidates(*[(5, "A", "C")] * n)
     many = np.array(copies, float), np.array(chromosomes, float), np.full(n, haploid)
-    return np.exp(panel_log_priors(examples.scalars, examples.reference, *many))
+    return np.exp(panel_log_priors(examples.features, examples.reference, *many))
 
 
 @given(copies=st.lists(st.integers(0, 1000), min_size=1, max_size=5), more=st.integers(0, 10_000))
@@ -210,7 +210,7 @@ def test_panel_log_priors__hardy_weinberg_for_large_panels(share: float) -> None
 
 def test_panel_log_priors__without_a_panel_the_prior_by_kind() -> None:
     plain = candidates((5, "A", "C"))
-    np.testing.assert_allclose(priors([0], [0]), np.exp(log_priors(plain.scalars, plain.reference)))
+    np.testing.assert_allclose(priors([0], [0]), np.exp(log_priors(plain.features, plain.reference)))
 
 
 def test_panel_log_priors__more_copies_more_probable_and_a_larger_panel_doubts_more() -> None:
@@ -229,7 +229,7 @@ def test_with_panel__is_bayes_rule() -> None:
     likelihoods = rng.uniform(0.1, 1, (3, 3))
     counts = PanelCounts(np.array([40.0, 0.0, 0.0]), np.array([100.0, 100.0, 0.0]))
     nowhere = np.zeros(3, bool)
-    before = likelihoods * np.exp(log_priors(examples.scalars, examples.reference))
+    before = likelihoods * np.exp(log_priors(examples.features, examples.reference))
     after = likelihoods * priors([40, 0, 0], [100, 100, 0])
     found = with_panel((before / before.sum(1, keepdims=True)).astype(np.float32), examples, counts, nowhere)
     np.testing.assert_allclose(found, after / after.sum(1, keepdims=True), rtol=1e-5)

@@ -12,7 +12,7 @@ from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.model.encoding import log_posteriors
 from fedcall.simulation import reads as simulate_reads
 from fedcall.simulation.cohort import simulate_cohort
-from fedcall.simulation.errors import FalseSites, Reads, draw_qualities
+from fedcall.simulation.errors import Reads, RecurrentErrors, draw_qualities
 from fedcall.workflow.configuration import SimulatedCohort
 
 BINS = np.array([2, 12, 23, 37])
@@ -25,10 +25,10 @@ def binned(rng: np.random.Generator, reads: Reads) -> None:
     reads.qualities = BINS[np.searchsorted([7, 18, 30], reads.qualities, side="right")].astype(np.int16)
 
 
-def no_artefacts(*_: object) -> FalseSites:
+def no_artefacts(*_: object) -> RecurrentErrors:
     """Artefacts are for training to learn; here the likelihood is judged alone."""
     nothing = np.zeros(0, np.int64)
-    return FalseSites(nothing, nothing.astype(np.uint8), nothing * 1.0, nothing.astype(np.int8), nothing > 0)
+    return RecurrentErrors(nothing, nothing.astype(np.uint8), nothing * 1.0, nothing.astype(np.int8), nothing > 0)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.classical import call_classical
 from fedcall.genomics.concordance.comparison import BLOCKS, Concordance, compare, compare_variants, read_concordance
-from fedcall.genomics.concordance.haplotypes import Verdict, match
+from fedcall.genomics.concordance.haplotypes import MatchLevel, match
 from fedcall.genomics.concordance.pool import difference_interval, interval, pool
 from fedcall.genomics.concordance.records import Variant, read_variants
 from fedcall.genomics.vcf.bgzip import write_vcf
@@ -282,7 +282,7 @@ def test_match__sides_can_be_exchanged_and_counts_are_consistent(truth, calls):
     keys = {variant.key: variant.dosage for variant in calls}
     for variant, verdict in zip(truth, forward[0], strict=True):
         if keys.get(variant.key) == variant.dosage:
-            assert verdict is Verdict.GENOTYPE
+            assert verdict is MatchLevel.GENOTYPE
 
 
 @pytest.mark.real_data

@@ -147,4 +147,4 @@ def test_find_candidates__ends_of_the_contig(tmp_path: Path) -> None:
     examples = extract_examples(tmp_path / "reads.bam", tmp_path / "reference.fa")
     assert (examples.reference[0, :16] == 4).all()
     assert examples.counts[0, :, :16].sum() == 0
-    assert np.isfinite(examples.scalars).all()
+    assert np.isfinite(examples.features).all()

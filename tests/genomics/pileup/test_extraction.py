@@ -69,7 +69,7 @@ def counted_once(path: Path, contig: str, start: int, end: int) -> np.ndarray:
 
 
 def assert_equal_examples(one: Examples, other: Examples) -> None:
-    for name in ("counts", "reference", "scalars", "log_likelihoods", "labels", "position", "allele_depths", "depth"):
+    for name in ("counts", "reference", "features", "log_likelihoods", "labels", "position", "allele_depths", "depth"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     assert [one.alleles(row) for row in range(len(one))] == [other.alleles(row) for row in range(len(other))]
 
@@ -233,7 +233,7 @@ def test_extract_examples__heterozygous_snp(tmp_path: Path) -> None:
     assert examples.allele_depths[0].tolist() == [8, 8]
     assert examples.log_likelihoods[0].argmax() == 1
     assert examples.counts[0, :, 16].sum() == 16
-    assert np.abs(examples.scalars).max() <= 3
+    assert np.abs(examples.features).max() <= 3
     assert json.loads(examples.metadata["contigs"]) == ["c"]
 
 

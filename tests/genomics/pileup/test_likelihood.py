@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fedcall.genomics.alleles import Allele
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.pileup.candidates import Candidates
-from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, Evidence
+from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, ReadEvidence
 from fedcall.genomics.pileup.extraction import extract_examples
 from fedcall.genomics.pileup.likelihood import entangled, indel_error, log_likelihoods
 from fedcall.model.encoding import log_posteriors
@@ -31,9 +31,9 @@ def one_candidate(allele: Allele = SNP, shift: int = 0, period: int = 0) -> Cand
     )
 
 
-def evidence(shown: list[int], quality: int = 30, mapping_quality: int = 60, departures: int = 0) -> Evidence:
+def evidence(shown: list[int], quality: int = 30, mapping_quality: int = 60, departures: int = 0) -> ReadEvidence:
     count = len(shown)
-    return Evidence(
+    return ReadEvidence(
         np.zeros(count, np.int64),
         np.array(shown, np.int8),
         np.full(count, quality),

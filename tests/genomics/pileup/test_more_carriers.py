@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fedcall.genomics.alleles import Allele
 from fedcall.genomics.pileup.candidates import Candidates
-from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, Evidence
+from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, ReadEvidence
 from fedcall.genomics.pileup.likelihood import log_likelihoods
 
 SNP, INSERTION, DELETION = Allele(5, "A", "C"), Allele(5, "A", "AC"), Allele(5, "ACG", "A")
@@ -30,7 +30,7 @@ def likelihood(reads: list[tuple[Row, int]], allele: Allele) -> np.ndarray:
         np.repeat(column, [times for _, times in reads]) for column in zip(*(row for row, _ in reads), strict=True)
     ]
     shown, base_quality, mapping_quality, reverse, end_distance, departures = columns
-    evidence = Evidence(
+    evidence = ReadEvidence(
         np.zeros(len(shown), np.int64),
         shown.astype(np.int8),
         base_quality,

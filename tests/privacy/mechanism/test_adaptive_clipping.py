@@ -13,7 +13,7 @@ from example_patients import write_patient
 from fedcall.documents import read_signed, sign
 from fedcall.errors import PrivacyRefusal
 from fedcall.experiments.faults import unwatched
-from fedcall.federation.aggregator.admission import History, OpenRound, judge
+from fedcall.federation.aggregator.admission import EarlierUploads, OpenRound, admit_upload
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.accounting.epsilon import compose
@@ -114,11 +114,13 @@ class Hospital:
     def claim(self, number):
         return read_signed(self.folder / str(number) / "claim.json", Claim, self.identity.public_key)
 
-    def judge(self, number, update, signed, history):
+    def admit_upload(self, number, update, signed, history):
         base = read_weights(self.folder / "initial.safetensors")
         names = self.study.model.trainable_names(base.tensors)
         shapes = {name: base.tensors[name].shape for name in names}
-        return judge(self.study, "north", history, OpenRound(number, base.digest, shapes), number, signed, update)
+        return admit_upload(
+            self.study, "north", history, OpenRound(number, base.digest, shapes), number, signed, update
+        )
 
     def sign(self, claim):
         return sign(claim, read_signing_key(self.folder / "keys"))
@@ -159,11 +161,11 @@ def test_train_round__another_clip_norm_to_start_from_is_another_release(tmp_pat
         hospital.train(2)
 
 
-def test_judge__an_honest_adaptive_update_is_accepted_round_after_round(hospital):
-    history = History()
+def test_admit_upload__an_honest_adaptive_update_is_accepted_round_after_round(hospital):
+    history = EarlierUploads()
     for number in (1, 2):
         files = [(hospital.folder / str(number) / name).read_bytes() for name in ("update.safetensors", "claim.json")]
-        decision = hospital.judge(number, *files, history)
+        decision = hospital.admit_upload(number, *files, history)
         assert decision.reason == "ok", decision.sentence
         assert decision.clip_norm == clip_norms(TERMS, hospital.claim(number).clipping)[-1]
         assert decision.ledger_head == hospital.claim(number).ledger_head
@@ -180,26 +182,26 @@ def test_judge__an_honest_adaptive_update_is_accepted_round_after_round(hospital
         (lambda trace: None, "no shares"),
     ],
 )
-def test_judge__a_trajectory_that_cannot_be_is_refused(hospital, change, words):
+def test_admit_upload__a_trajectory_that_cannot_be_is_refused(hospital, change, words):
     claim = hospital.claim(1).model_copy(update={"clipping": change(hospital.claim(1).clipping)})
     update = (hospital.folder / "1" / "update.safetensors").read_bytes()
-    decision = hospital.judge(1, update, hospital.sign(claim), History())
+    decision = hospital.admit_upload(1, update, hospital.sign(claim), EarlierUploads())
     assert decision.reason == "mechanism"
     assert words in decision.sentence
     assert decision.clip_norm is None
     assert decision.released == claim.privacy, "the release was made, so it counts"
 
 
-def test_judge__half_the_noise_or_another_clip_norm_than_claimed_is_refused(hospital):
+def test_admit_upload__half_the_noise_or_another_clip_norm_than_claimed_is_refused(hospital):
     tensors = read_weights(hospital.folder / "1" / "update.safetensors").tensors
     for factor in (0.5, 2.0):
         scaled = {name: (factor * tensor).astype(np.float32) for name, tensor in tensors.items()}
         claim = hospital.claim(1).model_copy(update={"update": weights_digest(scaled)})
-        decision = hospital.judge(1, weights_bytes(scaled, {}), hospital.sign(claim), History())
+        decision = hospital.admit_upload(1, weights_bytes(scaled, {}), hospital.sign(claim), EarlierUploads())
         assert decision.reason == ("noise-floor" if factor < 1 else "norm-ceiling")
 
 
-def test_judge__noise_is_measured_by_the_clip_norms_on_the_way(hospital):
+def test_admit_upload__noise_is_measured_by_the_clip_norms_on_the_way(hospital):
     """Where the clip norm has come down to a quarter, so has the noise; noise of the first clip norm is too much."""
     base, training = read_weights(hospital.folder / "initial.safetensors"), hospital.study.training
     trace = ClipTrace(start=TERMS.clip_norm / 4, shares=hospital.claim(1).clipping.shares)
@@ -211,8 +213,8 @@ def test_judge__noise_is_measured_by_the_clip_norms_on_the_way(hospital):
     for factor, reason in ((1, "ok"), (4, "norm-ceiling")):
         tensors = {name: np.float32(factor) * tensor for name, tensor in noise.items()}
         claim = hospital.claim(1).model_copy(update={"clipping": trace, "update": weights_digest(tensors)})
-        history = History(clip_norm=trace.start)
-        decision = hospital.judge(1, weights_bytes(tensors, {}), hospital.sign(claim), history)
+        history = EarlierUploads(clip_norm=trace.start)
+        decision = hospital.admit_upload(1, weights_bytes(tensors, {}), hospital.sign(claim), history)
         assert decision.reason == reason, decision.sentence
 
 
@@ -248,7 +250,7 @@ def _count_is_centred(hospital, totals):
     assert sum_multiplier(one_step, UNITS) > one_step.noise_multiplier  # the sum pays for the count
     totals.clear()
     name = next(iter(patients))
-    spoiled = replace(patients[name], scalars=np.full_like(patients[name].scalars, np.nan))
+    spoiled = replace(patients[name], features=np.full_like(patients[name].features, np.nan))
     dp_sgd.train_privately(build_model(), study, "north", 1, patients | {name: spoiled}, bytes(32), clip_norm=1e6)
     assert int(totals[0][0][-1]) == 4 * GRID  # a gradient that is not a number takes its half
     totals.clear()

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from fedcall.reporting.evaluation.recommendation import LEAST_PEOPLE, judge
+from fedcall.reporting.evaluation.recommendation import LEAST_PEOPLE, recommend
 from made_concordances import made_results, no_regions
 
 # The study config/ceu/no_noise.yaml on 18 unseen people in an unseen region, in variants right of 200: F1 .697 before,
@@ -14,10 +14,10 @@ CEU_CHANGE = [-4, -5, -2, -6, -3, 1, -4, -2, -7, -3, 2, -4, -5, 1, -2, -3, -4, 2
 CEU_AFTER = [before + change for before, change in zip(CEU_BEFORE, CEU_CHANGE, strict=True)]
 
 
-def test_point_gate__the_ceu_study_that_made_people_worse_keeps_the_first_model() -> None:
+def test_recommend__the_ceu_study_that_made_people_worse_keeps_the_first_model() -> None:
     unseen = made_results(CEU_BEFORE, CEU_AFTER)
     same = made_results([196] * 2, [196] * 2)  # the two halves of NA12878, which did not change
-    gate = judge(same, unseen, fresh=True)
+    gate = recommend(same, unseen, fresh=True)
     assert gate.decision == "worse"
     assert gate.model == "initial.safetensors"
     assert gate.difference.value == pytest.approx(-0.013, abs=0.001)
@@ -26,17 +26,17 @@ def test_point_gate__the_ceu_study_that_made_people_worse_keeps_the_first_model(
     assert gate.verdict.startswith("Keep initial.safetensors: the jointly trained model is worse. On 18 public people")
 
 
-def test_point_gate__no_change_is_no_reason_to_use_the_new_model() -> None:
+def test_recommend__no_change_is_no_reason_to_use_the_new_model() -> None:
     people = made_results([196] * 8, [196] * 8)
     for unseen in (people, ()):
-        gate = judge(people, unseen, fresh=True)
+        gate = recommend(people, unseen, fresh=True)
         assert (gate.decision, gate.model, gate.passes) == ("no-difference", "initial.safetensors", False)
         assert gate.headline == "Keep initial.safetensors: no difference was seen"
 
 
 def test_judge__gain_that_may_be_chance_keeps_the_first_model() -> None:
     up_and_down = made_results([140] * 8, [150, 134, 148, 133, 149, 135, 146, 137])
-    gate = judge(up_and_down, up_and_down, fresh=False)
+    gate = recommend(up_and_down, up_and_down, fresh=False)
     assert gate.difference.value is not None
     assert gate.difference.value > 0
     assert gate.decision == "no-difference"
@@ -44,7 +44,7 @@ def test_judge__gain_that_may_be_chance_keeps_the_first_model() -> None:
 
 def test_judge__gain_on_unseen_people_and_regions_is_used() -> None:
     gain = made_results(CEU_BEFORE, [before + 8 for before in CEU_BEFORE])
-    gate = judge(gain, gain, fresh=False)
+    gate = recommend(gain, gain, fresh=False)
     assert (gate.decision, gate.model, gate.passes) == ("use", "final.safetensors", True)
     assert gate.on_unseen_regions
     assert gate.regions_bases == 18 * 20_000
@@ -55,7 +55,7 @@ def test_judge__gain_on_trained_regions_only_is_no_reason_to_use_the_new_model()
     gain = made_results(CEU_BEFORE, [before + 8 for before in CEU_BEFORE])
     nowhere = [replace(result, concordance=no_regions()) for result in gain]
     for unseen in ((), nowhere):
-        gate = judge(gain, unseen, fresh=False)
+        gate = recommend(gain, unseen, fresh=False)
         assert (gate.decision, gate.model, gate.passes) == ("cannot-tell", None, None)
         assert not gate.on_unseen_regions
         assert "a gain was seen, but not on regions that nobody trained on" in gate.verdict
@@ -63,13 +63,13 @@ def test_judge__gain_on_trained_regions_only_is_no_reason_to_use_the_new_model()
 
 
 def test_judge__harm_on_trained_regions_is_harm() -> None:
-    assert judge(made_results(CEU_BEFORE, CEU_AFTER), (), fresh=False).decision == "worse"
+    assert recommend(made_results(CEU_BEFORE, CEU_AFTER), (), fresh=False).decision == "worse"
 
 
 @pytest.mark.parametrize("people", [1, 2, LEAST_PEOPLE - 1])
 def test_judge__too_few_people_are_said_to_be_too_few(people: int) -> None:
     gain = made_results([140] * people, [160] * people)
-    gate = judge(gain, gain, fresh=False)
+    gate = recommend(gain, gain, fresh=False)
     assert (gate.decision, gate.model) == ("cannot-tell", None)
     assert f"{people} {'person is' if people == 1 else 'people are'} too few" in gate.verdict
     assert gate.verdict.endswith("Until it can be told, keep initial.safetensors.")
@@ -77,10 +77,10 @@ def test_judge__too_few_people_are_said_to_be_too_few(people: int) -> None:
 
 def test_judge__as_many_people_as_can_tell_do() -> None:
     gain = made_results([140] * LEAST_PEOPLE, [160] * LEAST_PEOPLE)
-    assert judge(gain, gain, fresh=False).decision == "use"
+    assert recommend(gain, gain, fresh=False).decision == "use"
 
 
 def test_judge__nobody_to_judge_on_is_said() -> None:
-    gate = judge((), (), fresh=False)
+    gate = recommend((), (), fresh=False)
     assert (gate.decision, gate.model, gate.people) == ("cannot-tell", None, 0)
     assert "no held-out public people" in gate.verdict

@@ -35,7 +35,16 @@ from fedcall.study.claims import Claim, ReasonCode
 from fedcall.study.judgement import Judgement
 from fedcall.study.terms import Site, Study
 
-__all__ = ["MAX_CLAIM_BYTES", "Decision", "History", "OpenRound", "judge", "prepare", "readable", "signed_by"]
+__all__ = [
+    "MAX_CLAIM_BYTES",
+    "EarlierUploads",
+    "OpenRound",
+    "UploadDecision",
+    "admit_upload",
+    "prepare",
+    "readable",
+    "signed_by",
+]
 
 Word = TypeVar("Word", Claim, Judgement)
 """What a site says of itself and signs."""
@@ -54,7 +63,7 @@ _MOST_STEPS_FACTOR = 10
 
 
 @dataclass(frozen=True)
-class History:
+class EarlierUploads:
     """What the aggregator knows of a site from its own log."""
 
     accepted_rounds: int = 0
@@ -65,7 +74,7 @@ class History:
 
 
 @dataclass(frozen=True)
-class Decision:
+class UploadDecision:
     """The outcome: `reason` is "ok" or "withheld" for a good answer, anything else for a refusal."""
 
     reason: ReasonCode
@@ -78,9 +87,15 @@ class Decision:
     clip_norm: float | None = None  # where adaptive clipping stands after this release
 
 
-def judge(
-    study: Study, site: str, history: History, open_round: OpenRound, requested: int, signed: bytes, update: bytes
-) -> Decision:
+def admit_upload(
+    study: Study,
+    site: str,
+    history: EarlierUploads,
+    open_round: OpenRound,
+    requested: int,
+    signed: bytes,
+    update: bytes,
+) -> UploadDecision:
     """Decide on one upload, on its own; `outliers` compares a round's updates with each other when it closes.
 
     Parameters
@@ -96,10 +111,10 @@ def judge(
 
     Returns
     -------
-    Decision
+    UploadDecision
         Never raises for anything the sender can send.
     """
-    decision = Decision("malformed", "", hashlib.sha256(signed).hexdigest())
+    decision = UploadDecision("malformed", "", hashlib.sha256(signed).hexdigest())
     try:
         claim = _identify(study, site, signed)
         _check_study(study, claim)
@@ -125,10 +140,10 @@ def judge(
     return replace(decision, reason="ok", sentence=f"accepted{spent}")
 
 
-def prepare(study: Study, history: History) -> None:
+def prepare(study: Study, history: EarlierUploads) -> None:
     """Compute ahead what the next honest update of a site will have cost in all, which takes seconds the first time.
 
-    It decides nothing: `judge` asks for the same composition of the same events and finds it done.
+    It decides nothing: `admit_upload` asks for the same composition of the same events and finds it done.
     """
     _spent(study, {**(history.releases or {}), "": study.privacy})
 
@@ -168,14 +183,14 @@ def _check_study(study: Study, claim: Claim) -> None:
         raise Refused("malformed", "the claim says that an update was made, and does not name it")
 
 
-def _account(study: Study, history: History, claim: Claim) -> Decision:
+def _account(study: Study, history: EarlierUploads, claim: Claim) -> UploadDecision:
     """Return what holds from here on whatever the outcome: the release was made, so it is counted."""
     releases = dict(history.releases or {})
     if claim.outcome == "withheld":
         spent = _spent(study, releases)
-        return Decision("malformed", "", claim.digest, spent, ledger_head=claim.ledger_head)
+        return UploadDecision("malformed", "", claim.digest, spent, ledger_head=claim.ledger_head)
     releases.setdefault(str(claim.update), claim.privacy)
-    return Decision(
+    return UploadDecision(
         "malformed",
         "",
         claim.digest,
@@ -187,7 +202,7 @@ def _account(study: Study, history: History, claim: Claim) -> Decision:
     )
 
 
-def _check_standing(site: str, history: History) -> None:
+def _check_standing(site: str, history: EarlierUploads) -> None:
     if history.is_quarantined:
         raise Refused("site-quarantined", f"site '{site}' is quarantined; ask the coordinator to release it")
 
@@ -207,7 +222,7 @@ def _check_round(claim: Claim, open_round: OpenRound, requested: int) -> None:
         )
 
 
-def _check_replay(claim: Claim, history: History) -> None:
+def _check_replay(claim: Claim, history: EarlierUploads) -> None:
     if history.has_answered:
         raise Refused("replay", f"site '{claim.site}' has already answered round {claim.round} with another claim")
     if claim.outcome == "update" and claim.update in (history.releases or {}):
@@ -247,7 +262,7 @@ def _check_epsilon(study: Study, claim: Claim, epsilon: float | None) -> None:
         raise Refused("budget", f"the claim says epsilon {claim.epsilon:.4g}, max_epsilon is {cap:g}")
 
 
-def _check_clipping(study: Study, claim: Claim, history: History) -> None:
+def _check_clipping(study: Study, claim: Claim, history: EarlierUploads) -> None:
     """Refuse a clip norm that does not continue the site's last one by shares that can have been measured."""
     trace = claim.clipping
     if study.privacy.clipping == "fixed":
@@ -273,7 +288,7 @@ def _check_clipping(study: Study, claim: Claim, history: History) -> None:
         )
 
 
-def _next_clip_norm(study: Study, claim: Claim, history: History) -> float | None:
+def _next_clip_norm(study: Study, claim: Claim, history: EarlierUploads) -> float | None:
     try:
         _check_clipping(study, claim, history)
     except Refused:

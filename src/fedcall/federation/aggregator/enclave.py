@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedcall.attestation.binding import Binding, report_data
 from fedcall.attestation.enclave import Enclave
-from fedcall.attestation.evidence import Verdict, verify_evidence
+from fedcall.attestation.evidence import VerifiedEvidence, verify_evidence
 from fedcall.documents import verify
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.noise_checks import EarlierUpdates
@@ -66,7 +66,7 @@ class EnclaveKeys:
         self.public = self._opening.public_key().public_bytes_raw()
         self.is_rolled_back = False
 
-    def check(self) -> Verdict:
+    def check(self) -> VerifiedEvidence:
         """Verify this machine's own evidence, before any site does.
 
         Raises

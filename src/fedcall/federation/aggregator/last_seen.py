@@ -11,7 +11,7 @@ from fedcall.files import write_text
 _EVERY_SECONDS = 15.0
 
 
-class Presence:
+class LastSeen:
     """Keeps `STATE/presence.json`: the second since 1970 at which each site was last online."""
 
     def __init__(self, state: Path) -> None:

@@ -11,7 +11,7 @@ from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.last_seen import last_seen
 from fedcall.federation.aggregator.service import is_held, read_endpoint
 from fedcall.federation.aggregator.state_files import StudyFiles
-from fedcall.federation.aggregator.study_log import Decision, StudyLog
+from fedcall.federation.aggregator.study_log import LoggedDecision, StudyLog
 from fedcall.federation.aggregator.update_checks import noise_floor_share
 from fedcall.shown import shown
 from fedcall.study.admission_log import AdmissionLog, Closed, Released, SetAside
@@ -166,11 +166,11 @@ def _awaited(study: Study, log: StudyLog) -> list[str]:
     ]
 
 
-def _refused(log: StudyLog) -> list[Decision]:
+def _refused(log: StudyLog) -> list[LoggedDecision]:
     return [decision for decision in log.decisions if decision.is_refused]
 
 
-def _row(decision: Decision) -> dict[str, Any]:
+def _row(decision: LoggedDecision) -> dict[str, Any]:
     entry, put_out = decision.entry, decision.put_out
     return {
         "id": decision.identifier,

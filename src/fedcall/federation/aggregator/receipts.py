@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedcall.documents import sign
 from fedcall.federation.aggregator import admission
 from fedcall.federation.aggregator.outliers import LEAST_SITES
-from fedcall.federation.aggregator.study_log import BLAMELESS, Decision, SiteHistory, StudyLog
+from fedcall.federation.aggregator.study_log import BLAMELESS, LoggedDecision, SiteHistory, StudyLog
 from fedcall.study.admission_log import Decided
 from fedcall.study.claims import Receipt
 from fedcall.study.terms import Study
@@ -17,7 +17,7 @@ def log_entry(
     site: str,
     requested: int,
     digests: tuple[str, str | None],
-    decision: admission.Decision,
+    decision: admission.UploadDecision,
     settles: bool,
 ) -> Decided:
     """Return what the log says of a decision; it quarantines the site if this is one refusal too many in a row.
@@ -68,7 +68,7 @@ def log_entry(
     )
 
 
-def signed_receipt(study: Study, log: StudyLog, decision: Decision, key: Ed25519PrivateKey) -> bytes:
+def signed_receipt(study: Study, log: StudyLog, decision: LoggedDecision, key: Ed25519PrivateKey) -> bytes:
     """Return the receipt of a decision, signed; the same bytes whenever it is made, until its round is closed.
 
     From then on the receipt of an outlier says so, and that of an update in a sum holds how the sum was opened.

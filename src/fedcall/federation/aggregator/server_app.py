@@ -15,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.datasites import Datasites
 from fedcall.federation.aggregator.drops import Drops
-from fedcall.federation.aggregator.last_seen import Presence
+from fedcall.federation.aggregator.last_seen import LastSeen
 from fedcall.federation.aggregator.responses import respond
 from fedcall.federation.aggregator.state import StudyState
 from fedcall.federation.flower.messages import ANSWER, ASK, Answer, Request, pack_answer, unpack_request
@@ -120,7 +120,7 @@ class _Desk:
         self.stirred = 0.0
         self._grid, self._state, self._node_keys, self._folders = grid, state, node_keys, folders
         self._sessions: dict[tuple[int, str], _Session] = {}
-        self._presence = Presence(state.files.folder)
+        self._presence = LastSeen(state.files.folder)
         self._helpers = {helper.name for helper in state.study.protection.helpers}
 
     def look(self) -> bool:

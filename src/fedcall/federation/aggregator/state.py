@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fedcall.documents import public_text, sign
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.admission import History, judge, prepare
+from fedcall.federation.aggregator.admission import EarlierUploads, admit_upload, prepare
 from fedcall.federation.aggregator.aggregation import NextGlobal, write_moments
 from fedcall.federation.aggregator.enclave import (
     EnclaveKeys,
@@ -33,7 +33,7 @@ from fedcall.federation.aggregator.judging import Judge
 from fedcall.federation.aggregator.receipts import log_entry, signed_receipt
 from fedcall.federation.aggregator.round_closing import Closing, admitted_sites, close_round
 from fedcall.federation.aggregator.state_files import StudyFiles
-from fedcall.federation.aggregator.study_log import Decision, StudyLog
+from fedcall.federation.aggregator.study_log import LoggedDecision, StudyLog
 from fedcall.federation.aggregator.sum_opening import SumOpening
 from fedcall.federation.aggregator.update_checks import OpenRound, open_round
 from fedcall.federation.aggregator.uploads import Uploads
@@ -212,10 +212,10 @@ class StudyState:
             )
         number = self.log.open_round
         is_closed = self.log.closed is not None  # nothing is open then, and what comes is late
-        decision = judge(
+        decision = admit_upload(
             self.study,
             site,
-            History(
+            EarlierUploads(
                 history.accepted_rounds,
                 history.releases,
                 history.clip_norm,
@@ -246,7 +246,7 @@ class StudyState:
         """Compute ahead what answering the open round takes, so that no site waits for it."""
         if not self.is_done:
             for site in self.study.sites:
-                prepare(self.study, History(releases=self.log.site(site.name).releases))
+                prepare(self.study, EarlierUploads(releases=self.log.site(site.name).releases))
 
     def close_round_if_due(self) -> bool:
         """Close the open round if everybody answered, or enough did and the deadline passed; say whether it closed.
@@ -348,10 +348,10 @@ class StudyState:
             return
         if self.log.site(entry.site).refusals >= _KEPT_REFUSALS:
             return
-        place = self.files.quarantine(Decision(entry, 0, "").identifier)
+        place = self.files.quarantine(LoggedDecision(entry, 0, "").identifier)
         self.uploads.set_aside(place, claim, update, sealed)
 
-    def _store_receipt(self, decision: Decision) -> None:
+    def _store_receipt(self, decision: LoggedDecision) -> None:
         receipt = signed_receipt(self.study, self.log, decision, self._key)
         place = self.files.quarantine(decision.identifier)
         if decision.is_refused and place.exists():

@@ -13,7 +13,7 @@ from fedcall.study.admission_log import (
     Fetched,
     Hidden,
     Judged,
-    Line,
+    LogLine,
     Opened,
     Ordered,
     PutOut,
@@ -27,7 +27,7 @@ BLAMELESS = ("ok", "withheld", "late", "site-quarantined")
 
 
 @dataclass(frozen=True)
-class Decision:
+class LoggedDecision:
     """A decision in its place in the log; `put_out` if the update was an outlier when its round closed.
 
     `seconds` and `head` are those of the last word on it.
@@ -67,8 +67,8 @@ class SiteHistory:
     is_quarantined: bool = False
     releases: dict[str, PrivacyTerms] = field(default_factory=dict)
     clip_norm: float | None = None  # where adaptive clipping stands
-    answers: dict[tuple[str, str | None], Decision] = field(default_factory=dict)
-    settled: dict[int, Decision] = field(default_factory=dict)
+    answers: dict[tuple[str, str | None], LoggedDecision] = field(default_factory=dict)
+    settled: dict[int, LoggedDecision] = field(default_factory=dict)
     judgements: dict[str, Judging] = field(default_factory=dict)  # by the SHA-256 of the bytes received
     judged: Judging | None = None  # the site's answer
 
@@ -111,7 +111,7 @@ class StudyLog:
         return self.open_round >= self.final_round(rounds)
 
     @property
-    def decisions(self) -> list[Decision]:
+    def decisions(self) -> list[LoggedDecision]:
         """All decisions, by the time of the last word on each."""
         decisions = [decision for site in self._sites.values() for decision in site.answers.values()]
         return sorted(decisions, key=lambda decision: decision.seconds)
@@ -134,13 +134,13 @@ class StudyLog:
             self._take(line)
         self._taken = len(self.log.lines)
 
-    def append(self, entry: Entry) -> Line:
+    def append(self, entry: Entry) -> LogLine:
         """Append to the log and take it in."""
         line = self.log.append(entry, int(time.time()))
         self.catch_up()
         return line
 
-    def _take(self, line: Line) -> None:
+    def _take(self, line: LogLine) -> None:
         entry = line.entry
         if isinstance(entry, Opened):
             self._take_opening(entry, line)
@@ -162,9 +162,9 @@ class StudyLog:
             site.is_quarantined, site.refusals_in_a_row = False, 0
             self.interventions.append((line.seconds, entry))
         elif not isinstance(entry, Hidden):
-            self._take_decision(Decision(entry, line.seconds, line.head))
+            self._take_decision(LoggedDecision(entry, line.seconds, line.head))
 
-    def _take_opening(self, entry: Opened, line: Line) -> None:
+    def _take_opening(self, entry: Opened, line: LogLine) -> None:
         self.openings[entry.round], self.heads[entry.round] = entry, line.head
         self.opened_at = line.seconds
         put_out_sites = {put_out.site for put_out in entry.outliers}
@@ -176,7 +176,7 @@ class StudyLog:
         for put_out in entry.outliers:
             site = self.site(put_out.site)
             decided = site.settled[entry.round - 1].entry
-            decision = Decision(decided, line.seconds, line.head, put_out)
+            decision = LoggedDecision(decided, line.seconds, line.head, put_out)
             site.settled[decided.round] = site.answers[decided.claim, decided.update] = decision
             site.accepted_rounds -= 1
             site.refusals_in_a_row += 1
@@ -188,7 +188,7 @@ class StudyLog:
         if judging.entry.settles:
             site.judged = judging
 
-    def _take_decision(self, decision: Decision) -> None:
+    def _take_decision(self, decision: LoggedDecision) -> None:
         entry = decision.entry
         site = self.site(entry.site)
         site.answers[entry.claim, entry.update] = decision

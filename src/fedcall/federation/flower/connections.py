@@ -52,7 +52,7 @@ def connections_allowed(wanted: int) -> int:
     return allowed
 
 
-class Connection(H11Protocol):
+class TimedConnection(H11Protocol):
     """A connection that is cut when the head of a request does not arrive in time (uvicorn waits for ever)."""
 
     on_lost: Callable[[], None] = staticmethod(lambda: None)
@@ -122,9 +122,9 @@ class LimitedServer(uvicorn.Server):
 
         return release
 
-    def protocol(self, release: Callable[[], None]) -> Connection:
+    def protocol(self, release: Callable[[], None]) -> TimedConnection:
         """Return the protocol of one connection."""
-        made = Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made = TimedConnection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         made.on_lost = release
         return made
 

@@ -32,7 +32,7 @@ from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_sig
 from google.protobuf.message import DecodeError
 
 from fedcall.federation.child import Child, running
-from fedcall.federation.flower.connections import Connection, LimitedServer, connections_allowed
+from fedcall.federation.flower.connections import LimitedServer, TimedConnection, connections_allowed
 from fedcall.federation.flower.hop import Hop
 from fedcall.federation.flower.refusal_log import RefusalLog
 from fedcall.federation.flower.replies import Forbidden, SiteReplies
@@ -264,7 +264,7 @@ def main() -> None:
         sys.exit(1)
     config = uvicorn.Config(
         Gate(found),
-        http=Connection,
+        http=TimedConnection,
         ws="none",
         lifespan="off",
         ssl_certfile=found.certificate,

@@ -37,7 +37,7 @@ class Answered(GrownDocument):
 
 
 @dataclass(frozen=True)
-class Standing:
+class LoggedAnswer:
     """An answer in its place in the log: its number from 1 on, its time in seconds since 1970, the head with it."""
 
     entry: Answered
@@ -56,13 +56,13 @@ class HelperLog(AdmissionLog):
         """Append an answer durably; from then on it is given."""
         self.append(cast(Entry, answer), seconds)
 
-    def answers(self, study: str) -> dict[int, Standing]:
+    def answers(self, study: str) -> dict[int, LoggedAnswer]:
         """Return what was answered in a study, by round."""
-        found: dict[int, Standing] = {}
+        found: dict[int, LoggedAnswer] = {}
         for number, line in enumerate(self.lines, start=1):
             entry = cast(Answered, line.entry)  # `kinds` lets in no other
             if entry.study == study:
-                found.setdefault(entry.round, Standing(entry, number, line.seconds, line.head))
+                found.setdefault(entry.round, LoggedAnswer(entry, number, line.seconds, line.head))
         return found
 
     def has_head(self, head: str) -> bool:

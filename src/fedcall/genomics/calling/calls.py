@@ -10,7 +10,7 @@ import numpy as np
 
 from fedcall import __version__
 from fedcall.errors import FedcallError
-from fedcall.genomics.calling.diplotypes import Candidate, Site, sites
+from fedcall.genomics.calling.diplotypes import CallRecord, Candidate, call_records
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.reads.opening import open_alignments, samples_of
 from fedcall.genomics.reference import reference_contigs
@@ -173,9 +173,9 @@ def _records(
     candidates = zip(examples.contig[ordered].tolist(), _candidates(examples, posteriors, ordered), strict=True)
     for index, group in groupby(candidates, key=itemgetter(0)):
         contig = names[index]
-        for site in sites([candidate for _, candidate in group]):
-            if own is None or own(contig, site.start):
-                yield _record(contig, _haploid(site) if single(contig, site.start) else site)
+        for record in call_records([candidate for _, candidate in group]):
+            if own is None or own(contig, record.start):
+                yield _as_line(contig, _haploid(record) if single(contig, record.start) else record)
 
 
 def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: Sequence[Span]) -> np.ndarray:
@@ -187,11 +187,11 @@ def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: 
     return possible / possible.sum(1, keepdims=True) if rows.any() else posteriors
 
 
-def _haploid(site: Site) -> Site:
-    """Return a site of two equal alleles as one allele, with a probability for each."""
-    homozygous = [_index(allele, allele) for allele in range(len(site.alleles))]
-    probabilities = site.probabilities[homozygous]
-    return replace(site, genotype=site.genotype[1:], probabilities=probabilities / probabilities.sum())
+def _haploid(record: CallRecord) -> CallRecord:
+    """Return a record of two equal alleles as one allele, with a probability for each."""
+    homozygous = [_index(allele, allele) for allele in range(len(record.alleles))]
+    probabilities = record.probabilities[homozygous]
+    return replace(record, genotype=record.genotype[1:], probabilities=probabilities / probabilities.sum())
 
 
 def _candidates(examples: Examples, posteriors: np.ndarray, rows: np.ndarray) -> Iterator[Candidate]:
@@ -207,21 +207,21 @@ def _index(first: int, second: int) -> int:
     return second * (second + 1) // 2 + first
 
 
-def _record(contig: str, site: Site) -> str:
-    phred = -10 * np.log10(np.maximum(site.probabilities, _FLOOR))
-    best = site.genotype[0] if len(site.genotype) == 1 else _index(*site.genotype)
+def _as_line(contig: str, record: CallRecord) -> str:
+    phred = -10 * np.log10(np.maximum(record.probabilities, _FLOOR))
+    best = record.genotype[0] if len(record.genotype) == 1 else _index(*record.genotype)
     # Summing the others keeps the digits that 1 - P(best) loses.
-    others = site.probabilities.tolist()
+    others = record.probabilities.tolist()
     del others[best]
     wrong = others[0] + others[1] if len(others) == 2 else float(np.array(others).sum())
     quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, _FLOOR))))
     values = [
-        "/".join(str(allele) for allele in site.genotype),
+        "/".join(str(allele) for allele in record.genotype),
         str(max(0, quality)),
         ",".join([str(round(value)) for value in (phred - phred.min()).tolist()]),
-        str(site.depth),
-        ",".join(str(depth) for depth in site.allele_depths),
+        str(record.depth),
+        ",".join(str(depth) for depth in record.allele_depths),
     ]
-    alternatives = ",".join(site.alleles[1:])
-    fixed = [contig, str(site.start + 1), ".", site.alleles[0], alternatives, f"{phred[0]:.2f}", "PASS", "."]
+    alternatives = ",".join(record.alleles[1:])
+    fixed = [contig, str(record.start + 1), ".", record.alleles[0], alternatives, f"{phred[0]:.2f}", "PASS", "."]
     return "\t".join([*fixed, "GT:GQ:PL:DP:AD", ":".join(values)])

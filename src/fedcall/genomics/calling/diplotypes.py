@@ -64,7 +64,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Site:
+class CallRecord:
     """One record of a VCF: alleles at one position, and the probability of each pair of them.
 
     Attributes
@@ -91,7 +91,7 @@ class Site:
     allele_depths: tuple[int, ...]
 
 
-def sites(candidates: Sequence[Candidate]) -> Iterator[Site]:
+def call_records(candidates: Sequence[Candidate]) -> Iterator[CallRecord]:
     """Yield the records of one contig's candidates, in order; positions whose best genotype is 0/0 are left out.
 
     The genotypes are those with the largest product of posteriors among the possible ones. Alleles of one kind at one
@@ -115,7 +115,7 @@ def sites(candidates: Sequence[Candidate]) -> Iterator[Site]:
             continue
         for entries in (substitutions, indels):
             if entries:
-                yield _site([(candidate,) for candidate, dosage in entries for _ in range(dosage)])
+                yield _record([(candidate,) for candidate, dosage in entries for _ in range(dosage)])
 
 
 def _possible(candidates: Sequence[Candidate]) -> Iterator[tuple[Candidate, int]]:
@@ -184,17 +184,17 @@ def _stacked(cluster: Sequence[Candidate], dosages: Sequence[int], slots: tuple[
 _Called = Sequence[tuple[Candidate, int]]
 
 
-def _composite(substitutions: _Called, indels: _Called) -> Site:
+def _composite(substitutions: _Called, indels: _Called) -> CallRecord:
     bases = [candidate for candidate, dosage in substitutions for _ in range(dosage)]
     changes = [candidate for candidate, dosage in indels for _ in range(dosage)]
     pairs = zip_longest(bases, changes)
-    return _site([tuple(candidate for candidate in pair if candidate is not None) for pair in pairs])
+    return _record([tuple(candidate for candidate in pair if candidate is not None) for pair in pairs])
 
 
-def _site(haplotypes: Sequence[tuple[Candidate, ...]]) -> Site:
+def _record(haplotypes: Sequence[tuple[Candidate, ...]]) -> CallRecord:
     """Build the record of one or two haplotypes that differ from the reference; each carries one or two candidates."""
     if len(haplotypes[0]) == 1 and haplotypes[0] == haplotypes[-1]:
-        return _site_of_one(haplotypes[0][0], len(haplotypes))
+        return _record_of_one(haplotypes[0][0], len(haplotypes))
     alternatives = list(dict.fromkeys(haplotypes))
     carried: list[tuple[Candidate, ...]] = [(), *alternatives]
     candidates = list(dict.fromkeys(candidate for haplotype in haplotypes for candidate in haplotype))
@@ -207,7 +207,7 @@ def _site(haplotypes: Sequence[tuple[Candidate, ...]]) -> Site:
         ]
     )
     indices = sorted(carried.index(haplotype) for haplotype in haplotypes)
-    return Site(
+    return CallRecord(
         start=candidates[0].start,
         alleles=(ref, *(_spell(haplotype, ref) for haplotype in alternatives)),
         genotype=(indices[0], indices[1]) if len(indices) == PLOIDY else (0, indices[0]),
@@ -220,11 +220,11 @@ def _site(haplotypes: Sequence[tuple[Candidate, ...]]) -> Site:
     )
 
 
-def _site_of_one(candidate: Candidate, dosage: int) -> Site:
-    """Build the record of one candidate, as most are: what `_site` says of it, without the combinations."""
+def _record_of_one(candidate: Candidate, dosage: int) -> CallRecord:
+    """Build the record of one candidate, as most are: what `_record` says of it, without the combinations."""
     none, one, two = (max(value, _FLOOR) for value in candidate.posterior)
     total = none + one + two
-    return Site(
+    return CallRecord(
         start=candidate.start,
         alleles=(candidate.ref, candidate.alt),
         genotype=(1, 1) if dosage == PLOIDY else (0, 1),

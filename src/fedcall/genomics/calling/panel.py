@@ -22,7 +22,7 @@ from fedcall.genomics.examples import Examples
 from fedcall.genomics.priors import log_priors, panel_log_priors
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.vcf.files import check_ref, check_vcf
-from fedcall.genomics.vcf.rows import Row, kept_open, open_rows
+from fedcall.genomics.vcf.rows import VcfRow, kept_open, open_rows
 from fedcall.genomics.vcf.rows import number as number_in
 
 ASSUMED_CHROMOSOMES = 1_000
@@ -184,9 +184,9 @@ def with_panel(posteriors: np.ndarray, examples: Examples, counts: PanelCounts, 
     float64, shape (n, 3)
         Rows sum to 1.
     """
-    reference, scalars = np.asarray(examples.reference), np.asarray(examples.scalars)
-    change = panel_log_priors(scalars, reference, counts.copies, counts.chromosomes, haploid)
-    change -= log_priors(scalars, reference)
+    reference, features = np.asarray(examples.reference), np.asarray(examples.features)
+    change = panel_log_priors(features, reference, counts.copies, counts.chromosomes, haploid)
+    change -= log_priors(features, reference)
     joint = posteriors.astype(np.float64) * np.exp(change)
     shares: np.ndarray = joint / joint.sum(1, keepdims=True)
     return shares
@@ -213,7 +213,7 @@ def _clusters(contigs: np.ndarray, positions: np.ndarray) -> Iterator[np.ndarray
 class _Stretch:
     """What the panel says about some alleles on a stretch of a contig; records that cannot matter are hardly read."""
 
-    def __init__(self, panel: Panel, records: list[Row], asked: list[Allele], sequence: str, start: int) -> None:
+    def __init__(self, panel: Panel, records: list[VcfRow], asked: list[Allele], sequence: str, start: int) -> None:
         self._panel, self._records = panel, records
         self._places = [record.start for record in records]
         self._spellings: dict[Allele, dict[Allele, tuple[float, float]]] = {allele: {} for allele in asked}
@@ -238,7 +238,7 @@ class _Stretch:
             return 0.0, 0.0
         return 0.0, min(before[1], after[1])
 
-    def _take(self, record: Row, sequence: str, start: int) -> None:
+    def _take(self, record: VcfRow, sequence: str, start: int) -> None:
         """Take in the alleles that were asked for."""
         counted = _count(record, self._panel)
         if counted is None or len(record.ref) > _LONGEST_REF or record.filters:
@@ -270,7 +270,7 @@ def _normal(allele: Allele, sequence: str, start: int) -> list[Allele]:
     return normalise(allele, sequence, start) if _BASES.issuperset(allele.ref + allele.alt) else []
 
 
-def _count(record: Row, panel: Panel) -> tuple[list[float], float] | None:
+def _count(record: VcfRow, panel: Panel) -> tuple[list[float], float] | None:
     """Return copies of each ALT, and chromosomes looked at; None if the record says nothing."""
     alternatives = record.alts
     if panel.source == "genotypes":

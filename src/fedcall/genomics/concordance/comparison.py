@@ -17,8 +17,8 @@ from pydantic import Field, ValidationError
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
 from fedcall.genomics.concordance.figures import Figures, Tally
-from fedcall.genomics.concordance.haplotypes import Fetch, Verdict, match
-from fedcall.genomics.concordance.records import Kind, Region, Variant, read_and_count
+from fedcall.genomics.concordance.haplotypes import Fetch, MatchLevel, match
+from fedcall.genomics.concordance.records import Region, Variant, VariantKind, read_and_count
 from fedcall.genomics.concordance.strata import CALIBRATION_BINS, calibration_bin, call_strata, truth_strata
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.truth.allele_counts import Allele, read_allele_counts
@@ -49,7 +49,7 @@ _UNKNOWN = Rarity()
 class Stratum(Document):
     """Figures of a group of variants; groups that only calls or only true variants have are empty on the other side."""
 
-    type: Kind
+    type: VariantKind
     stratum: str
     value: str
     figures: Figures
@@ -169,7 +169,7 @@ def compare_variants(
         calls = [variant for variant in calls if variant.is_snp]
     true_verdicts, call_verdicts = match(truth, calls, fetch)
     place = _Blocks(regions)
-    counts: dict[tuple[Kind, str, str], _Counts] = defaultdict(_Counts)
+    counts: dict[tuple[VariantKind, str, str], _Counts] = defaultdict(_Counts)
     for variant, verdict in zip(truth, true_verdicts, strict=True):
         groups = truth_strata(variant, fetch, allele_counts, frequencies)
         for stratum, value in ((_BLOCK, str(place(variant))), *groups):
@@ -181,7 +181,7 @@ def compare_variants(
         if variant.genotype_quality is not None:
             tallied = calibration[calibration_bin(variant.genotype_quality)]
             tallied[0] += 1
-            tallied[1] += verdict is not Verdict.GENOTYPE
+            tallied[1] += verdict is not MatchLevel.GENOTYPE
     tallies = {key: tally.tally for key, tally in counts.items()}
     blocks = [
         Block(
@@ -205,7 +205,7 @@ def assemble(
     regions_bases: int,
     regions_digest: str,
     blocks: Sequence[Block],
-    strata: Mapping[tuple[Kind, str, str], Tally],
+    strata: Mapping[tuple[VariantKind, str, str], Tally],
     calibration: Sequence[tuple[int, int]],
 ) -> Concordance:
     """Build a concordance whose figures are computed from its blocks.
@@ -258,21 +258,21 @@ class _Counts:
         self.truth = [0, 0, 0]
         self.calls = [0, 0, 0]
 
-    def add_truth(self, verdict: Verdict) -> None:
+    def add_truth(self, verdict: MatchLevel) -> None:
         self.truth[verdict] += 1
 
-    def add_call(self, verdict: Verdict) -> None:
+    def add_call(self, verdict: MatchLevel) -> None:
         self.calls[verdict] += 1
 
     @property
     def tally(self) -> Tally:
         return Tally(
             truth=sum(self.truth),
-            tp=self.truth[Verdict.GENOTYPE],
-            allele_tp=self.truth[Verdict.GENOTYPE] + self.truth[Verdict.ALLELE],
+            tp=self.truth[MatchLevel.GENOTYPE],
+            allele_tp=self.truth[MatchLevel.GENOTYPE] + self.truth[MatchLevel.ALLELE],
             calls=sum(self.calls),
-            tp_calls=self.calls[Verdict.GENOTYPE],
-            allele_tp_calls=self.calls[Verdict.GENOTYPE] + self.calls[Verdict.ALLELE],
+            tp_calls=self.calls[MatchLevel.GENOTYPE],
+            allele_tp_calls=self.calls[MatchLevel.GENOTYPE] + self.calls[MatchLevel.ALLELE],
         )
 
 

@@ -16,7 +16,7 @@ Fetch = Callable[[str, int, int], str]
 """Reference bases of (contig, start, end), upper case."""
 
 
-class Verdict(IntEnum):
+class MatchLevel(IntEnum):
     """How a variant stands in the other set."""
 
     MISSING = 0
@@ -24,7 +24,9 @@ class Verdict(IntEnum):
     GENOTYPE = 2
 
 
-def match(truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch) -> tuple[list[Verdict], list[Verdict]]:
+def match(
+    truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch
+) -> tuple[list[MatchLevel], list[MatchLevel]]:
     """Say of each variant whether the other side has it.
 
     `GENOTYPE` if allele and copies agree, or if the variants of both sides within `WINDOW` bases can be phased to spell
@@ -46,11 +48,11 @@ def match(truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch) -> t
         if not (spelled[0] and spelled[1]) or not _same_haplotypes(spelled[0], spelled[1], fetch):
             return False
         for _, side, index in entries:
-            verdicts[side][index] = Verdict.GENOTYPE
+            verdicts[side][index] = MatchLevel.GENOTYPE
         return True
 
     for cluster in _clusters(sides, WINDOW):
-        open_entries = [entry for entry in cluster if verdicts[entry[1]][entry[2]] is not Verdict.GENOTYPE]
+        open_entries = [entry for entry in cluster if verdicts[entry[1]][entry[2]] is not MatchLevel.GENOTYPE]
         if not open_entries or attempt(cluster) or attempt(open_entries):
             continue
         # One wrong call must not spoil the equivalent ones near it.
@@ -62,14 +64,14 @@ def match(truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch) -> t
 _Entry = tuple[Variant, int, int]
 
 
-def _by_allele(variants: Sequence[Variant], others: Sequence[Variant]) -> list[Verdict]:
+def _by_allele(variants: Sequence[Variant], others: Sequence[Variant]) -> list[MatchLevel]:
     dosages = {other.key: other.dosage for other in others}
     return [
-        Verdict.MISSING
+        MatchLevel.MISSING
         if variant.key not in dosages
-        else Verdict.GENOTYPE
+        else MatchLevel.GENOTYPE
         if dosages[variant.key] == variant.dosage
-        else Verdict.ALLELE
+        else MatchLevel.ALLELE
         for variant in variants
     ]
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from fedcall.genomics.concordance.comparison import Block, Concordance, assemble
 from fedcall.genomics.concordance.figures import Tally
-from fedcall.genomics.concordance.records import Kind
+from fedcall.genomics.concordance.records import VariantKind
 
 Figure = Literal["precision", "recall", "f1"]
-PooledKind = Kind | Literal["all"]
+PooledKind = VariantKind | Literal["all"]
 
 
 def pool(concordances: Sequence[Concordance]) -> Concordance:
@@ -29,7 +29,7 @@ def pool(concordances: Sequence[Concordance]) -> Concordance:
     if not concordances:
         raise ValueError("Pooling needs at least one concordance. Found none.")
     places: dict[str, list[Block]] = {}
-    strata: dict[tuple[Kind, str, str], Tally] = defaultdict(Tally)
+    strata: dict[tuple[VariantKind, str, str], Tally] = defaultdict(Tally)
     for concordance in concordances:
         known = places.get(concordance.regions_digest)
         blocks = concordance.blocks

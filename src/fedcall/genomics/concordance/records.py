@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Carried, Inside, read_carried
-from fedcall.genomics.vcf.rows import Row, number
+from fedcall.genomics.vcf.rows import VcfRow, number
 from fedcall.progress import tracked
 
 Region = tuple[str, int, int]
-Kind = Literal["snps", "indels"]
+VariantKind = Literal["snps", "indels"]
 _UNREMARKABLE = (WITHOUT_GENOTYPE, NOT_CARRIED, FILTERED, "deleted by another record", "repeated")
 
 
@@ -59,7 +59,7 @@ class Variant:
         return len(self.ref) == len(self.alt) == 1
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> VariantKind:
         """'snps' or 'indels'."""
         return "snps" if self.is_snp else "indels"
 
@@ -107,7 +107,7 @@ class _Stated(NamedTuple):
     allele_fraction: float | None
 
 
-def _stated(row: Row, index: int) -> _Stated:
+def _stated(row: VcfRow, index: int) -> _Stated:
     """Return what a record says about its own call; a field of another type than usual counts as missing."""
     depth = number(row.value("DP"))
     fraction = _fraction(row.value("AD"), index, len(row.alts))

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from fedcall.documents import Document, describe
 from fedcall.errors import FedcallError
-from fedcall.genomics.concordance.haplotypes import Fetch, Verdict, match
+from fedcall.genomics.concordance.haplotypes import Fetch, MatchLevel, match
 from fedcall.genomics.concordance.records import Variant, read_variants
 from fedcall.genomics.reads.alignment_records import DROPPED_FLAGS
 from fedcall.genomics.reads.opening import check_alignments, open_alignments
@@ -177,12 +177,12 @@ def _errors(
     true_verdicts, call_verdicts = match(truth, calls, fetch)
     copies = {variant.key: variant.dosage for variant in truth}
     for variant, verdict in zip(calls, call_verdicts, strict=True):
-        if verdict is Verdict.ALLELE:
+        if verdict is MatchLevel.ALLELE:
             yield variant, "wrong copies", (copies[variant.key], variant.dosage)
-        elif verdict is Verdict.MISSING:
+        elif verdict is MatchLevel.MISSING:
             yield variant, "false call", (0, variant.dosage)
     for variant, verdict in zip(truth, true_verdicts, strict=True):
-        if verdict is Verdict.MISSING:
+        if verdict is MatchLevel.MISSING:
             yield variant, "missed", (variant.dosage, 0)
 
 

@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from fedcall.genomics.identity.common_sites import CommonSites, find_common_sites
+from fedcall.genomics.identity.common_places import CommonPlaces, find_common_places
 from fedcall.genomics.identity.pair_kernels import compare_pairs
 from fedcall.genomics.identity.sketch import Sketch
 
-Verdict = Literal["same reads", "same person", "relatives", "unrelated", "cannot tell"]
+Relation = Literal["same reads", "same person", "relatives", "unrelated", "cannot tell"]
 
 SAME_AT = 12.0
 """Log-likelihood ratio for one person, weighted: no pair of 19,900 real people reached it on 150 kb at 2x to 30x, and
@@ -56,7 +56,7 @@ class Pair:
 
     one: int
     other: int
-    verdict: Verdict
+    verdict: Relation
     same: float
     relatives: float
     apart: float
@@ -99,7 +99,7 @@ def compare_people(
     bases = max((sketch.positions for sketch in sketches), default=0)
     if not pairs:
         return Comparison(0, bases, ())
-    sites = find_common_sites(sketches, panel, reference)
+    sites = find_common_places(sketches, panel, reference)
     shared, apart, possible = score(sites, np.array(pairs, np.int64))
     same, relatives = _ratios(shared)
     found = []
@@ -111,7 +111,7 @@ def compare_people(
     return Comparison(len(sites), bases, tuple(found))
 
 
-def score(sites: CommonSites, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def score(sites: CommonPlaces, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return for pairs (int64, shape (p, 2)) the sums of `compare_pairs`, the second as the case for one person."""
     _, segments = np.unique(sites.contig * (1 << 40) + sites.position // _SEGMENT, return_inverse=True)
     segments = segments.astype(np.int64)
@@ -135,7 +135,7 @@ def score(sites: CommonSites, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return shared, -apart.max(1), possible
 
 
-def verdict_of(shared: np.ndarray, apart: np.ndarray, possible: np.ndarray) -> list[Verdict]:
+def verdict_of(shared: np.ndarray, apart: np.ndarray, possible: np.ndarray) -> list[Relation]:
     """Return the verdict by genotypes alone for each row of what `score` returns."""
     figures = zip(*_ratios(shared), apart, possible, strict=True)
     return [_verdict(False, *map(float, row)) for row in figures]
@@ -168,7 +168,7 @@ def link_weights(contig: np.ndarray, position: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _verdict(is_copy: bool, same: float, relatives: float, apart: float, possible: float) -> Verdict:
+def _verdict(is_copy: bool, same: float, relatives: float, apart: float, possible: float) -> Relation:
     if is_copy:
         return "same reads"
     if same >= SAME_AT and apart >= APART_AT - APART_MORE * (same - SAME_AT) and same >= relatives:

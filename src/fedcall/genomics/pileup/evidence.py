@@ -9,7 +9,7 @@ import numpy as np
 from fedcall.genomics.observations import Observed, pack
 from fedcall.genomics.pileup import observation_kernels as kernels
 from fedcall.genomics.pileup.candidates import MIN_FRACTION, Candidates
-from fedcall.genomics.pileup.evidence_kernels import judge_bases, one_per_fragment
+from fedcall.genomics.pileup.evidence_kernels import compare_bases, one_per_fragment
 from fedcall.genomics.pileup.realignment import Fits
 from fedcall.genomics.reads.alignment_records import Records
 
@@ -32,7 +32,7 @@ class Places(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReadEvidence:
     """One row per candidate and fragment that covers it, sorted by candidate; all of shape (m,).
 
     Attributes
@@ -56,9 +56,9 @@ class Evidence:
     end_distance: np.ndarray
     departures: np.ndarray
 
-    def take(self, rows: np.ndarray) -> "Evidence":
+    def take(self, rows: np.ndarray) -> "ReadEvidence":
         """Return some of the rows; `rows` increases."""
-        return Evidence(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return ReadEvidence(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def packed(self) -> np.ndarray:
         """Return what examples keep of each row: uint32, shape (m,)."""
@@ -68,7 +68,7 @@ class Evidence:
 
 def collect_evidence(
     records: Records, candidates: Candidates, fits: Fits, counts: np.ndarray, reference: np.ndarray, start: int
-) -> Evidence:
+) -> ReadEvidence:
     """Look at every read that covers a candidate; of overlapping mates the better one speaks.
 
     Parameters
@@ -86,7 +86,7 @@ def collect_evidence(
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
     record = seen[order, 1]
-    return Evidence(
+    return ReadEvidence(
         rows[order],
         shown[order].astype(np.int8),
         seen[order, 3].astype(np.int64),
@@ -118,7 +118,7 @@ def _snp_evidence(
     # Every candidate of a position gets that position's observations.
     count = int((begins[place + 1] - begins[place]).sum())
     candidate, shown, row = (np.empty(count, np.int64) for _ in range(3))
-    judge_bases(seen, begins, place, refs, alts, MIN_FRACTION, candidate, shown, row)
+    compare_bases(seen, begins, place, refs, alts, MIN_FRACTION, candidate, shown, row)
     return rows[candidate], shown, seen[row]
 
 

@@ -67,7 +67,7 @@ def _sort_stably(keys: np.ndarray, values: np.ndarray) -> None:
 
 
 @kernel
-def judge_bases(
+def compare_bases(
     seen: np.ndarray,
     begins: np.ndarray,
     places: np.ndarray,

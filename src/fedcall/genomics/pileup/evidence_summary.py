@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from fedcall.genomics.examples import BASES, CENTRE, SCALARS, SUBSTITUTIONS
+from fedcall.genomics.examples import BASES, CENTRE, FEATURES, SUBSTITUTIONS
 from fedcall.genomics.pileup.candidates import Candidates
-from fedcall.genomics.pileup.evidence import ALT, REF, Evidence
+from fedcall.genomics.pileup.evidence import ALT, REF, ReadEvidence
 
 LIMIT = 3.0
 LOW_MAPPING_QUALITY = 20
@@ -12,9 +12,9 @@ _FAR_FROM_END = 20
 
 
 def summarise(
-    evidence: Evidence, candidates: Candidates, log_likelihoods: np.ndarray, others: np.ndarray
+    evidence: ReadEvidence, candidates: Candidates, log_likelihoods: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Return the scalar features in the order of `SCALARS`.
+    """Return the scalar features in the order of `FEATURES`.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def summarise(
     kind = _substitution(candidates)
     for index, substitution in enumerate(SUBSTITUTIONS):
         columns[f"orientation_bias_{substitution}"] = np.where(kind == index, signed, 0.0)
-    table = np.stack([columns[name] for name in SCALARS], 1).reshape(count, len(SCALARS))
+    table = np.stack([columns[name] for name in FEATURES], 1).reshape(count, len(FEATURES))
     clipped: np.ndarray = np.clip(table, -LIMIT, LIMIT).astype(np.float32)
     return clipped
 

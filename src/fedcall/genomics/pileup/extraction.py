@@ -24,7 +24,7 @@ from fedcall.genomics.examples import (
 from fedcall.genomics.pileup.candidate_kernels import cut_windows
 from fedcall.genomics.pileup.candidates import Candidates, base_codes, find_candidates
 from fedcall.genomics.pileup.count_kernels import count_channels
-from fedcall.genomics.pileup.evidence import ALT, REF, Evidence, collect_evidence
+from fedcall.genomics.pileup.evidence import ALT, REF, ReadEvidence, collect_evidence
 from fedcall.genomics.pileup.evidence_summary import count_neighbours, summarise
 from fedcall.genomics.pileup.likelihood import log_likelihoods, repeats
 from fedcall.genomics.pileup.realignment import fit_indels
@@ -279,7 +279,7 @@ def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: s
 
 
 def _encode(
-    evidence: Evidence,
+    evidence: ReadEvidence,
     candidates: Candidates,
     counts: np.ndarray,
     reference: np.ndarray,
@@ -300,7 +300,7 @@ def _encode(
         {"contigs": json.dumps([contig])},
         counts=windows,
         reference=bases,
-        scalars=summarise(evidence, candidates, likelihoods, others),
+        features=summarise(evidence, candidates, likelihoods, others),
         log_likelihoods=likelihoods,
         labels=labels,
         contig=np.zeros(count, np.uint16),

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedcall.genomics.observations import pack_repeats
 from fedcall.genomics.pileup.candidates import Candidates
-from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, Evidence
+from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, ReadEvidence
 
 MAX_QUALITY = 40
 """No read is believed beyond min(base quality, mapping quality, 40)."""
@@ -34,7 +34,7 @@ TOGETHER_ERROR = 0.3
 """An indel that at least this share of its reads show together with another gap is shown by chance this often."""
 
 
-def log_likelihoods(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+def log_likelihoods(evidence: ReadEvidence, candidates: Candidates) -> np.ndarray:
     """Return natural log P(reads | 0, 1, 2 copies), each row shifted to a maximum of 0.
 
     Returns
@@ -107,7 +107,7 @@ def _tract(candidates: Candidates) -> np.ndarray:
     return length
 
 
-def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+def _observation_probabilities(evidence: ReadEvidence, candidates: Candidates) -> np.ndarray:
     """Return P(what the fragment shows | haplotype REF, ALT, OTHER), shape (m, 3)."""
     is_indel = candidates.is_indel[evidence.candidate]
     snps, indels = np.flatnonzero(~is_indel), np.flatnonzero(is_indel)
@@ -118,7 +118,7 @@ def _observation_probabilities(evidence: Evidence, candidates: Candidates) -> np
     return result
 
 
-def _base_probabilities(evidence: Evidence) -> np.ndarray:
+def _base_probabilities(evidence: ReadEvidence) -> np.ndarray:
     quality = np.minimum(np.minimum(evidence.base_quality, evidence.mapping_quality), MAX_QUALITY)
     cap = _DEPARTED_QUALITY[np.minimum(evidence.departures, len(_DEPARTED_QUALITY) - 1)]
     quality = np.where(evidence.shown == REF, quality, np.minimum(quality, cap))
@@ -130,7 +130,7 @@ def _base_probabilities(evidence: Evidence) -> np.ndarray:
     return np.stack([np.where(evidence.shown == haplotype, match, mismatch) for haplotype in _HAPLOTYPES], 1)
 
 
-def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarray:
+def _indel_probabilities(evidence: ReadEvidence, candidates: Candidates) -> np.ndarray:
     shown = evidence.shown
     mapping_error = _ERROR[np.minimum(evidence.mapping_quality, MAX_QUALITY)]
     gained = np.minimum(indel_error(candidates)[evidence.candidate] + mapping_error, 0.4)
@@ -148,7 +148,7 @@ def _indel_probabilities(evidence: Evidence, candidates: Candidates) -> np.ndarr
     return result
 
 
-def _rank(evidence: Evidence, quality: np.ndarray) -> np.ndarray:
+def _rank(evidence: ReadEvidence, quality: np.ndarray) -> np.ndarray:
     """Return how many better fragments of the same strand show the same at the same candidate (int64, shape (m,))."""
     group = (evidence.candidate * 4 + evidence.shown) * 2 + evidence.reverse
     order = np.lexsort((-quality, group))

@@ -8,7 +8,7 @@ from fedcall.files import write_text
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.regions import merge_spans, subtract_spans
 from fedcall.genomics.vcf.carried import patient_file
-from fedcall.genomics.vcf.rows import Row, number, open_rows
+from fedcall.genomics.vcf.rows import VcfRow, number, open_rows
 
 GENOTYPE_QUALITY = 20
 """At least this GQ (Phred): at most one genotype in a hundred is wrong."""
@@ -65,11 +65,11 @@ def write_confident_regions(
     return sum(end - start for _, start, end in rows)
 
 
-def _is_block(row: Row) -> bool:
+def _is_block(row: VcfRow) -> bool:
     return all(alt in ("<NON_REF>", "<*>", "<X>") for alt in row.alts)
 
 
-def _end(row: Row) -> int:
+def _end(row: VcfRow) -> int:
     """Return the position after a block's last base: that of END (or LEN), whether or not the header declares it."""
     stated = row.information("END")
     if stated is None:
@@ -79,7 +79,7 @@ def _end(row: Row) -> int:
     return int(stated)
 
 
-def _is_sure(row: Row, quality: int) -> bool:
+def _is_sure(row: VcfRow, quality: int) -> bool:
     stated = number(row.value("GQ") or row.value("RGQ"))
     alleles = row.genotype().alleles
     known = bool(alleles) and None not in alleles

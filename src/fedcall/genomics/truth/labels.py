@@ -10,7 +10,7 @@ from fedcall.genomics.alleles import Allele, normalise, right_shift
 from fedcall.genomics.vcf.carried import Inside
 from fedcall.genomics.vcf.files import check_ref, check_vcf
 from fedcall.genomics.vcf.left_alignment import Edit, trimmed
-from fedcall.genomics.vcf.rows import Row, kept_open, open_rows, patient_column
+from fedcall.genomics.vcf.rows import VcfRow, kept_open, open_rows, patient_column
 
 if TYPE_CHECKING:
     import numpy as np
@@ -170,7 +170,7 @@ def label_candidates(
 
 
 def _add(
-    found: TrueAlleles, stated: dict[Allele, dict[Edit, int]], row: Row, sequence: str, sequence_start: int
+    found: TrueAlleles, stated: dict[Allele, dict[Edit, int]], row: VcfRow, sequence: str, sequence_start: int
 ) -> None:
     """Take in one record: copies per allele and change, or where nobody can say."""
     genotype = row.genotype().alleles or (None,)

@@ -16,7 +16,7 @@ from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.regions import widen_regions
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
 from fedcall.genomics.vcf.lines import Span
-from fedcall.genomics.vcf.rows import Genotype, Row, VcfFile, open_rows, patient_column
+from fedcall.genomics.vcf.rows import Genotype, VcfFile, VcfRow, open_rows, patient_column
 from fedcall.shown import shown
 
 REGION_MARGIN = 100
@@ -116,7 +116,7 @@ def patient_file(
 def read_carried(
     path: Path,
     reference: Path,
-    note: Callable[[Row, int], T],
+    note: Callable[[VcfRow, int], T],
     *,
     sample: str | None = None,
     spans: Sequence[Span] | None = None,
@@ -152,7 +152,7 @@ def read_carried(
         wanted = {contig for contig, _, _ in spans} if need_contigs and spans is not None else None
         name, contigs = patient_file(vcf, reference, sample, wanted)
         found: CarriedAlleles[T] = CarriedAlleles(name, contigs)
-        reader = _Reader(
+        reader = _CarriedReader(
             ReferenceBases(fasta), reference, lengths, None if spans is None else Inside(spans), found, note
         )
         same: dict[tuple[str, int, str, str], Carried[T] | list[Carried[T]]] = {}
@@ -180,7 +180,7 @@ def check_patient_file(
         name, contigs = patient_file(vcf, reference, sample, {contig for contig, _, _ in spans} if spans else None)
         found: CarriedAlleles[None] = CarriedAlleles(name, contigs)
         bases = ReferenceBases(fasta)
-        reader: _Reader[None] = _Reader(bases, reference, lengths, None, found, lambda row, index: None)
+        reader: _CarriedReader[None] = _CarriedReader(bases, reference, lengths, None, found, lambda row, index: None)
         for row in islice(vcf.rows(name), records):
             for _ in reader.alleles(row):
                 pass
@@ -206,7 +206,7 @@ class Inside:
         return ends[index] if index >= 0 else -1
 
 
-class _Reader(Generic[T]):
+class _CarriedReader(Generic[T]):
     def __init__(
         self,
         bases: ReferenceBases,
@@ -214,12 +214,12 @@ class _Reader(Generic[T]):
         lengths: Mapping[str, int],
         inside: Inside | None,
         found: CarriedAlleles[T],
-        note: Callable[[Row, int], T],
+        note: Callable[[VcfRow, int], T],
     ) -> None:
         self.bases, self.reference, self.lengths, self.inside = bases, reference, lengths, inside
         self.left_out, self.unclear, self.note = found.left_out, found.unclear, note
 
-    def alleles(self, row: Row) -> Iterator[Carried[T]]:
+    def alleles(self, row: VcfRow) -> Iterator[Carried[T]]:
         """Yield what one record says; count what is left out."""
         if row.contig not in self.lengths:
             self.left_out[OTHER_CONTIGS] += 1
@@ -250,7 +250,7 @@ class _Reader(Generic[T]):
                 for start, ref, new in changes:
                     yield Carried(row.contig, start, ref, new, copies, phase, edit, noted)
 
-    def _unusable(self, row: Row, genotype: Genotype, carried: Sequence[int]) -> str | None:
+    def _unusable(self, row: VcfRow, genotype: Genotype, carried: Sequence[int]) -> str | None:
         """Return why nothing of a record is used, or None; refuse one that contradicts the reference."""
         if not any(copy is not None for copy in genotype.alleles):
             return WITHOUT_GENOTYPE
@@ -275,12 +275,12 @@ class _Reader(Generic[T]):
             )
         return None if carried else NOT_CARRIED
 
-    def _doubt(self, row: Row) -> None:
+    def _doubt(self, row: VcfRow) -> None:
         start, end = max(0, row.start), min(row.reach, self.lengths[row.contig])
         if start < end:
             self.unclear.append((row.contig, start, end))
 
-    def _changes(self, row: Row, alt: str, edit: Edit) -> Iterator[tuple[int, str, str]]:
+    def _changes(self, row: VcfRow, alt: str, edit: Edit) -> Iterator[tuple[int, str, str]]:
         """Yield position, REF and ALT of what an allele changes, inside the spans."""
         if len(row.ref) == len(alt):
             changes = [

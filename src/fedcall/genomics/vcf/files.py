@@ -4,7 +4,7 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.reference import shared_contigs
-from fedcall.genomics.vcf.rows import Row, open_rows
+from fedcall.genomics.vcf.rows import VcfRow, open_rows
 
 
 def check_vcf(path: Path, reference: Path, what: str) -> None:
@@ -31,7 +31,7 @@ def check_vcf(path: Path, reference: Path, what: str) -> None:
         shared_contigs(path, contigs, reference)
 
 
-def check_ref(path: Path, what: str, row: Row, sequence: str, start: int) -> None:
+def check_ref(path: Path, what: str, row: VcfRow, sequence: str, start: int) -> None:
     """Refuse a record whose REF is not what the reference has.
 
     Parameters

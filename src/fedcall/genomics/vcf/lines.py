@@ -24,7 +24,7 @@ _BYTES_A_LOOK_UP = 256
 """Compressed bytes, some 10 records, that are read in the time of one look-up by an index."""
 
 
-class Lines:
+class RecordLines:
     """Lines of records with their number in the file, None where it is not known."""
 
     def __call__(self, spans: Sequence[Span] | None) -> Iterator[tuple[str, int | None]]:
@@ -34,7 +34,7 @@ class Lines:
         raise NotImplementedError
 
 
-class TextLines(Lines):
+class TextLines(RecordLines):
     def __init__(self, path: Path, compressed: bool, blocked: bool, trust_index: bool) -> None:
         self.path, self.compressed, self.blocked, self.trust_index = path, compressed, blocked, trust_index
 
@@ -77,7 +77,7 @@ class TextLines(Lines):
             return None
 
 
-class BcfLines(Lines):
+class BcfLines(RecordLines):
     def __init__(self, variants: pysam.VariantFile, has_usable_index: bool) -> None:
         self.variants, self.has_usable_index = variants, has_usable_index
 

@@ -20,7 +20,7 @@ from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.trial import crashes
 from fedcall.genomics.vcf.lines import (
     BcfLines,
-    Lines,
+    RecordLines,
     Span,
     TextLines,
     close_bcf,
@@ -62,7 +62,7 @@ NO_GENOTYPE = Genotype((), phased=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class VcfRow:
     """One record, as far as fedcall reads it; REF and ALT in upper case.
 
     Attributes
@@ -186,7 +186,7 @@ class VcfFile:
     is_plain_gzip : compressed, but not in blocks that can be read at random
     """
 
-    def __init__(self, path: Path, meta: Sequence[str], samples: Sequence[str], lines: Lines) -> None:
+    def __init__(self, path: Path, meta: Sequence[str], samples: Sequence[str], lines: RecordLines) -> None:
         self.path, self.meta, self.samples = path, list(meta), list(samples)
         self.is_plain_gzip = isinstance(lines, TextLines) and lines.compressed and not lines.blocked
         self.contigs: dict[str, int | None] = {}
@@ -206,7 +206,7 @@ class VcfFile:
 
     def rows(
         self, sample: str | None = None, spans: Sequence[Span] | None = None, everybody: bool = False
-    ) -> Iterator[Row]:
+    ) -> Iterator[VcfRow]:
         """Yield the records in the order of the file, or those that overlap sorted, disjoint spans, once each.
 
         An index is used where there is one that is not older than the file; without one the file is read through.
@@ -355,7 +355,7 @@ def _read_header(path: Path, compressed: bool, what: str) -> tuple[list[str], li
     raise FedcallError(f"{path}: not a whole {what} (no {lacking})")
 
 
-def _parse(text: str, line: int | None, path: Path, samples: int, column: int | None) -> Row:
+def _parse(text: str, line: int | None, path: Path, samples: int, column: int | None) -> VcfRow:
     tabs = text.count("\t")
     needed = _FIXED + samples if samples else _FIXED - 1
     if tabs != needed and (samples or tabs < needed):
@@ -373,7 +373,7 @@ def _parse(text: str, line: int | None, path: Path, samples: int, column: int | 
         raise FedcallError(f"{_where(path, line, text)}: {place} are no place in a genome")
     keys, values = (fields[_FIXED], fields[_FIXED + 1 + max(column, 0)]) if column is not None else ("", "")
     alts = () if alt in (".", "") else tuple(alt.upper().split(","))
-    return Row(contig, int(position) - 1, ref.upper(), alts, qual, filters, info, keys, values, path)
+    return VcfRow(contig, int(position) - 1, ref.upper(), alts, qual, filters, info, keys, values, path)
 
 
 def _where(path: Path, line: int | None, text: str) -> str:
@@ -381,7 +381,7 @@ def _where(path: Path, line: int | None, text: str) -> str:
     return f"{path}:{line}" if line is not None else f"{path}: {':'.join(field[:40] for field in fields[:2])}"
 
 
-def _overlaps(row: Row, spans: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
+def _overlaps(row: VcfRow, spans: Mapping[str, Sequence[tuple[int, int]]]) -> bool:
     own = spans.get(row.contig)
     if own is None:
         return False

@@ -25,7 +25,7 @@ from fedcall.privacy.ledger.cohorts import Cohort, read_documents
 from fedcall.privacy.ledger.registry import digests_at, read_entries
 
 GENESIS = "0" * 64
-Kind = Literal["reserve", "withhold", "release", "withdraw"]
+EntryKind = Literal["reserve", "withhold", "release", "withdraw"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cohorts (
@@ -54,14 +54,14 @@ SCHEMA += ledger_registry.SCHEMA + ledger_cohorts.SCHEMA
 
 
 @dataclass(frozen=True)
-class Row:
+class LedgerRow:
     """One fact, never changed: a charge (reserve), a refusal to charge (withhold), a release, or a withdrawal.
 
     A withdrawal is of no study: study, site and event are empty, and the round is 0.
     """
 
     number: int
-    kind: Kind
+    kind: EntryKind
     study: str
     site: str
     round: int
@@ -83,11 +83,11 @@ class Row:
         return hashlib.sha256(rfc8785.dumps(values)).hexdigest()
 
 
-COLUMNS = tuple(Row.__dataclass_fields__)
+COLUMNS = tuple(LedgerRow.__dataclass_fields__)
 
 
 @dataclass(frozen=True)
-class Fault:
+class ChainFault:
     """The first row that is not as it was written, and what is wrong with it."""
 
     number: int
@@ -99,24 +99,24 @@ def seal_of(key: bytes, digest: str) -> str:
     return hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
 
 
-def read_rows(database: sqlite3.Connection) -> Iterator[Row]:
+def read_rows(database: sqlite3.Connection) -> Iterator[LedgerRow]:
     """Yield all rows in order."""
     for values in database.execute(f"SELECT {', '.join(COLUMNS)} FROM rows ORDER BY number"):
-        yield Row(*values)
+        yield LedgerRow(*values)
 
 
-def insert_row(database: sqlite3.Connection, row: Row) -> None:
+def insert_row(database: sqlite3.Connection, row: LedgerRow) -> None:
     """Append a row; the caller holds the write lock."""
     values = [getattr(row, name) for name in COLUMNS]
     database.execute(f"INSERT INTO rows ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})", values)
 
 
-def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> Fault | None:
+def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> ChainFault | None:
     """Check every row, every cohort and the head file; `key` also checks the seals.
 
     Returns
     -------
-    Fault or None
+    ChainFault or None
         The first bad row, or None if the ledger is as it was written.
     """
     expected = GENESIS
@@ -126,24 +126,24 @@ def find_fault(database: sqlite3.Connection, head: Path, key: bytes | None) -> F
     number = 0
     for number, row in enumerate(read_rows(database), start=1):
         if row.number != number:
-            return Fault(number, f"row {number} is missing (row {row.number} stands in its place)")
+            return ChainFault(number, f"row {number} is missing (row {row.number} stands in its place)")
         if row.previous != expected:
-            return Fault(number, f"row {number} does not continue the row before it")
+            return ChainFault(number, f"row {number} does not continue the row before it")
         if row.digest != row.content_digest:
-            return Fault(number, f"row {number} was edited: its content does not match its digest")
+            return ChainFault(number, f"row {number} was edited: its content does not match its digest")
         if key is not None and not hmac.compare_digest(row.seal, seal_of(key, row.digest)):
-            return Fault(number, f"row {number} was not written with this site's secret")
+            return ChainFault(number, f"row {number} was not written with this site's secret")
         if row.cohort not in cohorts or problems[row.cohort]:
-            return Fault(number, f"the list of patients of row {number} was edited or deleted")
+            return ChainFault(number, f"the list of patients of row {number} was edited or deleted")
         if number == written_number and row.digest != written_digest:
-            return Fault(number, f"row {number} is not the one that {head.name} names")
+            return ChainFault(number, f"row {number} is not the one that {head.name} names")
         expected = row.digest
     if written_digest == "unreadable":
-        return Fault(number, f"{head.name} cannot be read, so rows after {number} may be missing")
+        return ChainFault(number, f"{head.name} cannot be read, so rows after {number} may be missing")
     if number < written_number:
-        return Fault(number + 1, f"row {number + 1} is missing: {head.name} says there were {written_number} rows")
+        return ChainFault(number + 1, f"row {number + 1} is missing: {head.name} says there were {written_number} rows")
     if number > written_number + 1:  # every append first brings the head file up to date, so one row is the most
-        return Fault(written_number + 2, f"{head.name} is missing or old: it says there are {written_number} rows")
+        return ChainFault(written_number + 2, f"{head.name} is missing or old: it says there are {written_number} rows")
     return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedcall.privacy.ledger.limits import Limit
-from fedcall.privacy.ledger.registry import Registry
+from fedcall.privacy.ledger.registry import PatientRegistry
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS memberships (
@@ -83,7 +83,7 @@ def sealed(
     charged: np.ndarray,
     exhausted: np.ndarray,
     limit: Limit | None,
-    registry: Registry,
+    registry: PatientRegistry,
     cap_if_broken: Limit | None = None,
 ) -> Cohort:
     """Return a cohort that vouches for the registry as it is now."""

@@ -12,10 +12,10 @@ from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.privacy.accounting.filter import Charge, cumulative_epsilon, cumulative_loss
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
-from fedcall.privacy.ledger.chain import Row
+from fedcall.privacy.ledger.chain import LedgerRow
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents
 from fedcall.privacy.ledger.limits import Limit, both_limits
-from fedcall.privacy.ledger.registry import Registry, read_registry
+from fedcall.privacy.ledger.registry import PatientRegistry, read_registry
 from fedcall.privacy.terms import Unit
 
 NOBODY = -1
@@ -94,7 +94,7 @@ class Histories:
     rounds : (study, round) -> columns of the people charged in it
     """
 
-    registry: Registry
+    registry: PatientRegistry
     columns: dict[str, int]
     plans: list[tuple[str, str]]
     limits: list[Limit]
@@ -200,7 +200,7 @@ class Histories:
 
 
 def read_histories(
-    database: sqlite3.Connection, registry: Registry | None = None, has_pooled: bool = False
+    database: sqlite3.Connection, registry: PatientRegistry | None = None, has_pooled: bool = False
 ) -> Histories:
     """Return everybody's charges; charges under another name of a person are that person's, too.
 
@@ -231,7 +231,7 @@ def read_histories(
     return histories
 
 
-def _other_names(registry: Registry, columns: dict[str, int]) -> dict[int, set[int]]:
+def _other_names(registry: PatientRegistry, columns: dict[str, int]) -> dict[int, set[int]]:
     """Return column of a name -> columns of the people who were listed under it, directly or through others."""
     direct: dict[int, set[int]] = {}
     for person, aliases in registry.aliases.items():
@@ -258,7 +258,7 @@ def _members(cohort: Cohort, columns: dict[str, int], names: dict[int, set[int]]
     return np.union1d(people, np.array(sorted(others), np.int64)).astype(np.int64) if others else people
 
 
-def _limits(row: Row, cohort: Cohort, has_pooled: bool) -> list[Limit]:
+def _limits(row: LedgerRow, cohort: Cohort, has_pooled: bool) -> list[Limit]:
     own = both_limits(cohort.limit, has_pooled) if cohort.limit else ()
     broken = [cohort.cap_if_broken] if cohort.cap_if_broken else []
     return [*own, *_cap(row.max_epsilon, row.delta, row.event), *broken]

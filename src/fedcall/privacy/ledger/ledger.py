@@ -25,7 +25,7 @@ from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import write_bytes
 from fedcall.privacy.accounting.epsilon import Epsilon, compose
 from fedcall.privacy.ledger import chain as ledger_chain
-from fedcall.privacy.ledger.chain import Kind, Row
+from fedcall.privacy.ledger.chain import EntryKind, LedgerRow
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents, sealed
 from fedcall.privacy.ledger.file import connect
 from fedcall.privacy.ledger.histories import Standing, read_histories
@@ -221,7 +221,7 @@ class Ledger(LedgerView):
         names = frozenset(member.patient for member, taken in zip(members, allowed, strict=True) if taken)
         return self._keep(cohort), names
 
-    def _charged(self, charge: Row, last: Row, request: ReleaseRequest) -> Reservation:
+    def _charged(self, charge: LedgerRow, last: LedgerRow, request: ReleaseRequest) -> Reservation:
         self._refuse_if_different(charge, request)
         epsilon, names = self._of_study(request, 0), self._names_charged(charge, request)
         if last.kind == "reserve":
@@ -233,7 +233,7 @@ class Ledger(LedgerView):
             sentence = "already released, but its artefact is gone: only the same bytes can be released"
         return Reservation("reserved", epsilon, sentence, charge.digest, names)
 
-    def _names_charged(self, charge: Row, request: ReleaseRequest) -> frozenset[str]:
+    def _names_charged(self, charge: LedgerRow, request: ReleaseRequest) -> frozenset[str]:
         cohort, registry = self._cohort(charge), read_registry(self._database)
         if cohort.pseudonyms is not None:  # an older fedcall charged everybody
             return frozenset(member.patient for member in request.members)
@@ -244,7 +244,7 @@ class Ledger(LedgerView):
             if registry.people[self._keys.pseudonym(member.person)] in charged
         )
 
-    def _missing_people(self, charge: Row, request: ReleaseRequest) -> set[str] | None:
+    def _missing_people(self, charge: LedgerRow, request: ReleaseRequest) -> set[str] | None:
         """Return who of the round as it was charged is not in the request; None if somebody else is."""
         cohort = self._cohort(charge)
         people = {self._keys.pseudonym(member.person) for member in request.members}
@@ -264,7 +264,7 @@ class Ledger(LedgerView):
         people = [registry.named(one) for one in pseudonyms]
         return all(named and set(named) <= registry.withdrawn for named in people)
 
-    def _cohort(self, row: Row) -> Cohort:
+    def _cohort(self, row: LedgerRow) -> Cohort:
         return Cohort.from_json(read_documents(self._database)[row.cohort])
 
     def _nobody(self) -> str:
@@ -276,20 +276,20 @@ class Ledger(LedgerView):
         self._database.execute("INSERT OR IGNORE INTO memberships VALUES (?, ?)", (digest, document))
         return digest
 
-    def _append(self, kind: Kind, request: ReleaseRequest | None, cohort: str, artefact: str = "") -> Row:
+    def _append(self, kind: EntryKind, request: ReleaseRequest | None, cohort: str, artefact: str = "") -> LedgerRow:
         assert self._seal_key is not None
         count, previous = self._database.execute("SELECT count(*) FROM rows").fetchone()[0], self.head
         agreed = dict(zip(FACTS, facts_of(request) if request else [""] * len(FACTS), strict=True))
         about = (request.study, request.site, request.round) if request else ("", "", 0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        draft = Row(
+        draft = LedgerRow(
             number=count + 1, kind=kind, study=about[0], site=about[1], round=about[2], **agreed,
             cohort=cohort, artefact=artefact, time=now, previous=previous, digest="", seal="",
         )  # fmt: skip
         values = {name: getattr(draft, name) for name in ledger_chain.COLUMNS}
         values["digest"] = draft.content_digest
         values["seal"] = ledger_chain.seal_of(self._seal_key, values["digest"])
-        row = Row(**values)
+        row = LedgerRow(**values)
         ledger_chain.insert_row(self._database, row)
         return row
 
@@ -312,7 +312,7 @@ class Ledger(LedgerView):
             )
         self._write_head()  # a crash after the last commit may have left it one row behind
 
-    def _refuse_if_different(self, charged: Row, request: ReleaseRequest) -> None:
+    def _refuse_if_different(self, charged: LedgerRow, request: ReleaseRequest) -> None:
         pairs = zip(FACTS, facts(charged), facts_of(request), strict=True)
         different = [name for name, old, new in pairs if old != new]
         missing = self._missing_people(charged, request)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from fedcall.errors import FedcallError, PrivacyRefusal
-from fedcall.privacy.ledger.registry import Registry
+from fedcall.privacy.ledger.registry import PatientRegistry
 from fedcall.privacy.ledger.requests import Member
 from fedcall.privacy.mechanism.noise import derive_key
 
@@ -42,7 +42,7 @@ class PeopleKeys:
         return [hmac.digest(self.data, one.encode(), "sha256").hex()[:32] for one in member.fingerprints]
 
 
-def enter(registry: Registry, members: Sequence[Member], keys: PeopleKeys, ledger: Path) -> list[int]:
+def enter(registry: PatientRegistry, members: Sequence[Member], keys: PeopleKeys, ledger: Path) -> list[int]:
     """Enter people with their names and data into a registry; return their numbers. `ledger` is for messages.
 
     Raises

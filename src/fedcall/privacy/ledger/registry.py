@@ -22,7 +22,7 @@ Entry = tuple[str, int, str]
 
 
 @dataclass
-class Registry:
+class PatientRegistry:
     """All entries, looked up both ways; `new` holds those that are not stored yet."""
 
     people: dict[str, int] = field(default_factory=dict)  # pseudonym -> number of the person
@@ -78,9 +78,9 @@ class Registry:
             self.withdrawn.add(person)
 
 
-def read_registry(database: sqlite3.Connection) -> Registry:
+def read_registry(database: sqlite3.Connection) -> PatientRegistry:
     """Return what the ledger knows; nothing in a ledger that an older fedcall wrote."""
-    registry = Registry()
+    registry = PatientRegistry()
     for entry in read_entries(database):
         registry._know(*entry)
         registry.entries.append(entry)

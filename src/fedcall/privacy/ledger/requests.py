@@ -6,7 +6,7 @@ from typing import Literal
 
 from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger.chain import Row
+from fedcall.privacy.ledger.chain import LedgerRow
 from fedcall.privacy.ledger.limits import Limit, both_limits
 
 FACTS = ("event", "delta", "max_epsilon", "inputs")
@@ -83,7 +83,7 @@ class Exposure:
     example: Epsilon  # what one example is protected by
 
 
-def facts(row: Row) -> tuple[str, ...]:
+def facts(row: LedgerRow) -> tuple[str, ...]:
     """Return what must be equal when a round is asked for again: the values that FACTS names."""
     return (row.event, row.delta, row.max_epsilon, row.inputs)
 
@@ -94,7 +94,7 @@ def facts_of(request: ReleaseRequest) -> tuple[str, ...]:
     return (request.event.to_json(), repr(float(request.delta)), cap, request.inputs)
 
 
-def is_about(row: Row, request: ReleaseRequest) -> bool:
+def is_about(row: LedgerRow, request: ReleaseRequest) -> bool:
     """Say whether a row tells of the round that is requested."""
     return (row.study, row.site, row.round) == (request.study, request.site, request.round)
 

@@ -15,7 +15,7 @@ from fedcall.privacy.accounting.epsilon import Epsilon
 from fedcall.privacy.accounting.filter import Charge
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger import chain as ledger_chain
-from fedcall.privacy.ledger.chain import Fault, Row
+from fedcall.privacy.ledger.chain import ChainFault, LedgerRow
 from fedcall.privacy.ledger.cohorts import Cohort, read_documents
 from fedcall.privacy.ledger.file import connect_to_read, transaction
 from fedcall.privacy.ledger.histories import Standing, read_histories
@@ -64,11 +64,11 @@ class LedgerView:
         registry = read_registry(self._database)
         return [name for name in names if registry.people.get(self._keys.pseudonym(name)) in registry.withdrawn]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[LedgerRow]:
         """Yield every row, oldest first."""
         yield from ledger_chain.read_rows(self._database)
 
-    def verify(self) -> Fault | None:
+    def verify(self) -> ChainFault | None:
         """Return the first row that is not as it was written, or None. Seals are checked if the secret is known."""
         with self._transaction("DEFERRED"):  # one view of rows and cohorts
             return ledger_chain.find_fault(self._database, self._head, self._seal_key)
@@ -194,7 +194,7 @@ class LedgerView:
         bounds = [standing.epsilon(delta, unit) for standing in standings]
         return max(bounds, key=lambda bound: bound.pld, default=Epsilon(0.0, 0.0))
 
-    def _artefact(self, release: Row) -> Path | None:
+    def _artefact(self, release: LedgerRow) -> Path | None:
         stored = self._artefacts / release.artefact
         return stored if holds(stored, release.artefact) else None
 

@@ -147,7 +147,7 @@ def _draw(stream: Words, target: Target, count: int, margin: float = _MARGIN) ->
         if not close:
             words, at = np.concatenate([words[at:], stream.integers(_needed(count - filled))]), 0
             continue
-        rest = _Reader(words[at:], stream)
+        rest = _WordReader(words[at:], stream)
         value = exact_trial(target, rest.next)
         if value is not None:
             values[filled] = value
@@ -159,7 +159,7 @@ def _needed(values: int) -> int:
     return WORDS * (values + values // 16 + 8)
 
 
-class _Reader:
+class _WordReader:
     """Words one at a time, from those at hand and then from their stream."""
 
     def __init__(self, words: np.ndarray, stream: Words) -> None:

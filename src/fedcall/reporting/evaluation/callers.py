@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcall.callers.agreement import Agreement, Pattern, add_patterns
-from fedcall.callers.cost import Cost, cost_of
+from fedcall.callers.cost import JobsCost, cost_of
 from fedcall.callers.software import CallerSoftware
 from fedcall.genomics.concordance.comparison import Concordance
 from fedcall.genomics.concordance.figures import Figures
@@ -101,14 +101,14 @@ def caller_costs(results: Sequence[Result], study: str, benchmarks: Path) -> tup
     """Return what each caller cost on the patients of the results whose benchmark files are there."""
     rows = []
     for caller in callers_of(results):
-        found: list[tuple[Cost, int]] = []
+        found: list[tuple[JobsCost, int]] = []
         for result in results:
             cost = cost_of(benchmarks, study, result.site, caller, result.patient) if result.caller == caller else None
             if cost is not None:
                 found.append((cost, result.concordance.regions_bases))
         if found:
             rows.append(
-                _cost(caller, Cost.total([cost for cost, _ in found]), sum(bases for _, bases in found), len(found))
+                _cost(caller, JobsCost.total([cost for cost, _ in found]), sum(bases for _, bases in found), len(found))
             )
     return tuple(rows)
 
@@ -135,7 +135,7 @@ def patterns_of(agreements: Mapping[tuple[str, str], Agreement]) -> tuple[Patter
     return add_patterns([own for _, own in sorted(agreements.items())])
 
 
-def _cost(caller: Caller, cost: Cost, bases: int, patients: int) -> CallerCost:
+def _cost(caller: Caller, cost: JobsCost, bases: int, patients: int) -> CallerCost:
     per_mb = cost.cpu_seconds / bases * 1e6 if cost.cpu_seconds is not None and bases else None
     return CallerCost(
         caller=caller,

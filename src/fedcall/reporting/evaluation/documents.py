@@ -149,13 +149,13 @@ class JudgeFigures(Document):
     sentence: Text
 
 
-Decision = Literal["use", "no-difference", "worse", "cannot-tell"]
+Advice = Literal["use", "no-difference", "worse", "cannot-tell"]
 
 
-class Gate(Document):
+class Recommendation(Document):
     """Whether the jointly trained model may ship, judged on people, and regions, that no model was trained on."""
 
-    decision: Decision = Field(
+    decision: Advice = Field(
         description="use: a gain whose interval excludes zero; no-difference and worse keep the first model;"
         " cannot-tell: too few people, or no regions that nobody trained on."
     )
@@ -194,7 +194,7 @@ class EvaluationReport(Document):
     study: StudyFacts
     sentence: Text = Field(description="The verdict, then the figures on patients.")
     on_patients: str = Field("", description="The figures on held-out patients alone.")
-    gate: Gate
+    gate: Recommendation
     judge: JudgeFigures | None = Field(None, description="null: the study has no private judge.")
     initial_is_fresh: bool = Field(
         description="The initial model calls as the likelihood does: nothing public trained."

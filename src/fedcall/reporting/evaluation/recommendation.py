@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcall.errors import FedcallError
 from fedcall.files import write_bytes
 from fedcall.genomics.concordance.pool import difference_interval, pool
-from fedcall.reporting.evaluation.documents import Decision, Difference, Gate, JudgeFigures, Measure, Scope
+from fedcall.reporting.evaluation.documents import Advice, Difference, JudgeFigures, Measure, Recommendation, Scope
 from fedcall.reporting.evaluation.inputs import Result, of_caller, people_of
 from fedcall.study.gain import estimate_gain, gain_sentence
 from fedcall.study.judgement import Verdict, judge_terms
@@ -20,7 +20,7 @@ GATE_RULE = (
     "The jointly trained model is to be used only if a gain in F1 is seen, its 95 % interval above zero, on people and"
     " regions that no model was trained on. A difference that may be chance keeps the first model."
 )
-HEADLINES: dict[Decision, str] = {
+HEADLINES: dict[Advice, str] = {
     "use": "Use final.safetensors",
     "no-difference": "Keep initial.safetensors: no difference was seen",
     "worse": "Keep initial.safetensors: the jointly trained model is worse",
@@ -62,7 +62,7 @@ def judge_figures(study: Study, verdict: Verdict) -> JudgeFigures:
     )
 
 
-def judge_privately(study: Study, figures: JudgeFigures) -> Gate | None:
+def recommend_by_judge(study: Study, figures: JudgeFigures) -> Recommendation | None:
     """Return what held-out patients decide; None if no site judged, so that public people must."""
     if figures.gain is None:
         return None
@@ -75,7 +75,7 @@ def judge_privately(study: Study, figures: JudgeFigures) -> Gate | None:
     verdict = f"{HEADLINES[decision]}{why}. {sentence}{where}."
     verdict += f" {_KEEP}" if decision == "cannot-tell" else ""
     verdict += "" if is_unseen else f" {SEEN_ONLY}"
-    return _gate(decision, verdict, evidence, difference)
+    return _recommendation(decision, verdict, evidence, difference)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Models:
     final: Path
 
 
-def keep_recommended(gate: Gate, models: Models, output: Path) -> None:
+def keep_recommended(gate: Recommendation, models: Models, output: Path) -> None:
     """Write a copy of the better of the two models, as far as anybody can tell: the final one only if a gain was seen.
 
     Raises
@@ -115,7 +115,7 @@ def keep_recommended(gate: Gate, models: Models, output: Path) -> None:
     write_bytes(output, content)
 
 
-def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Gate:
+def recommend(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Recommendation:
     """Compare the final with the initial model on held-out public people whom no model was trained on.
 
     Parameters
@@ -134,7 +134,9 @@ def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Ga
     if evidence is None:
         nothing = Difference(value=None, low=None, high=None)
         nobody = ALL_TRAINED_ON if known else NOBODY
-        return _gate("cannot-tell", f"{HEADLINES['cannot-tell']}: {_first_lower(nobody)} {_KEEP}", None, nothing)
+        return _recommendation(
+            "cannot-tell", f"{HEADLINES['cannot-tell']}: {_first_lower(nobody)} {_KEEP}", None, nothing
+        )
     decision, why = _decide(evidence)
     started_from = f"the {'untrained' if fresh else 'public-only'} model it started from"
     verdict = (
@@ -144,13 +146,13 @@ def judge(public: Sequence[Result], unseen: Sequence[Result], fresh: bool) -> Ga
     )
     verdict += f" {_KEEP}" if decision == "cannot-tell" else ""
     verdict += "" if evidence.is_unseen else f" {SEEN_ONLY}"
-    return _gate(decision, verdict, evidence, evidence.difference)
+    return _recommendation(decision, verdict, evidence, evidence.difference)
 
 
 _KEEP = "Until it can be told, keep initial.safetensors."
 
 
-def _decide(evidence: _Evidence) -> tuple[Decision, str]:
+def _decide(evidence: _Evidence) -> tuple[Advice, str]:
     low, high = evidence.difference.low, evidence.difference.high
     if evidence.people < LEAST_PEOPLE or low is None or high is None:
         return "cannot-tell", (
@@ -184,9 +186,11 @@ def _evidence(results: Sequence[Result], is_unseen: bool) -> _Evidence | None:
     )
 
 
-def _gate(decision: Decision, verdict: str, evidence: _Evidence | None, difference: Difference) -> Gate:
+def _recommendation(
+    decision: Advice, verdict: str, evidence: _Evidence | None, difference: Difference
+) -> Recommendation:
     recommended = _MODELS.get(decision)
-    return Gate.model_validate(
+    return Recommendation.model_validate(
         {
             "decision": decision,
             "passes": None if recommended is None else decision == "use",

@@ -41,7 +41,7 @@ from fedcall.reporting.evaluation.documents import (
 )
 from fedcall.reporting.evaluation.inputs import Result, callers_of, of_caller, panel_of, people_of
 from fedcall.reporting.evaluation.pileup_drawing import draw_pileup
-from fedcall.reporting.evaluation.recommendation import judge, judge_figures, judge_privately, on_patients
+from fedcall.reporting.evaluation.recommendation import judge_figures, on_patients, recommend, recommend_by_judge
 from fedcall.reporting.privacy.checklist import software
 from fedcall.reporting.privacy.documents import Statement
 from fedcall.reporting.privacy.site_report import study_facts
@@ -104,8 +104,8 @@ def evaluation_report(
     scopes = tuple(_scope(site, own, callers) for site, own in tracked(groups, "evaluation", "groups"))
     fresh = "likelihood" in pooled and _same_calls(pooled["initial"], pooled["likelihood"])
     judged = None if verdict is None else judge_figures(study, verdict)
-    gate = judge_privately(study, judged) if judged else None
-    gate = gate or judge(public, [result for result in unseen if result.site == PUBLIC], fresh)
+    gate = recommend_by_judge(study, judged) if judged else None
+    gate = gate or recommend(public, [result for result in unseen if result.site == PUBLIC], fresh)
     figures_sentence = on_patients(scopes[0], fresh, study.privacy.noise_multiplier > 0)
     return EvaluationReport(
         study=study_facts(study),

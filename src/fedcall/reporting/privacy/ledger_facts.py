@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedcall.privacy.accounting.filter import Charge
 from fedcall.privacy.events import Event
-from fedcall.privacy.ledger.chain import Row
+from fedcall.privacy.ledger.chain import LedgerRow
 from fedcall.privacy.ledger.ledger import Ledger, Standing
 from fedcall.privacy.ledger.limits import Limit, read_limit
 from fedcall.study.terms import Study
@@ -132,7 +132,9 @@ def read_ledger(
         )
 
 
-def _charges(study: str, rows: Sequence[Row], of_people: tuple[tuple[tuple[Event, int], ...], ...]) -> StudyCharges:
+def _charges(
+    study: str, rows: Sequence[LedgerRow], of_people: tuple[tuple[tuple[Event, int], ...], ...]
+) -> StudyCharges:
     own = [row for row in rows if row.study == study]
     kinds = [row.kind for row in own]
     return StudyCharges(

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcall.documents import read_signed
 from fedcall.errors import FedcallError
 from fedcall.reporting.privacy.documents import ClosedEarly
-from fedcall.study.admission_log import Closed, Line, Opened, Ordered
+from fedcall.study.admission_log import Closed, LogLine, Opened, Ordered
 from fedcall.study.claims import Claim, Receipt
 from fedcall.study.evidence_exchange import SealedTo, record_folder, verify_record
 from fedcall.study.log_reading import check_receipts
@@ -43,12 +43,14 @@ class RoundRecord:
     sealed: SealedTo | None = None
 
 
-def read_rounds(study: Study, site: str, folder: Path, lines: Sequence[Line] | None = None) -> tuple[RoundRecord, ...]:
+def read_rounds(
+    study: Study, site: str, folder: Path, lines: Sequence[LogLine] | None = None
+) -> tuple[RoundRecord, ...]:
     """Return the rounds that have a claim, in order.
 
     Parameters
     ----------
-    lines : sequence of Line, optional
+    lines : sequence of LogLine, optional
         The aggregator's admission log as the site fetched it (`read_log`); it knows what happened after a receipt.
 
     Raises
@@ -92,7 +94,7 @@ def read_rounds(study: Study, site: str, folder: Path, lines: Sequence[Line] | N
     return tuple(records)
 
 
-def closed_early(lines: Sequence[Line]) -> ClosedEarly | None:
+def closed_early(lines: Sequence[LogLine]) -> ClosedEarly | None:
     """Return that the coordinator ended the study before its last round, by the log that the site fetched."""
     found = next((line.entry for line in lines if isinstance(line.entry, Closed)), None)
     return None if found is None else ClosedEarly(round=found.round, reason=found.reason, operator=found.operator)
@@ -144,7 +146,7 @@ def _sealed(study: Study, claim: Claim, folder: Path) -> SealedTo | None:
     return record
 
 
-def _put_out(lines: Sequence[Line], site: str) -> dict[int, str]:
+def _put_out(lines: Sequence[LogLine], site: str) -> dict[int, str]:
     """Return why updates of the site were left out when their rounds closed, by round."""
     openings = [line.entry for line in lines if isinstance(line.entry, Opened)]
     return {

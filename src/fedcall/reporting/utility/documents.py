@@ -30,7 +30,7 @@ class LinePoint(ModelFigures):
     price: Difference = Field(description="SNP F1 less that of the same terms without noise.")
 
 
-class Line(Document):
+class UtilityCurve(Document):
     """One study's terms with more and less noise."""
 
     study: Name
@@ -54,6 +54,6 @@ class UtilityReport(Document):
     rare_variants: int = Field(description="Rare SNPs in the truth of the held-out people.")
     start: ModelFigures = Field(description="The model training started from: public-only, or fresh.")
     likelihood: ModelFigures = Field(description="The fresh model: no training at all.")
-    lines: tuple[Line, ...]
+    lines: tuple[UtilityCurve, ...]
     notes: tuple[Statement, ...]
     software: tuple[Statement, ...]

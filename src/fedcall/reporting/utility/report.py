@@ -14,7 +14,7 @@ from fedcall.reporting.base.pages import round_up
 from fedcall.reporting.evaluation.documents import Difference, Measure
 from fedcall.reporting.privacy.checklist import software
 from fedcall.reporting.privacy.documents import Statement
-from fedcall.reporting.utility.documents import Line, LinePoint, ModelFigures, UtilityReport
+from fedcall.reporting.utility.documents import LinePoint, ModelFigures, UtilityCurve, UtilityReport
 from fedcall.reporting.utility.pooled_scores import Pooled, pooled_f1, pooled_rare_recall
 
 Runs = Sequence[Sequence[PersonScore]]
@@ -96,7 +96,7 @@ def utility_figures(report: UtilityReport) -> dict[str, str]:
     return drawn
 
 
-def line_name(line: Line) -> str:
+def line_name(line: UtilityCurve) -> str:
     """Return what a line is called in figures and tables."""
     return f"per {line.unit}, {line.clipping} clipping" + (", Laplace" if line.mechanism == "laplace" else "")
 
@@ -116,7 +116,7 @@ def point_table(point: UtilityPoint) -> str:
     return "\n".join(text)
 
 
-def _line(points: Sequence[UtilityPoint]) -> Line:
+def _line(points: Sequence[UtilityPoint]) -> UtilityCurve:
     groups: dict[float, list[UtilityPoint]] = defaultdict(list)
     for point in points:
         groups[point.noise_multiplier].append(point)
@@ -124,7 +124,7 @@ def _line(points: Sequence[UtilityPoint]) -> Line:
     start = pooled_f1([points[0].start])
     quiet = pooled_f1(scores[0.0]) if 0.0 in scores else None
     first = points[0]
-    return Line(
+    return UtilityCurve(
         study=first.study,
         unit=first.unit,
         mechanism=first.mechanism,
@@ -160,7 +160,7 @@ def _figures(runs: Runs) -> ModelFigures:
     )
 
 
-def _sentence(lines: Sequence[Line], start: ModelFigures, chosen: str | None) -> str:
+def _sentence(lines: Sequence[UtilityCurve], start: ModelFigures, chosen: str | None) -> str:
     line = next(
         (
             line

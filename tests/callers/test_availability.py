@@ -5,7 +5,7 @@ from pathlib import Path
 import pysam
 import pytest
 
-from fedcall.callers.presence import missing_line, refuse_missing, refuse_reads
+from fedcall.callers.availability import missing_line, refuse_missing, refuse_reads
 from fedcall.errors import FedcallError
 
 

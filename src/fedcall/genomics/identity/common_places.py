@@ -62,7 +62,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class CommonSites:
+class CommonPlaces:
     """Sites with two bases, and what each person's reads say about them.
 
     Attributes
@@ -100,9 +100,9 @@ def priors(frequency: np.ndarray) -> np.ndarray:
     return np.stack([(1 - frequency) ** 2, 2 * frequency * (1 - frequency), frequency**2], -1)
 
 
-def find_common_sites(
+def find_common_places(
     sketches: Sequence[Sketch], panel: Path | None = None, reference: Path | None = None
-) -> CommonSites:
+) -> CommonPlaces:
     """Return the sites at which several people show a second base at plausible frequencies.
 
     Parameters
@@ -124,7 +124,7 @@ def find_common_sites(
     likelihoods, (frequency, common) = reads.likelihoods, choose_common(reads)
     codes = everywhere[kept][common]
     estimated = np.zeros(int(common.sum()), bool)
-    sites = CommonSites(codes >> _BITS, codes & _MASK, frequency[common], estimated, likelihoods[:, common])
+    sites = CommonPlaces(codes >> _BITS, codes & _MASK, frequency[common], estimated, likelihoods[:, common])
     if panel is None or reference is None:
         return sites
     return _with_panel(sites, contigs, first[common], second[common], panel, reference)
@@ -215,8 +215,8 @@ def _genotypes_against_one_share(reads: Shown, frequency: np.ndarray) -> np.ndar
 
 
 def _with_panel(
-    sites: CommonSites, contigs: list[str], first: np.ndarray, second: np.ndarray, panel: Path, reference: Path
-) -> CommonSites:
+    sites: CommonPlaces, contigs: list[str], first: np.ndarray, second: np.ndarray, panel: Path, reference: Path
+) -> CommonPlaces:
     """Return the sites that are common in the panel, too, with its frequencies; others stay where it covers nothing."""
     names = [name.rpartition(":")[0] for name in contigs]
     spelled = [
@@ -234,6 +234,6 @@ def _with_panel(
     share = copies / np.maximum(1.0, np.maximum(forth.chromosomes, back.chromosomes))
     common = ~known | ((share > LEAST_FREQUENCY) & (share < 1 - LEAST_FREQUENCY))
     frequency = np.where(known, share, sites.frequency)[common]
-    return CommonSites(
+    return CommonPlaces(
         sites.contig[common], sites.position[common], frequency, known[common], sites.likelihoods[:, common]
     )
