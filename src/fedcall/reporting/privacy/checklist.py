@@ -187,15 +187,16 @@ def _helpers(study: Study) -> tuple[Statement, ...]:
             f"({', '.join(names)}) each hold a part of the key that updates are encrypted to, and one mask of each"
             " update. Each adds the listed ciphertexts itself and gives one partial decryption a round, of one list; a"
             " sum is opened by all of them together, and one that is honest is enough to keep single updates closed. A"
-            " holder that stops delays the study, and one whose key is lost ends it. The masks hold against hospitals and coordinators that do not"
-            " keep to the protocol; the encryption alone would not, and holds besides against who only records what is"
-            " sent. The scheme, by the library's own tables, with the parameters that all holders signed (SHA-256"
-            f" {study.protection.encryption.parameters[:12]}…): {SCHEME}."
+            " holder that stops delays the study, and one whose key is lost ends it. The masks hold against hospitals"
+            " and coordinators that do not keep to the protocol; the encryption alone would not, and holds besides"
+            " against who only records what is sent. The scheme, by the library's own tables, with the parameters that"
+            f" all holders signed (SHA-256 {study.protection.encryption.parameters[:12]}…): {SCHEME}."
         )
         return (Statement(topic="The key holders", statement=text),)
     text = (
         f"({', '.join(names)}) know the masks and never see an update; one that is honest is enough, and gives the"
-        " masks of one list a round, never of a second. A helper that stops only delays the study."
+        " masks of one list a round, never of a second. A helper that stops delays the study, and one whose"
+        " key is lost ends it."
     )
     return (Statement(topic="The helpers", statement=text),)
 
