@@ -139,6 +139,17 @@ class Examples:
         start, middle, end = (int(offset) for offset in self.allele_offsets[2 * row : 2 * row + 3])
         return self.allele_bytes[start:middle].tobytes().decode(), self.allele_bytes[middle:end].tobytes().decode()
 
+    def alleles_of(self, rows: np.ndarray) -> list[tuple[str, str]]:
+        """Return REF and ALT of some rows (integers)."""
+        offsets = self.allele_offsets
+        first, last = (int(offsets[2 * rows.min()]), int(offsets[2 * rows.max() + 2])) if len(rows) else (0, 0)
+        ends = (offsets[2 * rows + place] - first for place in range(3))
+        text = self.allele_bytes[first:last].tobytes().decode()
+        return [
+            (text[start:middle], text[middle:end])
+            for start, middle, end in zip(*(column.tolist() for column in ends), strict=True)
+        ]
+
 
 _DTYPES: dict[str, str] = {
     "counts": "<u2",

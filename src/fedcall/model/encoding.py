@@ -5,12 +5,11 @@ import numpy as np
 from fedcall.genomics.examples import COUNT_CHANNELS, WINDOW, Examples
 from fedcall.genomics.priors import log_priors
 from fedcall.model.chemistry import FLOOR
+from fedcall.model.encoding_kernels import write_windows
 
 INPUT_CHANNELS: int = len(COUNT_CHANNELS) + 6
 """Counts as shares of the depth (18), reference one-hot (4), relative depth, share of reads unlike the reference."""
 
-_STRAND = len(COUNT_CHANNELS) // 2
-_DELETED = _STRAND - 1
 _SHARE_LIMIT = 2.0
 _ALL = slice(None)
 
@@ -33,25 +32,16 @@ def encode(examples: Examples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
     log_posteriors : float32, shape (b, 3)
         Log likelihood + log prior, normalised; as examples hold it, before chemistry and `FLOOR`.
     """
-    counts = examples.counts[rows].astype(np.float32)
-    reference = examples.reference[rows]
+    counts, reference = np.asarray(examples.counts[rows]), np.asarray(examples.reference[rows])
     features = np.ascontiguousarray(examples.features[rows])
-    windows = np.zeros((len(counts), INPUT_CHANNELS, WINDOW), np.float32)
-    known = reference < 4
-    one_hot = (reference[:, None, :] == np.arange(4, dtype=np.uint8)[:, None]).astype(np.float32)
+    windows = np.empty((len(counts), INPUT_CHANNELS, WINDOW), np.float32)
+    write_windows(counts, reference, _SHARE_LIMIT, windows)
+    return windows, features, unfloored_log_posteriors(examples, rows)
 
-    pooled = counts[:, :_STRAND] + counts[:, _STRAND:]
-    depth = pooled[:, :4].sum(1) + pooled[:, _DELETED]
-    mean_depth = np.maximum(depth.mean(1), 1.0)[:, None]
-    windows[:, : len(COUNT_CHANNELS)] = np.minimum(counts / mean_depth[:, None], _SHARE_LIMIT)
-    sign = 1.0 - 2.0 * one_hot
-    windows[:, :4] *= sign
-    windows[:, _STRAND : _STRAND + 4] *= sign
-    windows[:, -6:-2] = one_hot
-    windows[:, -2] = np.minimum(depth / mean_depth, _SHARE_LIMIT) - 1.0
-    matching = (pooled[:, :4] * one_hot).sum(1)
-    windows[:, -1] = np.where(known, (depth - matching) / np.maximum(depth, 1.0), 0.0)
-    return windows, features, _log_posteriors(examples, rows).astype(np.float32)
+
+def unfloored_log_posteriors(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Return the last of what `encode` returns, without the rest."""
+    return _log_posteriors(examples, rows).astype(np.float32)
 
 
 def log_posteriors(examples: Examples, rows: np.ndarray | slice = _ALL) -> np.ndarray:

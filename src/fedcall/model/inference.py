@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 
 from fedcall.errors import FedcallError
-from fedcall.genomics.examples import CENTRE, FEATURES, IS_INDEL, Examples
+from fedcall.genomics.examples import CENTRE, FEATURES, IS_INDEL, WINDOW, Examples
 from fedcall.genomics.reads.workspace import Workspace
 from fedcall.genomics.side_by_side import side_by_side
-from fedcall.model import chemistry
-from fedcall.model.encoding import INPUT_CHANNELS, encode
+from fedcall.model import chemistry, trunk_kernels
+from fedcall.model.encoding import INPUT_CHANNELS, encode, unfloored_log_posteriors
 from fedcall.progress import progress
 from fedcall.weights import Weights
 
@@ -41,8 +41,9 @@ SHAPES: dict[str, tuple[int, ...]] = {
 """Tensors of a whole model, all float32."""
 
 _NORM_EPSILON = 1e-5
-_BATCH_ROWS = 128
-_PIECE_ROWS = 4 * _BATCH_ROWS
+_BATCH_ROWS = 64
+"""Rows computed at once: their values between the layers stay in a processor's cache."""
+_PIECE_ROWS = 8 * _BATCH_ROWS
 _WORKER_ROWS = 4_096
 """Rows below which starting a worker costs more than it saves."""
 
@@ -113,10 +114,14 @@ def _posteriors(
     tensors: Tensors, examples: Examples, learned: np.ndarray | None, _: Workspace, piece: range
 ) -> np.ndarray:
     result = np.empty((len(piece), CLASSES), np.float32)
+    is_silent = not (tensors["head.weight"].any() or tensors["head.bias"].any())
     for start in range(0, len(piece), _BATCH_ROWS):
         rows = np.array(piece[start : start + _BATCH_ROWS])
         added = None if learned is None else chemistry.change(chemistry.observed(examples, rows), learned)
-        values = logits(tensors, *encode(examples, rows), added)
+        if is_silent:  # as before training, and where chemistry alone is trained: whatever the trunk sees adds nothing
+            values = chemistry.with_chemistry(unfloored_log_posteriors(examples, rows), added)
+        else:
+            values = logits(tensors, *encode(examples, rows), added)
         odds = np.exp(values - values.max(1, keepdims=True))
         result[start : start + len(rows)] = odds / odds.sum(1, keepdims=True)
     return result
@@ -136,11 +141,8 @@ def logits(
     Each row is a product of its own to BLAS, with the same shape in any batch: equal rows give equal bytes.
     """
     log_posteriors = chemistry.with_chemistry(log_posteriors, added)
-    x = _relu(_group_norm(tensors, "norm0", _convolve(tensors, "stem", windows)))
-    for layer in "12":
-        x = x + _relu(_group_norm(tensors, f"norm{layer}", _convolve(tensors, f"conv{layer}", x)))
     squashed = np.tanh(features)
-    pooled = np.concatenate([x[:, :, CENTRE], x.mean(2), x.max(2), squashed], 1)
+    pooled = np.concatenate([_pooled_features(tensors, windows), squashed], 1)
     learned = np.tanh(_linear(tensors, "hidden", pooled))
     odds = np.tanh((log_posteriors[:, 1:] - log_posteriors[:, :-1]) / np.float32(EVIDENCE_SCALE))
     seen = np.concatenate([learned, squashed, odds], 1)
@@ -151,35 +153,30 @@ def logits(
     return values
 
 
-def _convolve(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
-    weight = tensors[f"{layer}.weight"]
-    rows, channels, width = x.shape
-    taps = np.zeros((rows, 3 * channels, width), x.dtype)
-    taps[:, :channels, 1:] = x[:, :, :-1]
-    taps[:, channels : 2 * channels] = x
-    taps[:, 2 * channels :, :-1] = x[:, :, 1:]
-    values: np.ndarray = weight.transpose(0, 2, 1).reshape(len(weight), -1) @ taps
-    values += tensors[f"{layer}.bias"][:, None]
-    return values
+def _pooled_features(tensors: Tensors, windows: np.ndarray) -> np.ndarray:
+    """Return centre, mean and largest of the trunk's last channels, float32, shape (b, 3 · WIDTH).
 
-
-def _group_norm(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
-    groups = x.reshape(len(x), GROUPS, -1)
-    centred = groups - groups.mean(2, keepdims=True)
-    # What `var` computes, of differences that are there already.
-    variance = np.square(centred).sum(2, keepdims=True) / centred.shape[2]
-    centred /= np.sqrt(variance + _NORM_EPSILON)
-    values: np.ndarray = centred.reshape(x.shape)
-    values *= tensors[f"{layer}.weight"][:, None]
-    values += tensors[f"{layer}.bias"][:, None]
-    return values
+    Channels lie last, and a convolution's three taps side by side: each convolution is one product a row.
+    """
+    rows = len(windows)
+    x, z = np.zeros((rows, WINDOW, WIDTH), np.float32), np.empty((rows, WINDOW, WIDTH), np.float32)
+    scale, pooled = np.empty((rows, WIDTH), np.float32), np.empty((rows, 3, WIDTH), np.float32)
+    unfolded = np.empty((rows, WINDOW, 3, INPUT_CHANNELS), np.float32)
+    trunk_kernels.unfold_windows(np.ascontiguousarray(windows), unfolded)
+    for number, layer in enumerate(("stem", "conv1", "conv2")):
+        if number == 1:
+            unfolded = np.empty((rows, WINDOW, 3, WIDTH), np.float32)
+        if number:
+            trunk_kernels.unfold(x, unfolded)
+        weight = tensors[f"{layer}.weight"]
+        taps = np.ascontiguousarray(weight.transpose(2, 1, 0)).reshape(3 * weight.shape[1], WIDTH)
+        np.matmul(unfolded.reshape(rows, WINDOW, len(taps)), taps, out=z)
+        bias, *norm = (tensors[name][None] for name in (f"{layer}.bias", f"norm{number}.weight", f"norm{number}.bias"))
+        trunk_kernels.norm_relu(z, bias, norm[0], norm[1], GROUPS, _NORM_EPSILON, scale, x)
+    trunk_kernels.pool(x, CENTRE, pooled)
+    return pooled.reshape(rows, 3 * WIDTH)
 
 
 def _linear(tensors: Tensors, layer: str, x: np.ndarray) -> np.ndarray:
     values: np.ndarray = (tensors[f"{layer}.weight"] @ x[:, :, None])[:, :, 0] + tensors[f"{layer}.bias"]
-    return values
-
-
-def _relu(x: np.ndarray) -> np.ndarray:
-    values: np.ndarray = np.maximum(x, 0)
     return values

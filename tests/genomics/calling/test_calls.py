@@ -102,6 +102,28 @@ def test_write_calls__equal_inputs_equal_bytes_whatever_the_order_of_rows(tmp_pa
         assert [record.pos for record in file.fetch("c2")] == [2]
 
 
+@pytest.mark.parametrize("haploid", [False, True])
+def test_write_calls__a_record_is_the_same_with_and_without_others_beside_it(tmp_path, reference, haploid):
+    generator = np.random.default_rng(3)
+    odds = np.exp(generator.uniform(-40, 0, (40, 3)))
+    odds[::7, 1:] = odds[::7, 1:2]
+    odds[::5, 0] = 0.0
+    odds[:, 0] *= 1e-3
+    spans = [("c1", 0, 40)] if haploid else []
+    rows: list[Row] = [
+        (at, SEQUENCE[at], "A" if SEQUENCE[at] != "A" else "C", tuple(odd / odd.sum())) for at, odd in enumerate(odds)
+    ]
+
+    def lines(chosen: list[Row]) -> list[str]:
+        write_calls(tmp_path / "calls.vcf.gz", *examples_of(chosen), reference, "me", PROVENANCE, spans)
+        text = gzip.decompress((tmp_path / "calls.vcf.gz").read_bytes()).decode()
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    together = lines(rows)  # one next to the other: put together by `diplotypes.call_records`
+    assert len(together) > 25
+    assert sorted(lines(rows[::2]) + lines(rows[1::2])) == sorted(together)
+
+
 def test_write_calls__nothing_called(tmp_path, reference):
     path = write(tmp_path, reference, [(1, "C", "G", surely(0))])
     assert records(path) == []

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from operator import itemgetter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from fedcall import __version__
 from fedcall.errors import FedcallError
 from fedcall.genomics.calling.diplotypes import CallRecord, Candidate, call_records
+from fedcall.genomics.calling.lone_records import FLOOR, FORMAT, MAX_GQ, groups_of, lone_records
 from fedcall.genomics.examples import Examples
 from fedcall.genomics.reads.opening import open_alignments, samples_of
 from fedcall.genomics.reference import reference_contigs
@@ -18,9 +18,6 @@ from fedcall.genomics.shards import WHOLE, Shard, Span, name_shard
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import Inside
 from fedcall.genomics.vcf.rows import open_rows
-
-MAX_GQ = 99
-_FLOOR = 1e-30
 
 _HEADER = (
     '##FILTER=<ID=PASS,Description="All filters passed">',
@@ -163,17 +160,24 @@ def _records(
     spans: Sequence[Span] | None,
     haploid: Sequence[Span],
 ) -> Iterator[str]:
-    names = examples.contigs
     ranks_of = {name: place for place, name in enumerate(order)}
-    rank = np.array([ranks_of[name] for name in names] or [0])
+    rank = np.array([ranks_of[name] for name in examples.contigs] or [0])
     own, single = None if spans is None else Inside(spans), Inside(haploid)
     called = np.flatnonzero(posteriors.argmax(axis=1) > 0)
     ranks = rank[examples.contig[called]]
-    ordered = called[np.lexsort((examples.position[called], ranks))]
-    candidates = zip(examples.contig[ordered].tolist(), _candidates(examples, posteriors, ordered), strict=True)
-    for index, group in groupby(candidates, key=itemgetter(0)):
-        contig = names[index]
-        for record in call_records([candidate for _, candidate in group]):
+    in_order = np.lexsort((examples.position[called], ranks))
+    rows = called[in_order]
+    begins = groups_of(examples, rows, ranks[in_order])
+    alone = rows[begins[:-1][np.diff(begins) == 1]]
+    lone = iter(lone_records(examples, posteriors, alone, rows_within(examples, haploid)[alone]))
+    for begin, end in pairwise(begins.tolist()):
+        if end - begin == 1:
+            (contig, start), line = next(lone)
+            if own is None or own(contig, start):
+                yield line
+            continue
+        contig = examples.contigs[examples.contig[rows[begin]]]
+        for record in call_records(list(_candidates(examples, posteriors, rows[begin:end]))):
             if own is None or own(contig, record.start):
                 yield _as_line(contig, _haploid(record) if single(contig, record.start) else record)
 
@@ -183,7 +187,7 @@ def _without_heterozygotes(examples: Examples, posteriors: np.ndarray, haploid: 
     rows = rows_within(examples, haploid)
     possible = posteriors.astype(np.float64)
     possible[rows, 1] = 0.0
-    possible[rows, 0] = np.maximum(possible[rows, 0], _FLOOR)
+    possible[rows, 0] = np.maximum(possible[rows, 0], FLOOR)
     return possible / possible.sum(1, keepdims=True) if rows.any() else posteriors
 
 
@@ -196,9 +200,8 @@ def _haploid(record: CallRecord) -> CallRecord:
 
 def _candidates(examples: Examples, posteriors: np.ndarray, rows: np.ndarray) -> Iterator[Candidate]:
     columns = (examples.position, posteriors, examples.depth, examples.allele_depths)
-    values = zip(rows.tolist(), *(column[rows].tolist() for column in columns), strict=True)
-    for row, position, (zero, one, two), depth, (ref_depth, alt_depth) in values:
-        ref, alt = examples.alleles(row)
+    values = zip(examples.alleles_of(rows), *(column[rows].tolist() for column in columns), strict=True)
+    for (ref, alt), position, (zero, one, two), depth, (ref_depth, alt_depth) in values:
         yield Candidate(position, ref, alt, (zero, one, two), depth, ref_depth, alt_depth)
 
 
@@ -208,13 +211,13 @@ def _index(first: int, second: int) -> int:
 
 
 def _as_line(contig: str, record: CallRecord) -> str:
-    phred = -10 * np.log10(np.maximum(record.probabilities, _FLOOR))
+    phred = -10 * np.log10(np.maximum(record.probabilities, FLOOR))
     best = record.genotype[0] if len(record.genotype) == 1 else _index(*record.genotype)
     # Summing the others keeps the digits that 1 - P(best) loses.
     others = record.probabilities.tolist()
     del others[best]
     wrong = others[0] + others[1] if len(others) == 2 else float(np.array(others).sum())
-    quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, _FLOOR))))
+    quality = min(MAX_GQ, round(-10 * np.log10(max(wrong, FLOOR))))
     values = [
         "/".join(str(allele) for allele in record.genotype),
         str(max(0, quality)),
@@ -224,4 +227,4 @@ def _as_line(contig: str, record: CallRecord) -> str:
     ]
     alternatives = ",".join(record.alleles[1:])
     fixed = [contig, str(record.start + 1), ".", record.alleles[0], alternatives, f"{phred[0]:.2f}", "PASS", "."]
-    return "\t".join([*fixed, "GT:GQ:PL:DP:AD", ":".join(values)])
+    return "\t".join([*fixed, FORMAT, ":".join(values)])
