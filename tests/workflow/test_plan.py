@@ -38,7 +38,7 @@ def test_dag__rehearsal(workspace):
         "train_public": 1,
         "agree_study": 1,
         "fetch_global": 2,
-        "compare_people": 2,
+        "compare_people": 1,
         "train_round": 2,
         "upload_update": 2,
         "fetch_final": 1,
@@ -49,7 +49,7 @@ def test_dag__rehearsal(workspace):
         "evaluate_baselines": 2,
         "evaluate_patient": 2,
         "evaluation_report": 1,
-        "privacy_report": 2,
+        "privacy_report": 1,
         "privacy_report_of_study": 1,
     }
 
@@ -217,6 +217,8 @@ def test_dag__sites_of_a_rehearsal_train_together_or_apart(workspace):
     together = re.findall(r"fedcall train-round .*", commands)
     assert [(text.count("--site north"), text.count("--site south")) for text in together] == [(1, 1)] * 2
     assert all("--threads 2" in text for text in together)
+    for command in ("compare-people", "report privacy"):
+        assert re.findall(rf"fedcall {command} .*--site north --site south", commands)
     path = workspace.path / "config/config.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"train_together": False}))
     commands = workspace.snakemake("--dry-run", "--printshellcmds").stdout
@@ -228,6 +230,8 @@ def test_dag__sites_of_a_rehearsal_train_together_or_apart(workspace):
         (1, 0),
     ]
     assert all("--threads 1" in text for text in apart)
+    for command in ("compare-people", "report privacy"):
+        assert len(re.findall(rf"fedcall {command} .*--site (?:north|south) ", commands)) == 2
 
 
 def test_dag__reports_use_the_audit_once_there_is_one(workspace):
@@ -237,11 +241,11 @@ def test_dag__reports_use_the_audit_once_there_is_one(workspace):
         assert "rule audit_privacy:" not in result.stdout
         return [line for line in result.stdout.splitlines() if "fedcall report privacy" in line]
 
-    assert [line.count("--audit") for line in reporting()] == [0, 0, 0]
+    assert [line.count("--audit") for line in reporting()] == [0, 0]
     audit = workspace.path / "results/tiny/audit.json"
     audit.parent.mkdir(parents=True)
     audit.touch()
-    assert [line.count("--audit results/tiny/audit.json ") for line in reporting()] == [1, 1, 1]
+    assert [line.count("--audit results/tiny/audit.json ") for line in reporting()] == [1, 1]
 
 
 def test_dag__configuration_of_real_people(shared_data):

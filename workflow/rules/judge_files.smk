@@ -68,10 +68,28 @@ def sheets_of_this_run():
     return options("--sheet", [sheet for sheet in sheets if sheet])
 
 
-def judgement_of(wildcards):
-    """Return the answer to a site's judgement, which its privacy report waits for; nothing without a judge."""
-    judges = RUN.judging.get(wildcards.site, [])
-    return [f"{RESULTS}/{wildcards.site}/judgement/receipt.json"] if judges else []
+def judgements_of_job(wildcards):
+    """Return the answers to sites' judgements, which their privacy reports wait for; nothing without a judge."""
+    return [
+        f"{RESULTS}/{site}/judgement/receipt.json"
+        for site in sites_of_job(wildcards)
+        if RUN.judging.get(site)
+    ]
+
+
+def files_of_reports():
+    """Return a parameter: the options that name files of privacy reports, `{site}` in each."""
+    own = {
+        "--keys": CONFIG.site_key,
+        "--ledger": CONFIG.ledger,
+        "--sketches": CONFIG.sketches,
+        "--rounds": f"{RESULTS}/{{site}}/rounds",
+        "--log": f"{RESULTS}/{{site}}/admission.jsonl",
+        "--html": f"{RESULTS}/{{site}}/privacy.html",
+        "--json": f"{RESULTS}/{{site}}/privacy.json",
+    }
+    text = " ".join(option(name, value) for name, value in own.items())
+    return lambda wildcards: text
 
 
 def own_judgement():

@@ -5,19 +5,20 @@ rule compare_people:
     input:
         alignments=alignments_to_compare,
     output:
-        compared="results/{study}/{site}/people_compared.txt",
+        compared=at_sites_of_job("people_compared.txt"),
     log:
-        "logs/compare_people/{study}.{site}.log",
+        f"logs/compare_people/{STUDY}.{SITE_OR_ALL}.log",
     benchmark:
-        "benchmarks/compare_people/{study}.{site}.tsv"
+        f"benchmarks/compare_people/{STUDY}.{SITE_OR_ALL}.tsv"
     conda:
         "../envs/training.yaml"
-    threads: 1
+    threads: THREADS_OF_SITES
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
-        configuration=CONFIG.model_dump_json(
+        # A function, because '{site}' in it is for fedcall to replace.
+        configuration=lambda wildcards: CONFIG.model_dump_json(
             exclude={
                 "sweep",
                 "shard_size",
@@ -27,10 +28,12 @@ rule compare_people:
                 "local",
             }
         ),
+        sites=lambda wildcards: options("--site", sites_of_job(wildcards)),
         alignments=alignments_made_here,
+        output=lambda wildcards: f"{RESULTS}/{{site}}/people_compared.txt",
         version=FEDCALL_VERSION,
     message:
-        "Comparing the people of {wildcards.site} by their reads"
+        f"Comparing the people of {SITE_OR_ALL_SITES} by their reads"
     shell:
-        "fedcall compare-people --configuration {params.configuration:q} --site {wildcards.site} {params.alignments}"
-        " --threads {threads} --output {output.compared} > {log} 2>&1"
+        "fedcall compare-people --configuration {params.configuration:q} {params.sites} {params.alignments}"
+        " --threads {threads} --output {params.output:q} > {log} 2>&1"

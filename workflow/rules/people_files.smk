@@ -2,7 +2,8 @@
 
 
 def alignments_to_compare(wildcards):
-    """Return the alignments of a site's patients and of public people: the hospital's own, or those made here."""
+    """Return the alignments of sites' patients and of public people: the hospital's own, or those made here."""
+    sites = sites_of_job(wildcards)
     return [
         (
             str(patient.alignments)
@@ -10,7 +11,7 @@ def alignments_to_compare(wildcards):
             else f"{RESULTS}/{patient.site}/alignments/{patient.patient}.bam"
         )
         for patient in RUN.patients
-        if patient.site in (wildcards.site, PUBLIC)
+        if patient.site in (*sites, PUBLIC)
     ]
 
 

@@ -3,26 +3,29 @@
 
 rule privacy_report:
     input:
-        study="results/{study}/study.json",
-        decisions="results/{study}/{site}/admission.jsonl",
-        judgement=judgement_of,
+        study=f"{RESULTS}/study.json",
+        decisions=at_sites_of_job("admission.jsonl"),
+        judgements=judgements_of_job,
         audit=audit_if_run,
     output:
-        html=report(
-            "results/{study}/{site}/privacy.html",
-            category="Privacy",
-            labels={
-                "study": "{study}",
-                "site": "{site}",
-                "may leave the hospital": "no",
-            },
-            caption="../report/privacy.rst",
-        ),
-        json="results/{study}/{site}/privacy.json",
+        html=[
+            report(
+                page,
+                category="Privacy",
+                labels={
+                    "study": STUDY,
+                    "site": site,
+                    "may leave the hospital": "no",
+                },
+                caption="../report/privacy.rst",
+            )
+            for site, page in zip(SITES_OF_JOB, at_sites_of_job("privacy.html"))
+        ],
+        json=at_sites_of_job("privacy.json"),
     log:
-        "logs/privacy_report/{study}.{site}.log",
+        f"logs/privacy_report/{STUDY}.{SITE_OR_ALL}.log",
     benchmark:
-        "benchmarks/privacy_report/{study}.{site}.tsv"
+        f"benchmarks/privacy_report/{STUDY}.{SITE_OR_ALL}.tsv"
     conda:
         "../envs/reporting.yaml"
     threads: 1
@@ -30,19 +33,16 @@ rule privacy_report:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        key_folder=CONFIG.site_key,
-        ledger=CONFIG.ledger,
-        sketches=CONFIG.sketches,
-        rounds="results/{study}/{site}/rounds",
+        sites=lambda wildcards: options("--site", sites_of_job(wildcards)),
+        files=files_of_reports(),
         audit=lambda wildcards, input: f"--audit {input.audit}" if input.audit else "",
         recalibrated=(
             "--recalibrated" if CONFIG.local.base_qualities == "recalibrated" else ""
         ),
         version=FEDCALL_VERSION,
     shell:
-        "fedcall report privacy --study {input.study} --site {wildcards.site} --keys {params.key_folder:q}"
-        " --ledger {params.ledger:q} --rounds {params.rounds} --log {input.decisions} {params.audit}"
-        " --sketches {params.sketches:q} {params.recalibrated} --html {output.html} --json {output.json} > {log} 2>&1"
+        "fedcall report privacy --study {input.study} {params.sites} {params.files} {params.audit}"
+        " {params.recalibrated} > {log} 2>&1"
 
 
 rule privacy_report_of_study:

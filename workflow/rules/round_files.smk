@@ -80,31 +80,34 @@ def before_round(wildcards):
     return end_of_round(before) if before else INITIAL
 
 
-# In a rehearsal one job trains all sites of a round, a few at a time: PyTorch and Opacus take longer to start than a small
-# site to train. At a hospital a job is the hospital's.
+# In a rehearsal one job does for all sites what takes longer to start than a small site's work: it trains a round, a few
+# sites at a time, compares people, writes privacy reports. At a hospital a job is the hospital's.
 TOGETHER = RUN.is_rehearsal and CONFIG.train_together
-TRAINED_AT = "all" if TOGETHER else "{site}"
-TRAINED_WHERE = "all sites" if TOGETHER else "{wildcards.site}"
-THREADS_OF_TRAINING = min(len(SITES), 8) if TOGETHER else 1
+SITE_OR_ALL = "all" if TOGETHER else "{site}"
+SITE_OR_ALL_SITES = "all sites" if TOGETHER else "{wildcards.site}"
+THREADS_OF_SITES = min(len(SITES), 8) if TOGETHER else 1
 
 
-def at_trained_sites(name):
-    """Return a file at every site that one job of training is for."""
-    return [f"{RESULTS}/{site}/{name}" for site in (SITES if TOGETHER else ["{site}"])]
+SITES_OF_JOB = SITES if TOGETHER else ["{site}"]
 
 
-def trained_sites(wildcards):
+def at_sites_of_job(name):
+    """Return a file at every site that one job is for."""
+    return [f"{RESULTS}/{site}/{name}" for site in SITES_OF_JOB]
+
+
+def sites_of_job(wildcards):
     return SITES if TOGETHER else [wildcards.site]
 
 
-def examples_of_trained_sites(wildcards):
-    return [path for site in trained_sites(wildcards) for path in examples_of(site)]
+def examples_of_job(wildcards):
+    return [path for site in sites_of_job(wildcards) for path in examples_of(site)]
 
 
-def patients_of_trained_sites(wildcards):
+def patients_of_job(wildcards):
     """Return the options that name the examples: by patient, since a command line has room for names and not for paths."""
     listed = [
-        f"{site}={','.join(RUN.training[site])}" for site in trained_sites(wildcards)
+        f"{site}={','.join(RUN.training[site])}" for site in sites_of_job(wildcards)
     ]
     where = f"{RESULTS}/{{site}}/examples/{{patient}}.safetensors"
     return f"{option('--examples', where)} {options('--patients', listed)}"

@@ -38,38 +38,38 @@ rule fetch_global:
 # nothing else: thousands of jobs, planned by their files.
 rule train_round:
     input:
-        models=at_trained_sites("rounds/{round}/global.safetensors"),
-        examples=examples_of_trained_sites,
+        models=at_sites_of_job("rounds/{round}/global.safetensors"),
+        examples=examples_of_job,
         # People compared again make no update again.
-        people=map(ancient, at_trained_sites("people_compared.txt")),
+        people=map(ancient, at_sites_of_job("people_compared.txt")),
     output:
-        weights=at_trained_sites("rounds/{round}/update.safetensors"),
-        claims=at_trained_sites("rounds/{round}/claim.json"),
+        weights=at_sites_of_job("rounds/{round}/update.safetensors"),
+        claims=at_sites_of_job("rounds/{round}/claim.json"),
     log:
-        f"logs/train_round/{STUDY}.{TRAINED_AT}.{{round}}.log",
+        f"logs/train_round/{STUDY}.{SITE_OR_ALL}.{{round}}.log",
     benchmark:
-        f"benchmarks/train_round/{STUDY}.{TRAINED_AT}.{{round}}.tsv"
+        f"benchmarks/train_round/{STUDY}.{SITE_OR_ALL}.{{round}}.tsv"
     wildcard_constraints:
         round=UNSETTLED,
     retries: 0  # a second attempt must go through the ledger, not around it
     conda:
         "../envs/training.yaml"
-    threads: THREADS_OF_TRAINING  # a process each; one site trains in one thread, so a release is the same, bit for bit
+    threads: THREADS_OF_SITES  # a process each; one site trains in one thread, so a release is the same, bit for bit
     resources:
         mem_mb=lambda wildcards, threads: 4000 * threads,
         runtime=240,
     params:
         signed=f"{RESULTS}/study.json",
-        sites=lambda wildcards: options("--site", trained_sites(wildcards)),
+        sites=lambda wildcards: options("--site", sites_of_job(wildcards)),
         private=private_of_training(),
-        patients=patients_of_trained_sites,
+        patients=patients_of_job,
         model=in_round("global.safetensors"),
         weights=in_round("update.safetensors"),
         claim=in_round("claim.json"),
         study=STUDY_DIGEST,
         version=FEDCALL_VERSION,
     message:
-        f"Round {{wildcards.round}} at {TRAINED_WHERE}: charging the ledger, then training"
+        f"Round {{wildcards.round}} at {SITE_OR_ALL_SITES}: charging the ledger, then training"
     shell:
         "fedcall train-round --study {params.signed} {params.sites} --round {wildcards.round} {params.private}"
         " --model {params.model:q} --update {params.weights:q} --claim {params.claim:q} {params.patients}"

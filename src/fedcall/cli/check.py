@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.printing import say, say_block
+from fedcall.cli.sites import each_site
 
 
 def register(app: typer.Typer) -> None:
@@ -73,7 +74,9 @@ def check(
 
 def compare_people(
     configuration: str = typer.Option(..., "--configuration", help="The configuration's values as JSON, or its file."),
-    site: str = typer.Option(..., "--site", help="Whose patients to compare."),
+    sites: list[str] = typer.Option(
+        ..., "--site", help="Whose patients to compare; several each among themselves, '{site}' in the output is each."
+    ),
     alignments: list[Path] = typer.Option(
         [], "--alignments", help="Alignments named PATIENT.bam, in the sheet's place."
     ),
@@ -100,10 +103,12 @@ def compare_people(
             file.flush()
             configuration = file.name
         run = load_run(Path(configuration), upstream=True)
-    found = compare_run(run, [site], {file.stem: file for file in alignments}, threads)
-    if found is not None:
-        refuse_duplicates(found)
-        remember_people(run, found, site)
-    # Public facts only: logs are shared more freely than data.
-    write_text(output, "Nobody is given twice.\n")
-    say(f"site {site}: nobody is given twice")
+    given = {file.stem: file for file in alignments}
+    for site, (own_output,) in each_site(sites, output):
+        found = compare_run(run, [site], given, threads)
+        if found is not None:
+            refuse_duplicates(found)
+            remember_people(run, found, site)
+        # Public facts only: logs are shared more freely than data.
+        write_text(own_output, "Nobody is given twice.\n")
+        say(f"site {site}: nobody is given twice")

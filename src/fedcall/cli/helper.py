@@ -82,7 +82,8 @@ def serve(
     """
     import logging
 
-    from fedcall.federation.helper.service import HelperService
+    from fedcall.federation.aggregator.rehearsal import note_that_done
+    from fedcall.federation.helper.service import STUDY_IS_DONE, HelperService
     from fedcall.federation.helper.service import serve as run
     from fedcall.shown import log_on_stderr
     from fedcall.study.terms import read_study
@@ -95,6 +96,8 @@ def serve(
         raise FedcallError(f"{study}: has digest {found.digest}, --approved-study is {approved}")
     lonely = None if rehearsal is None else 60.0
     ended = run(HelperService(found, keys, state, _locate(aggregator, ca, rehearsal), lonely))
+    if rehearsal is not None and ended == STUDY_IS_DONE:
+        note_that_done(rehearsal, state, found)
     say(ended)
 
 

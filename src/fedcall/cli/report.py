@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcall.cli.printing import say, say_block
+from fedcall.cli.sites import each_site, for_site
 from fedcall.errors import FedcallError
 
 HTML = typer.Option(..., "--html", help="Page to write: self-contained, opens from a file without network.")
@@ -29,7 +30,9 @@ def register(app: typer.Typer) -> None:
 @report.command("privacy")
 def privacy(
     study: Path = STUDY,
-    site: str = typer.Option(..., "--site", help="Name of the site."),
+    sites: list[str] = typer.Option(
+        ..., "--site", help="Name of the site; in a rehearsal, several, and '{site}' in paths is each."
+    ),
     keys: Path = typer.Option(..., "--keys", help="The site's key folder; checks the seals of the ledger."),
     ledger: Path = typer.Option(..., "--ledger", help="The site's ledger."),
     rounds: Path = typer.Option(..., "--rounds", help="Folder with one folder per round: claim.json, receipt.json."),
@@ -64,9 +67,11 @@ def privacy(
     from fedcall.study.terms import read_study
 
     # Cheap mistakes are told before plots and accountants are imported.
-    agreed = read_study(study)
-    lines = read_log(log) if log else None
-    records, secret = read_rounds(agreed, site, rounds, lines), read_secret(keys)
+    agreed, found = read_study(study), {}
+    for site, (own_keys, own_rounds) in each_site(sites, keys, rounds):
+        lines = read_log(for_site(log, site)) if log else ()
+        records = read_rounds(agreed, site, own_rounds, lines if log else None)
+        found[site] = records, read_secret(own_keys), closed_early(lines)
 
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.privacy.audit import read_audit
@@ -75,12 +80,13 @@ def privacy(
     from fedcall.workflow.identity import known_families
 
     audited = read_audit(audit, agreed) if audit else None
-    families = known_families(sketches, agreed.name) if sketches else ()
-    facts = read_ledger(ledger, secret, agreed, site, families)
-    closed = closed_early(lines or ())
-    document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed)
-    write_report(document, "privacy.html", html, json, privacy_figures(document))
-    say(document.spent.sentence)
+    for site, (own_ledger, own_html, own_json) in each_site(sites, ledger, html, json):
+        records, secret, closed = found[site]
+        families = known_families(for_site(sketches, site), agreed.name) if sketches else ()
+        facts = read_ledger(own_ledger, secret, agreed, site, families)
+        document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed)
+        write_report(document, "privacy.html", own_html, own_json, privacy_figures(document))
+        say(f"{site}: {document.spent.sentence}" if len(sites) > 1 else document.spent.sentence)
 
 
 @report.command("privacy-study")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcall.experiments.frozen_trunk import FrozenTrunkCaller, TrunkMemory
 from fedcall.federation.aggregator.aggregation import Contribution, apply_update, next_global
 from fedcall.genomics.examples import Examples
-from fedcall.model.caller import model_from_weights
+from fedcall.model.caller import VariantCaller, model_from_weights
 from fedcall.privacy.mechanism.adaptive_clipping import clip_norms
 from fedcall.study.sums import SumLayout, add_modulo, mean_update
 from fedcall.study.terms import Site, Study
@@ -35,6 +36,7 @@ def federate(
     sites: Sites,
     secret: bytes,
     on_round: Callable[[], object] = lambda: None,
+    memory: TrunkMemory | None = None,
 ) -> dict[str, np.ndarray]:
     """Train all rounds of a study and return the last global model.
 
@@ -49,6 +51,8 @@ def federate(
         Stands for the secrets of all sites; the sites' names keep their noise apart.
     on_round : callable
         Called after each round.
+    memory : TrunkMemory, optional
+        Saves the trunk's work where nobody trains it.
     """
     current = {name: np.array(tensor) for name, tensor in initial.items()}
     starts: dict[str, float] = {}  # clip norms of adaptive clipping, which go on from round to round
@@ -56,7 +60,7 @@ def federate(
         for round_number in range(1, study.rounds + 1):
             contributions, vectors = [], []
             for site in study.sites:
-                model = model_from_weights(Weights(current, {}), "global model")
+                model = _model(study, current, memory)
                 made = train_privately(
                     model,
                     study,
@@ -80,6 +84,15 @@ def federate(
                 current = next_global(current, contributions, study.aggregation).tensors
             on_round()
     return current
+
+
+def _model(study: Study, tensors: Mapping[str, np.ndarray], memory: TrunkMemory | None) -> VariantCaller:
+    model = model_from_weights(Weights(dict(tensors), {}), "global model")
+    if memory is None or not memory.serves(study.model, tensors):
+        return model
+    remembering = FrozenTrunkCaller(memory)
+    remembering.load_state_dict(model.state_dict())
+    return remembering
 
 
 def _opened(

@@ -15,6 +15,7 @@ from fedcall.documents import describe
 from fedcall.errors import FedcallError
 from fedcall.experiments.cohort import refuse_private
 from fedcall.experiments.federation import federate, with_sites
+from fedcall.experiments.frozen_trunk import TrunkMemory
 from fedcall.genomics.examples import Examples, open_examples
 from fedcall.model.caller import model_from_weights, posteriors
 from fedcall.privacy.accounting.epsilon import noise_multiplier_for
@@ -112,6 +113,7 @@ def pooled_points(
         Called with each point when it is there.
     """
     points = []
+    memory = TrunkMemory(initial)
     for sites, noise, contribution, epsilon in cases:
         names = sorted(people.training)
         dealt = {f"site{index:02d}": names[index::sites] for index in range(sites)}
@@ -123,7 +125,7 @@ def pooled_points(
         cohort = {site: {name: people.training[name] for name in own} for site, own in dealt.items()}
         for seed in seeds:
             secret = b"pooled noise against own noise" + seed.to_bytes(9, "big")
-            trained = federate(whole, initial, cohort, secret)
+            trained = federate(whole, initial, cohort, secret, memory=memory)
             point = PooledPoint(
                 sites=sites,
                 noise=noise,

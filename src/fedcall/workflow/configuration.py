@@ -264,8 +264,9 @@ class Config(Document):
 
     train_together: bool = Field(
         True,
-        description="In a rehearsal one job a round trains all sites, as many at a time as it has threads; false: a job"
-        " per site, which a cluster spreads over its nodes.",
+        description="In a rehearsal one job a round trains all sites, as many at a time as it has threads, and one job"
+        " compares all sites' people or writes their privacy reports; false: a job per site, which a cluster spreads"
+        " over its nodes.",
     )
 
     @model_validator(mode="after")

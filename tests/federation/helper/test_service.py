@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from fedcall.cli.helper import register
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.aggregation import apply_update
+from fedcall.federation.aggregator import rehearsal
 from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 from fedcall.federation.aggregator.service import is_held
 from fedcall.federation.helper.service import holding, is_serving
@@ -124,7 +125,7 @@ def test_holding__two_helpers_of_one_folder_are_refused(tmp_path):
             pass
 
 
-def test_ensure_aggregator__a_rehearsal_starts_its_helper_which_ends_with_the_study(tmp_path):
+def test_ensure_aggregator__a_rehearsal_starts_its_helper_which_ends_with_the_study(tmp_path, monkeypatch):
     consortium = make_masked_consortium(tmp_path, rounds=1)
     shutil.copytree(consortium.keys("notary"), tmp_path / "private" / "notary" / "keys")
     plan = Rehearsal(
@@ -148,5 +149,14 @@ def test_ensure_aggregator__a_rehearsal_starts_its_helper_which_ends_with_the_st
     for visitor in visitors:
         assert fetch_global(visitor, 2, tmp_path / f"{visitor.site}.final").accepted == tuple(sorted(SITES))
     wait_for(lambda: not is_serving(tmp_path / "private" / "notary" / "answers"))
+    # Whoever comes later, for the log, say, starts no helper again that would find nothing to do.
+    started: list[Path] = []
+    monkeypatch.setattr(rehearsal, "_detached", lambda command, log: started.append(log))
+    wait_for((plan.state / "helper-notary.done").exists)
+    rehearsal.start_helpers(plan)
+    assert not started
+    (plan.state / "helper-notary.done").unlink()  # as who begins anew, and throws the aggregator's state away
+    rehearsal.start_helpers(plan)
+    assert [log.name for log in started] == ["helper-notary.log"]
     assert "the study is done" in (consortium.state / "helper-notary.log").read_text()
     wait_for(lambda: not is_held(consortium.state))  # nothing of a rehearsal stays

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.federation.aggregator.service import Endpoint, is_held, read_endpoint
-from fedcall.files import make_private_folder
+from fedcall.files import make_private_folder, write_text
+from fedcall.study.terms import Study, read_study
 
 IDLE_MINUTES = 5.0
 _START_SECONDS = 120.0
@@ -49,7 +50,7 @@ def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
     with open(state / "start.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         child = None if is_held(state) else _start(rehearsal)
-        _start_helpers(rehearsal)
+        start_helpers(rehearsal)
         end = time.monotonic() + _START_SECONDS
         while time.monotonic() < end:
             endpoint = read_endpoint(state)
@@ -63,6 +64,47 @@ def ensure_aggregator(rehearsal: Rehearsal) -> Endpoint:
     log = state / "aggregator.log"
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     raise FedcallError(f"the rehearsal's aggregator did not start: {lines[-1] if lines else 'no output'} (see {log})")
+
+
+def start_helpers(rehearsal: Rehearsal) -> None:
+    """Start the helpers that are not there and have something to do.
+
+    One started twice ends at once, because the first holds its folder.
+    """
+    from fedcall.federation.helper.service import is_serving
+
+    if rehearsal.helper_keys is None:
+        return
+    study = read_study(rehearsal.study)
+    for helper in study.protection.helpers:
+        keys = (rehearsal.helper_keys / helper.name / "keys").resolve()
+        state = keys.parent / "answers"
+        if is_serving(state) or _is_done(Path(rehearsal.state), state, study):
+            continue
+        command = [
+            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", str(Path(rehearsal.study).resolve())),
+            *("--keys", str(keys), "--state", str(state), "--rehearsal", str(Path(rehearsal.state).resolve())),
+        ]
+        _detached(command, Path(rehearsal.state) / f"helper-{helper.name}.log")
+
+
+def note_that_done(state: Path, helper_state: Path, study: Study) -> None:
+    """Note, beside the aggregator's state, that a helper has nothing to do any more: nobody starts it again for nothing.
+
+    Who throws the aggregator's state away and begins anew throws the note away, too.
+    """
+    write_text(_done_note(Path(state), Path(helper_state)), f"{study.digest}\n")
+
+
+def _is_done(state: Path, helper_state: Path, study: Study) -> bool:
+    try:
+        return _done_note(state, helper_state).read_text().strip() == study.digest
+    except FileNotFoundError:
+        return False
+
+
+def _done_note(state: Path, helper_state: Path) -> Path:
+    return state / f"helper-{helper_state.resolve().parent.name}.done"
 
 
 def _is_current(endpoint: Endpoint, child: subprocess.Popen[bytes] | None) -> bool:
@@ -86,25 +128,6 @@ def _start(rehearsal: Rehearsal) -> subprocess.Popen[bytes]:
         *rehearsal.more,
     ]
     return _detached(command, state / "aggregator.log")
-
-
-def _start_helpers(rehearsal: Rehearsal) -> None:
-    """Start the helpers that are not there; one started twice ends at once, because the first holds its folder."""
-    from fedcall.federation.helper.service import is_serving
-    from fedcall.study.terms import read_study
-
-    if rehearsal.helper_keys is None:
-        return
-    for helper in read_study(rehearsal.study).protection.helpers:
-        keys = (rehearsal.helper_keys / helper.name / "keys").resolve()
-        state = keys.parent / "answers"
-        if is_serving(state):
-            continue
-        command = [
-            *(sys.executable, "-m", "fedcall", "helper", "serve", "--study", str(Path(rehearsal.study).resolve())),
-            *("--keys", str(keys), "--state", str(state), "--rehearsal", str(Path(rehearsal.state).resolve())),
-        ]
-        _detached(command, Path(rehearsal.state) / f"helper-{helper.name}.log")
 
 
 def _detached(command: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -144,6 +144,10 @@ class _Accepting:
         for task in self._greeting:
             task.cancel()
 
+    async def wait_closed(self) -> None:
+        """Wait until nothing of it runs any more."""
+        await asyncio.gather(self._task, *self._greeting, return_exceptions=True)
+
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -68,7 +68,7 @@ _HEARTBEAT_SECONDS = 10.0
 # Looks at an aggregator cost it CPU: often at first, seldom while a round takes hours to open.
 _FIRST_LOOK_SECONDS = 0.1
 _LOOK_GROWTH = 1.2
-_LONGEST_LOOK_SECONDS = 3.0
+LONGEST_LOOK_SECONDS = 3.0
 _OBJECT_PAUSE_SECONDS = 0.05  # Flower: 1 s; a message is often seen a moment before all of it is there
 _OBJECT_SECONDS = 60.0
 # Flower: the key is unknown, or a killed client of the same key is still taken for online (up to 60 s).
@@ -97,6 +97,7 @@ def exchange(
     request: Request,
     deadline: float,
     then: Callable[[Answer, bytes], Request] | None = None,
+    longest_look: float = LONGEST_LOOK_SECONDS,
 ) -> Answer:
     """Send one request over one connection and return the answer.
 
@@ -111,6 +112,8 @@ def exchange(
     then : callable, optional
         Given the answer "evidence" and the server's certificate as this connection saw it (DER), returns what to send
         next over the same connection.
+    longest_look : float
+        Longest time between two looks for an answer, seconds.
 
     Returns
     -------
@@ -133,7 +136,7 @@ def exchange(
             message = node.receive()
             if message is None:
                 time.sleep(pause)
-                pause = min(_LOOK_GROWTH * pause, _LONGEST_LOOK_SECONDS)
+                pause = min(_LOOK_GROWTH * pause, longest_look)
                 continue
             pause = _FIRST_LOOK_SECONDS
             if message.metadata.message_type == ASK:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcall.errors import FedcallError
-from fedcall.federation.flower.fleet import NodeRefused, Unreachable, exchange
+from fedcall.federation.flower.fleet import LONGEST_LOOK_SECONDS, NodeRefused, Unreachable, exchange
 from fedcall.federation.flower.messages import Answer, Request
 from fedcall.federation.helper.desk import HelperDesk
 from fedcall.federation.site.visits import Place
@@ -24,10 +24,14 @@ from fedcall.study.terms import Study
 
 log = logging.getLogger("fedcall.helper")
 
+STUDY_IS_DONE = "the study is done"
+"""Why a helper ends that nobody needs any more."""
+
 _VISIT_SECONDS = 300.0  # of waiting for an order, before leaving and coming again
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 30.0
 _REFUSED_PAUSE_SECONDS = 60.0  # after an order that is not to be answered
+_REHEARSED_LOOK_SECONDS = 0.4  # all of a rehearsal is on one machine, and waits for its helper
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,11 @@ class HelperService:
     state: Path
     locate: Callable[[], Place | None]
     lonely_seconds: float | None = None
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the helper ends with the aggregator of its own machine."""
+        return self.lonely_seconds is not None
 
 
 def serve(service: HelperService) -> str:
@@ -81,7 +90,7 @@ def serve(service: HelperService) -> str:
             if service.lonely_seconds is not None and time.monotonic() - met > service.lonely_seconds:
                 return "no aggregator is there any more"
             time.sleep(pause)
-            pause = min(1.6 * pause, _LONGEST_PAUSE_SECONDS if service.lonely_seconds is None else 2.0)
+            pause = min(1.6 * pause, _LONGEST_PAUSE_SECONDS if not service.is_rehearsal else 2.0)
 
 
 @contextmanager
@@ -120,15 +129,17 @@ def last_contact(state: Path) -> tuple[int, str] | None:
 def _visit(service: HelperService, desk: HelperDesk, place: Place) -> str:
     """Wait for one order and answer it; return why there will be no more, or nothing."""
     study, node_key = service.study.digest, read_node_key(service.keys)
+    longest_look = _REHEARSED_LOOK_SECONDS if service.is_rehearsal else LONGEST_LOOK_SECONDS
 
     def ask(request: Request) -> Answer:
-        return exchange(place.address, place.ca, node_key, request, time.monotonic() + _VISIT_SECONDS)
+        end = time.monotonic() + _VISIT_SECONDS
+        return exchange(place.address, place.ca, node_key, request, end, longest_look=longest_look)
 
     answer = ask(Request("order", study, 1))
     if answer.kind != "order":
         _note(service.state, answer.sentence or answer.kind)
         if answer.kind == "done":
-            return "the study is done"
+            return STUDY_IS_DONE
         if answer.kind == "refused":
             raise FedcallError(f"refused by the aggregator: {answer.sentence}")
         return ""
