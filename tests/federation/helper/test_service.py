@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from typer.testing import CliRunner
 
 from fedcall.cli.helper import register
 from fedcall.errors import FedcallError
-from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator import rehearsal
+from fedcall.federation.aggregator.aggregation import apply_update
 from fedcall.federation.aggregator.rehearsal import Rehearsal, ensure_aggregator
 from fedcall.federation.aggregator.service import is_held
 from fedcall.federation.helper.service import holding, is_serving
