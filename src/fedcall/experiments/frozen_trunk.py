@@ -1,7 +1,7 @@
 """A caller whose convolutions nobody trains: what they see of a row is computed once, and looked up ever after.
 
-Experiments train the same people hundreds of times, mostly the head or the chemistry alone. Then the trunk sees the same
-in each training, and computing it again is most of the time. Trainings of a study never do this.
+Experiments train the same people hundreds of times, mostly the head or the chemistry alone. Then the trunk sees the
+same in each training, and computing it again is most of the time. Trainings of a study never do this.
 """
 
 import hashlib

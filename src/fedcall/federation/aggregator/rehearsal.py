@@ -89,7 +89,7 @@ def start_helpers(rehearsal: Rehearsal) -> None:
 
 
 def note_that_done(state: Path, helper_state: Path, study: Study) -> None:
-    """Note, beside the aggregator's state, that a helper has nothing to do any more: nobody starts it again for nothing.
+    """Note beside the aggregator's state that a helper has nothing to do any more, so that nobody starts it again.
 
     Who throws the aggregator's state away and begins anew throws the note away, too.
     """
