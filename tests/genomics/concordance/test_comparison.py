@@ -130,6 +130,15 @@ def test_compare__other_records_that_spell_the_same_haplotype(compared):
     assert (result.all.tp, result.all.fn, result.all.tp_calls, result.all.fp) == (2, 0, 1, 0)
 
 
+def test_compare__an_indel_behind_a_snp_of_its_haplotype_is_compared_where_it_stands(compared):
+    # Left-aligned through the run of A, the insertion would pass the SNP and spell another sequence.
+    two, one = [(14, "A", "G", "0/1"), (17, "A", "AA", "0/1")], [(14, "AAAA", "GAAAA", "0/1")]
+    for truth, calls in ((two, one), (one, two)):
+        result = compared(truth, calls)
+        assert (result.all.fn, result.all.fp, result.all.genotype_errors) == (0, 0, 0)
+    assert compared(two, [(14, "AAAA", "AAGAA", "0/1")]).all.fn == 2
+
+
 def test_compare__same_haplotype_in_other_copies_does_not_match(compared):
     result = compared([(4, "TTA", "T", "0/1"), (7, "G", "C", "0/1")], [(5, "TAG", "C", "1/1")])
     assert (result.all.tp, result.all.tp_calls) == (0, 0)

@@ -125,6 +125,25 @@ def test_normalise_labels__joins_deletions_of_one_haplotype(
     assert records(tmp_path / "o.vcf.gz") == expected
 
 
+@pytest.mark.parametrize(
+    ("genotypes", "expected"),
+    [
+        (("0|1", "0|1"), "c1 13 AA A 0|1"),
+        (("0/1", "0/1"), "c1 13 AA A 0/1"),
+        (("1|1", "0|1"), "c1 13 AA A 0|1"),
+        # Known to be on the other haplotype: nothing is in its way.
+        (("1|0", "0|1"), "c1 9 CA C 0|1"),
+    ],
+)
+def test_normalise_labels__an_indel_stays_behind_a_change_of_its_haplotype(
+    reference: Path, tmp_path: Path, genotypes: tuple[str, str], expected: str
+) -> None:
+    # In a run of six, the third A is a G and the fifth is gone; to the left of the G it would be another sequence.
+    rows = [f"c1 12 . A G . . . GT {genotypes[0]}", f"c1 14 . AA A . . . GT {genotypes[1]}"]
+    normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")
+    assert sorted(records(tmp_path / "o.vcf.gz")) == sorted([f"c1 12 A G {genotypes[0]}", expected])
+
+
 def test_normalise_labels__the_same_record_twice_is_one_statement(reference: Path, tmp_path: Path) -> None:
     rows = ["c1 4 . T C . . . GT 0/1"] * 2 + ["c1 10 . AA A . . . GT 0|1"] * 2
     summary = normalise_labels(truth(tmp_path / "t.vcf", rows), reference, tmp_path / "o.vcf.gz")

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
-from itertools import product
 
+from fedcall.genomics.concordance.phasings import can_spell_the_same
 from fedcall.genomics.concordance.records import Variant
 
 WINDOW = 30
 """Variants at most this many bases apart are compared as one haplotype pair."""
 _FINER_WINDOW = 10
-_MAX_HETEROZYGOUS = 8
 _PADDING = 5
 
 Fetch = Callable[[str, int, int], str]
@@ -53,7 +52,10 @@ def match(
 
     for cluster in _clusters(sides, WINDOW):
         open_entries = [entry for entry in cluster if verdicts[entry[1]][entry[2]] is not MatchLevel.GENOTYPE]
-        if not open_entries or attempt(cluster) or attempt(open_entries):
+        if len({side for _, side, _ in open_entries}) < 2:
+            # What only one side has left may spell nothing (an insertion and a deletion that cancel); nobody called it.
+            continue
+        if attempt(cluster) or attempt(open_entries):
             continue
         # One wrong call must not spoil the equivalent ones near it.
         for part in _clusters(open_entries, _FINER_WINDOW):
@@ -84,7 +86,8 @@ def _clusters(entries: Sequence[_Entry], window: int) -> Iterator[list[_Entry]]:
         if cluster and (variant.contig != contig or variant.start - end > window):
             yield cluster
             cluster = []
-        contig, end = variant.contig, max(end, variant.end) if cluster else variant.end
+        reach = max(variant.end, variant.edit.end)
+        contig, end = variant.contig, max(end, reach) if cluster else reach
         cluster.append(entry)
     if cluster:
         yield cluster
@@ -92,47 +95,8 @@ def _clusters(entries: Sequence[_Entry], window: int) -> Iterator[list[_Entry]]:
 
 def _same_haplotypes(truth: Sequence[Variant], calls: Sequence[Variant], fetch: Fetch) -> bool:
     both = [*truth, *calls]
-    start = max(0, min(variant.start for variant in both) - _PADDING)
-    sequence = fetch(both[0].contig, start, max(variant.end for variant in both) + _PADDING)
-    wanted = _haplotype_pairs(truth, sequence, start)
-    return bool(wanted) and not wanted.isdisjoint(_haplotype_pairs(calls, sequence, start))
-
-
-def _haplotype_pairs(variants: Sequence[Variant], sequence: str, start: int) -> set[tuple[str, str]]:
-    """Return every unordered pair of sequences the variants can spell, over all phasings."""
-    homozygous = [variant for variant in variants if variant.dosage == 2]
-    heterozygous = [variant for variant in variants if variant.dosage == 1]
-    if len(heterozygous) > _MAX_HETEROZYGOUS:
-        return set()
-    pairs = set()
-    for phases in product((0, 1), repeat=max(len(heterozygous) - 1, 0)):
-        # The first one's phase is free: the pair has no order.
-        phased = list(zip(heterozygous, (0, *phases), strict=False))
-        haplotypes = [
-            _spell([*homozygous, *(variant for variant, phase in phased if phase == wanted)], sequence, start)
-            for wanted in (0, 1)
-        ]
-        if haplotypes[0] is not None and haplotypes[1] is not None:
-            pairs.add((min(haplotypes[0], haplotypes[1]), max(haplotypes[0], haplotypes[1])))
-    return pairs
-
-
-def _spell(variants: Sequence[Variant], sequence: str, start: int) -> str | None:
-    """Return the sequence with all variants on it, or None if two of them change the same bases."""
-    edits = sorted(_edit(variant, start) for variant in variants)
-    spelled, cursor = [], 0
-    previous = None
-    for begin, end, alt in edits:
-        if begin < cursor or (begin, begin) == previous:
-            return None
-        spelled += [sequence[cursor:begin], alt]
-        cursor, previous = end, (begin, end)
-    return "".join([*spelled, sequence[cursor:]])
-
-
-def _edit(variant: Variant, start: int) -> tuple[int, int, str]:
-    """Return (begin, end, replacement) without the base that VCF puts before an indel."""
-    begin, ref, alt = variant.start - start, variant.ref, variant.alt
-    while ref and alt and ref[0] == alt[0]:
-        begin, ref, alt = begin + 1, ref[1:], alt[1:]
-    return begin, begin + len(ref), alt
+    start = max(0, min(min(variant.start, variant.edit.start) for variant in both) - _PADDING)
+    end = max(max(variant.end, variant.edit.end) for variant in both) + _PADDING
+    sequence = fetch(both[0].contig, start, end)
+    changes = [(variant.edit, side, variant.dosage) for side, own in enumerate((truth, calls)) for variant in own]
+    return can_spell_the_same(sorted(changes), sequence, start)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Carried, Inside, read_carried
+from fedcall.genomics.vcf.left_alignment import Edit, trimmed
 from fedcall.genomics.vcf.rows import VcfRow, number
 from fedcall.progress import tracked
 
@@ -31,6 +32,9 @@ class Variant:
         QUAL, GQ and DP, where the file has them.
     allele_fraction : float, or None
         Share of `alt` among the reads that AD counts, where the file has them.
+    placed : Edit, or None
+        What changes where the file places it: left-aligned past another change of its haplotype, an indel would
+        spell another sequence. None: where `start`, `ref` and `alt` say.
     """
 
     contig: str
@@ -42,6 +46,12 @@ class Variant:
     genotype_quality: float | None = None
     depth: int | None = None
     allele_fraction: float | None = None
+    placed: Edit | None = None
+
+    @property
+    def edit(self) -> Edit:
+        """The bases that change, and what stands in their place."""
+        return self.placed or trimmed(self.start, self.ref, self.alt)
 
     @property
     def key(self) -> tuple[str, int, str, str]:
@@ -124,4 +134,5 @@ def _fraction(allele_depths: str | None, index: int, alternatives: int) -> float
 
 def _variant(carried: Carried[_Stated]) -> Variant:
     dosage = 2 if len(carried.copies) == 1 else min(carried.count, 2)
-    return Variant(carried.contig, carried.start, carried.ref, carried.alt, dosage, *carried.noted)
+    place = carried.contig, carried.start, carried.ref, carried.alt
+    return Variant(*place, dosage, *carried.noted, placed=carried.placed)

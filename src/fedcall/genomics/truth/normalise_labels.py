@@ -13,6 +13,8 @@ from fedcall.genomics.regions import merge_spans, read_regions
 from fedcall.genomics.truth.labels import label_types
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import Carried, CarriedAlleles, Inside, read_carried
+from fedcall.genomics.vcf.kept_order import keep_order
+from fedcall.genomics.vcf.left_alignment import ReferenceBases
 from fedcall.genomics.vcf.lines import Span
 
 
@@ -37,7 +39,8 @@ def normalise_labels(
     """Write one patient's true variants as bgzipped, indexed VCF.
 
     Every record is checked against the reference, split by allele and left-aligned, and bases that change together
-    become single changes. Kept are alleles spelled in bases that the patient carries, with nothing but the genotype.
+    become single changes; an indel stays behind any other change that may be on its haplotype, which it would otherwise
+    change. Kept are alleles spelled in bases that the patient carries, with nothing but the genotype.
     Files of callers are read as well as truth sets: blocks without variation and symbolic alleles of a gVCF
     (`<NON_REF>`, `<*>`) are left out, and so are alleles that only say that another record deletes the base (`*`). Any
     other record that cannot be used is left out and counted; the others stay.
@@ -73,7 +76,8 @@ def normalise_labels(
     lines = _output_header(found.sample, {contig: lengths[contig] for contig in found.contigs}, types)
     output.parent.mkdir(parents=True, exist_ok=True)
     with open_reference(reference) as fasta:
-        records = [(one.contig, one.start, _line(one)) for one in found.alleles]
+        kept = keep_order(found.alleles, ReferenceBases(fasta))
+        records = [(one.contig, one.start, _line(one)) for one in kept]
         records += [(contig, start, _doubt(fasta, contig, start, end)) for contig, start, end in _unclear(found, spans)]
     order = {contig: rank for rank, contig in enumerate(lengths)}
     records.sort(key=lambda record: (order[record[0]], record[1]))

@@ -43,7 +43,7 @@ class Carried(Generic[T]):
     contig, start, ref, alt : 0-based; left-aligned and minimal, several bases changed together taken apart
     copies : per copy of the genome 1, 0, or None where the file does not say
     phase : copies with equal phase belong together (PS, or the whole file); None: their order means nothing
-    edit : the change as the file places it
+    edit : what the record changes, where the file places it
     noted : what the caller of `read_carried` wanted to know of the record
     """
 
@@ -65,6 +65,11 @@ class Carried(Generic[T]):
     def end(self) -> int:
         """0-based position after the last base of REF."""
         return self.start + len(self.ref)
+
+    @property
+    def placed(self) -> Edit:
+        """What this allele changes, where the file places it: on a haplotype with other changes the place matters."""
+        return self.edit if len(self.ref) != len(self.alt) else Edit(self.start, self.end, self.alt)
 
 
 @dataclass
@@ -330,21 +335,21 @@ class _CarriedReader(Generic[T]):
                 if not (edits and edits[-1].overlaps(one.edit)):
                     edits.append(one.edit)
             if edits:
-                place = self._joined(apart[0].contig, edits)
-                known = joined.get(place, replace(apart[0], start=place[0], ref=place[1], alt=place[2], phase=phase))
+                place, edit = self._joined(apart[0].contig, edits)
+                start, ref, alt = place
+                known = joined.get(place, replace(apart[0], start=start, ref=ref, alt=alt, phase=phase, edit=edit))
                 own = known.copies if place in joined else (0,) * len(known.copies)
                 joined[place] = replace(known, copies=(*own[:haplotype], 1, *own[haplotype + 1 :]))
         self.left_out["repeated"] += max(0, len(apart) - len(joined))
         return list(joined.values())
 
-    def _joined(self, contig: str, edits: Sequence[Edit]) -> tuple[int, str, str]:
+    def _joined(self, contig: str, edits: Sequence[Edit]) -> tuple[tuple[int, str, str], Edit]:
         start, end = edits[0].start, max(edit.end for edit in edits)
         spelled, at = "", start
         for edit in edits:
             spelled, at = spelled + self.bases(contig, at, edit.start) + edit.bases, edit.end
-        return normal_form(
-            contig, start, self.bases(contig, start, end), spelled + self.bases(contig, at, end), self.bases
-        )
+        ref, alt = self.bases(contig, start, end), spelled + self.bases(contig, at, end)
+        return normal_form(contig, start, ref, alt, self.bases), trimmed(start, ref, alt)
 
     def _kept_apart(self, apart: list[Carried[T]]) -> list[Carried[T]]:
         kept: list[Carried[T]] = []
