@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Carried, Inside, read_carried
+from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Inside, read_carried
+from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.left_alignment import Edit, trimmed
 from fedcall.genomics.vcf.rows import VcfRow, number
 from fedcall.progress import tracked

@@ -12,7 +12,8 @@ from fedcall.genomics.reference import open_reference, reference_contigs
 from fedcall.genomics.regions import merge_spans, read_regions
 from fedcall.genomics.truth.labels import label_types
 from fedcall.genomics.vcf.bgzip import write_vcf
-from fedcall.genomics.vcf.carried import Carried, CarriedAlleles, Inside, read_carried
+from fedcall.genomics.vcf.carried import CarriedAlleles, Inside, read_carried
+from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.kept_order import keep_order
 from fedcall.genomics.vcf.left_alignment import ReferenceBases
 from fedcall.genomics.vcf.lines import Span

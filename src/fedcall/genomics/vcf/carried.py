@@ -4,9 +4,8 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import reduce
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -14,9 +13,11 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.reference import open_reference, reference_contigs, shared_contigs
 from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.regions import widen_regions
+from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
 from fedcall.genomics.vcf.lines import Span
 from fedcall.genomics.vcf.rows import Genotype, VcfFile, VcfRow, open_rows, patient_column
+from fedcall.genomics.vcf.settling import Settling
 from fedcall.shown import shown
 
 REGION_MARGIN = 100
@@ -32,44 +33,6 @@ OTHER_CONTIGS = "on contigs that the reference lacks"
 AMBIGUOUS = "where the reference has no base"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Carried(Generic[T]):
-    """An allele, and which of the person's copies of the genome carry it.
-
-    Attributes
-    ----------
-    contig, start, ref, alt : 0-based; left-aligned and minimal, several bases changed together taken apart
-    copies : per copy of the genome 1, 0, or None where the file does not say
-    phase : copies with equal phase belong together (PS, or the whole file); None: their order means nothing
-    edit : what the record changes, where the file places it
-    noted : what the caller of `read_carried` wanted to know of the record
-    """
-
-    contig: str
-    start: int
-    ref: str
-    alt: str
-    copies: tuple[int | None, ...]
-    phase: str | None
-    edit: Edit
-    noted: T
-
-    @property
-    def count(self) -> int:
-        """Copies that carry the allele."""
-        return sum(copy == 1 for copy in self.copies)
-
-    @property
-    def end(self) -> int:
-        """0-based position after the last base of REF."""
-        return self.start + len(self.ref)
-
-    @property
-    def placed(self) -> Edit:
-        """What this allele changes, where the file places it: on a haplotype with other changes the place matters."""
-        return self.edit if len(self.ref) != len(self.alt) else Edit(self.start, self.end, self.alt)
 
 
 @dataclass
@@ -169,8 +132,11 @@ def read_carried(
                     known.append(carried)
                 elif known is not carried:
                     same[key] = [known, carried]
-        for one in same.values():
-            found.alleles += reader.settle(one, keep_apart) if isinstance(one, list) else [one]
+        several = [one for one in same.values() if isinstance(one, list)]
+        found.alleles += [one for one in same.values() if not isinstance(one, list)]
+        if several:
+            settling = Settling(reader.bases, found.left_out, [*found.alleles, *chain.from_iterable(several)])
+            found.alleles += chain.from_iterable(settling.settle(one, keep_apart) for one in several)
     order = {contig: rank for rank, contig in enumerate(lengths)}
     found.alleles.sort(key=lambda carried: (order[carried.contig], carried.start, carried.ref, carried.alt))
     return found
@@ -297,98 +263,8 @@ class _CarriedReader(Generic[T]):
             changes = [normal_form(row.contig, row.start, row.ref, alt, self.bases)]
         yield from (change for change in changes if self.inside is None or self.inside(row.contig, change[0]))
 
-    def settle(self, same: Sequence[Carried[T]], keep_apart: bool) -> list[Carried[T]]:
-        """Return what several statements about one allele say together."""
-        by_edit: dict[Edit, Carried[T]] = {}
-        for one in same:
-            known = by_edit.get(one.edit)
-            by_edit[one.edit] = one if known is None else self._once(known, one)
-        apart = list(by_edit.values())
-        if len(apart) == 1:
-            return apart
-        if len(apart[0].ref) == len(apart[0].alt):
-            # One base of several substitutions: no haplotype has two of them, so each has copies of its own.
-            return [reduce(_together, apart)]
-        first = next((one for one in apart if one.phase is not None), apart[0])
-        if all(_is_placed(one, first) for one in apart):
-            return self._by_haplotype(apart)
-        if keep_apart:
-            return self._kept_apart(apart)
-        return [reduce(self._once, apart)]
-
-    def _once(self, one: Carried[T], other: Carried[T]) -> Carried[T]:
-        """Return one statement made twice: phased, a haplotype has it if either says so; else more copies win."""
-        self.left_out["repeated"] += 1
-        if one.phase is not None and one.phase == other.phase and len(one.copies) == len(other.copies):
-            return replace(one, copies=_union(one, other))
-        return one if one.count >= other.count else replace(one, copies=other.copies, phase=other.phase)
-
-    def _by_haplotype(self, apart: Sequence[Carried[T]]) -> list[Carried[T]]:
-        """Join the changes that one haplotype has; every change is known to be on its haplotypes."""
-        joined: dict[tuple[int, str, str], Carried[T]] = {}
-        phase = next((one.phase for one in apart if one.phase is not None), None)
-        for haplotype in range(len(apart[0].copies)):
-            edits: list[Edit] = []
-            for one in sorted(apart, key=lambda one: one.edit):
-                if one.copies[haplotype] != 1:
-                    continue
-                if not (edits and edits[-1].overlaps(one.edit)):
-                    edits.append(one.edit)
-            if edits:
-                place, edit = self._joined(apart[0].contig, edits)
-                start, ref, alt = place
-                known = joined.get(place, replace(apart[0], start=start, ref=ref, alt=alt, phase=phase, edit=edit))
-                own = known.copies if place in joined else (0,) * len(known.copies)
-                joined[place] = replace(known, copies=(*own[:haplotype], 1, *own[haplotype + 1 :]))
-        self.left_out["repeated"] += max(0, len(apart) - len(joined))
-        return list(joined.values())
-
-    def _joined(self, contig: str, edits: Sequence[Edit]) -> tuple[tuple[int, str, str], Edit]:
-        start, end = edits[0].start, max(edit.end for edit in edits)
-        spelled, at = "", start
-        for edit in edits:
-            spelled, at = spelled + self.bases(contig, at, edit.start) + edit.bases, edit.end
-        ref, alt = self.bases(contig, start, end), spelled + self.bases(contig, at, end)
-        return normal_form(contig, start, ref, alt, self.bases), trimmed(start, ref, alt)
-
-    def _kept_apart(self, apart: list[Carried[T]]) -> list[Carried[T]]:
-        kept: list[Carried[T]] = []
-        for one in sorted(apart, key=lambda one: one.edit):
-            if kept and kept[-1].edit.overlaps(one.edit):
-                kept[-1] = self._once(kept[-1], one)
-            else:
-                kept.append(one)
-        first, *others = kept
-        return [first, *(self._as_placed(other) for other in others)]
-
-    def _as_placed(self, one: Carried[T]) -> Carried[T]:
-        start, end, new = one.edit
-        before = self.bases(one.contig, start - 1, start)
-        return replace(one, start=start - 1, ref=before + self.bases(one.contig, start, end), alt=before + new)
-
 
 def _why_left_out(alt: str, ref: str) -> str:
     if alt == ref:
         return "equal to REF"
     return "deleted by another record" if alt == "*" else NOT_SPELLED
-
-
-def _is_placed(one: Carried[T], first: Carried[T]) -> bool:
-    """Whether it is known which haplotypes have it, in the same order as the first's."""
-    everywhere = all(copy == 1 for copy in one.copies)
-    return len(one.copies) == len(first.copies) and (everywhere or (one.phase is not None and one.phase == first.phase))
-
-
-def _union(one: Carried[T], other: Carried[T]) -> tuple[int | None, ...]:
-    pairs = zip(one.copies, other.copies, strict=True)
-    return tuple(1 if 1 in pair else pair[0] if pair[0] == pair[1] else None for pair in pairs)
-
-
-def _together(one: Carried[T], other: Carried[T]) -> Carried[T]:
-    if len(one.copies) != len(other.copies):
-        return one if one.count >= other.count else replace(one, copies=other.copies, phase=other.phase)
-    if one.phase is not None and one.phase == other.phase:
-        return replace(one, copies=_union(one, other))
-    ploidy = len(one.copies)
-    count = min(ploidy, one.count + other.count)
-    return replace(one, copies=(1,) * count + (0,) * (ploidy - count), phase=None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import TypeVar
 
-from fedcall.genomics.vcf.carried import Carried
+from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases
 
 T = TypeVar("T")
