@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from example_patients import trained_model
+from fedcall.errors import FedcallError
 from fedcall.experiments.pooling import PoolingPeople, as_text, pooled_cases, pooled_points
 from fedcall.model.caller import weights_of
 from fedcall.study.terms import Study
@@ -28,6 +29,7 @@ PEOPLE = PoolingPeople(
 def test_pooled_cases__one_hospital_has_nobody_to_pool_with():
     cases = list(pooled_cases([1, 3], [1.0], ["delta"]))
     assert cases == [(1, "own", "delta", 1.0), (3, "own", "delta", 1.0), (3, "pooled", "delta", 1.0)]
+    assert list(pooled_cases([1, 3], [1.0], ["delta"], ["pooled"])) == [cases[0], cases[2]]
 
 
 def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
@@ -39,6 +41,12 @@ def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
     assert points[0].noise_multiplier == points[2].noise_multiplier
     assert all(0 <= point.f1 <= 1 for point in points)
     assert pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases[:1], [2]) == points[1:2]
+    quick = {"contribution": "delta", "local_steps": 2, "steps_per_round": 1}
+    deltas = TERMS.model_copy(update={"privacy": TERMS.privacy.model_copy(update=quick)})
+    [fewer] = pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases[2:], [1], deltas=deltas)
+    assert fewer.sums == 1
+    with pytest.raises(FedcallError, match="'delta' expected"):
+        pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases[2:], [1], deltas=TERMS)
     lines = as_text(points).splitlines()
     assert len(lines) == 1 + len(cases)
     assert "(2 seeds)" in lines[1]
@@ -48,6 +56,7 @@ def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
     ("options", "message"),
     [
         (["--contribution", "updates"], "--contribution updates: gradient or delta expected"),
+        (["--noise", "shared"], "--noise shared: own or pooled expected"),
         (["--epsilon", "0"], "--epsilon 0: must be above 0"),
     ],
 )

@@ -126,12 +126,18 @@ def _scenarios(wanted: list[str]) -> list[str]:
 
 def pooling(
     study: Path = typer.Option(..., "--study", help="Terms (.yaml): what is trained, and the gradient's numbers."),
+    delta_study: Path | None = typer.Option(
+        None,
+        "--delta-study",
+        help="Terms (.yaml) of the trainings with deltas; left out, ten sums of eight own steps, chosen for the head.",
+    ),
     samples: Path = typer.Option(..., "--samples", help="Sheet of people; all must have 'no' in column 'private'."),
     results: Path = typer.Option(..., "--results", help="Folder with SITE/examples of these people."),
     initial: Path = typer.Option(..., "--initial", help="First global model, made by 'fedcall train-public'."),
     sites: list[int] = typer.Option([1, 3, 12, 30], "--sites", min=1, help="Hospitals to deal the patients out to."),
     epsilons: list[float] = typer.Option([0.5, 1.0, 2.0, 4.0, 8.0], "--epsilon", help="Of the whole study."),
     contributions: list[str] = typer.Option(["gradient", "delta"], "--contribution", help="gradient or delta."),
+    noises: list[str] = typer.Option(["own", "pooled"], "--noise", help="own or pooled, of several hospitals."),
     seeds: int = typer.Option(3, "--seeds", min=1, max=100, help="Trainings of each case."),
     output: Path | None = typer.Option(None, "--output", help="Also write the points as JSON, one a line."),
 ) -> None:
@@ -145,6 +151,8 @@ def pooling(
     unknown = sorted(set(contributions) - {"gradient", "delta"})
     if unknown:
         raise FedcallError(f"--contribution {unknown[0]}: gradient or delta expected")
+    if unknown := sorted(set(noises) - {"own", "pooled"}):
+        raise FedcallError(f"--noise {unknown[0]}: own or pooled expected")
     if not all(epsilon > 0 for epsilon in epsilons):
         raise FedcallError(f"--epsilon {min(epsilons):g}: must be above 0")
 
@@ -155,10 +163,11 @@ def pooling(
     from fedcall.weights import read_weights
 
     terms, people, first = read_study_terms(study), open_people(samples, results), read_weights(initial)
+    deltas = read_study_terms(delta_study) if delta_study else None
     if max(sites) > len(people.training):
         raise FedcallError(f"--sites {max(sites)}: there are {len(people.training)} training patients to deal out")
     quiet_flower()
-    cases = list(pooled_cases(sites, epsilons, contributions))  # type: ignore[arg-type]  # checked above
+    cases = list(pooled_cases(sites, epsilons, contributions, noises))  # type: ignore[arg-type]  # checked above
     made: list[PooledPoint] = []
 
     def keep(point: PooledPoint) -> None:
@@ -166,5 +175,5 @@ def pooling(
         if output is not None:  # what is there survives a stop
             write_text(output, "".join(f"{one.model_dump_json()}\n" for one in made))
 
-    pooled_points(terms, first.tensors, people, cases, range(1, seeds + 1), keep)
+    pooled_points(terms, first.tensors, people, cases, range(1, seeds + 1), keep, deltas)
     say_block(as_text(made))

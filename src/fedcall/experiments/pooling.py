@@ -82,13 +82,14 @@ def pooled_cases(
     spreads: Sequence[int] = SPREADS,
     epsilons: Sequence[float] = EPSILONS,
     contributions: Sequence[Contribution] = ("gradient", "delta"),
+    noises: Sequence[Noise] = ("own", "pooled"),
 ) -> Iterator[Case]:
-    """Yield sites, noise, contribution and epsilon; one site has nobody to pool with."""
+    """Yield sites, noise, contribution and epsilon; one site has nobody to pool with, and its noise is its own."""
     for epsilon in epsilons:
         for contribution in contributions:
             for sites in spreads:
-                noises: tuple[Noise, ...] = ("own",) if sites == 1 else ("own", "pooled")
-                yield from ((sites, noise, contribution, epsilon) for noise in noises)
+                wanted: Sequence[Noise] = ("own",) if sites == 1 else noises
+                yield from ((sites, noise, contribution, epsilon) for noise in wanted)
 
 
 def pooled_points(
@@ -98,6 +99,7 @@ def pooled_points(
     cases: Sequence[Case],
     seeds: Sequence[int],
     on_point: Callable[[PooledPoint], object] = lambda point: None,
+    deltas: Study | None = None,
 ) -> list[PooledPoint]:
     """Train each case with each seed and score its last model.
 
@@ -111,14 +113,23 @@ def pooled_points(
         As of `pooled_cases`.
     on_point : callable
         Called with each point when it is there.
+    deltas : Study, optional
+        The terms of deltas: rounds, own steps, clip norm, rates; ten sums with the head's, if left out.
+
+    Raises
+    ------
+    FedcallError
+        If terms and hospitals do not fit together.
     """
+    deltas = _delta_terms(terms, deltas)
     points = []
     memory = TrunkMemory(initial)
     for sites, noise, contribution, epsilon in cases:
         names = sorted(people.training)
         dealt = {f"site{index:02d}": names[index::sites] for index in range(sites)}
         try:
-            study = _study(terms, noise, contribution, epsilon, sites, len(names))
+            chosen = deltas if contribution == "delta" else terms
+            study = _study(chosen, noise, epsilon, sites, len(names))
             whole = with_sites(study, {site: len(own) for site, own in dealt.items()})
         except ValidationError as error:
             raise FedcallError(f"study '{terms.name}' in {sites} hospitals: {describe(error)}") from None
@@ -155,24 +166,30 @@ def as_text(points: Sequence[PooledPoint]) -> str:
     return "\n".join(lines)
 
 
-def _study(terms: Study, noise: Noise, contribution: Contribution, epsilon: float, sites: int, patients: int) -> Study:
+def _delta_terms(terms: Study, deltas: Study | None) -> Study:
+    """Return the terms of deltas: those given, or the gradient's with what was chosen for the head."""
+    if deltas is not None:
+        if deltas.privacy.contribution != "delta":
+            raise FedcallError(f"study '{deltas.name}': privacy.contribution 'delta' expected in the terms of deltas")
+        return deltas
+    privacy = terms.privacy.model_dump() | _DELTA_TERMS
+    changes: dict[str, object] = {
+        "rounds": _DELTA_ROUNDS,
+        "training": {"learning_rate": _DELTA_RATE},
+        "aggregation": {"server_learning_rate": _DELTA_SERVER_RATE},
+    }
+    return Study.model_validate({**terms.model_dump(), **changes, "privacy": privacy})
+
+
+def _study(terms: Study, noise: Noise, epsilon: float, sites: int, patients: int) -> Study:
     sums = terms.rounds * terms.privacy.steps_per_round
     # One delta for all spreads: what one hospital with everybody may agree on.
     delta = min(terms.privacy.delta, _MOST_DELTA_TIMES_PATIENTS / patients)
     privacy = {**terms.privacy.model_dump(), "max_epsilon": None, "noise": noise, "delta": delta}
-    changes: dict[str, object] = {}
-    if contribution == "delta":
-        privacy |= _DELTA_TERMS
-        changes |= {
-            "rounds": _DELTA_ROUNDS,
-            "training": {"learning_rate": _DELTA_RATE},
-            "aggregation": {"server_learning_rate": _DELTA_SERVER_RATE},
-        }
-    elif noise == "pooled":
-        privacy["steps_per_round"] = 1
-        changes["rounds"] = sums
+    changes: dict[str, object] = {"protection": {}}
     if noise == "pooled":
-        changes["protection"] = {"mode": "masked", "minimum_sites": sites}
+        privacy["steps_per_round"] = 1
+        changes = {"rounds": sums, "protection": {"mode": "masked", "minimum_sites": sites}}
     study = Study.model_validate({**terms.model_dump(), "sites": [], **changes, "privacy": privacy})
     multiplier = noise_multiplier_for(study.privacy, study.rounds, epsilon)
     return study.model_copy(update={"privacy": study.privacy.model_copy(update={"noise_multiplier": multiplier})})
