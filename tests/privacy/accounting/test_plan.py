@@ -3,10 +3,11 @@
 import pytest
 
 from fedcall.privacy.accounting.epsilon import group_epsilon, study_epsilon
-from fedcall.privacy.accounting.plan import plan_study
+from fedcall.privacy.accounting.plan import as_text, plan_study
 from fedcall.privacy.accounting.plan_plot import draw_plan
 from fedcall.privacy.accounting.solving import rounds_for, sampling_rate_for
 from fedcall.privacy.events import round_event
+from fedcall.privacy.mechanism.pooling import Pool
 from fedcall.privacy.terms import PrivacyTerms
 
 TERMS = PrivacyTerms(noise_multiplier=2.0, sampling_rate=0.2, steps_per_round=5)
@@ -34,6 +35,19 @@ def test_plan_study__always_tells_families_and_patients_by_rows():
     assert [one.units for one in plan.patients_by_rows] == [5, 40]
     costs = [plan.total.pld, *(one.pld for one in plan.families), *(one.pld for one in plan.patients_by_rows)]
     assert costs == sorted(costs)
+
+
+def test_plan_study__a_cap_on_the_broken_promise_ends_the_study_as_early_as_the_ledger_does():
+    shared = {"noise": "pooled", "noise_multiplier": 3.14, "sampling_rate": 0.5, "steps_per_round": 1, "delta": 1e-3}
+    terms, pool = TERMS.model_copy(update={**shared, "max_epsilon": 1.5}), Pool(10, 0)
+    capped = terms.model_copy(update={"max_epsilon_if_broken": 4.0})
+    assert plan_study("s", terms, 5, pool=pool).rounds_within_cap == 5
+    plan = plan_study("s", capped, 5, pool=pool)
+    alone = terms.model_copy(update={"noise_multiplier": 3.14 / 10**0.5})
+    assert study_epsilon(alone, plan.rounds_within_cap).pld <= 4 < study_epsilon(alone, plan.rounds_within_cap + 1).pld
+    assert plan.rounds_within_cap < 5
+    broken = f"4 if the promise of pooled noise is broken (below): {plan.rounds_within_cap} of 5 rounds fit"
+    assert f"cap 1.5; {broken}" in as_text(plan)
 
 
 def test_solving__says_what_cannot_be_reached():

@@ -59,7 +59,7 @@ class Plan(BaseModel):
     cumulative: list[Cost]
     total: Cost
     total_at_common_delta: Cost  # the same rounds at a delta that all studies are told at
-    rounds_within_cap: int  # rounds of the study that its own cap allows
+    rounds_within_cap: int  # rounds of the study that its own caps allow
     family: Cost | None  # total for several units together
     family_size: int
     families: list[GroupCost]  # of 2 and 3 units
@@ -96,6 +96,7 @@ def plan_study(
     event = round_event(terms)
     plan = [(event, rounds)]
     spent = [compose([(event, done)], terms.delta) for done in range(1, rounds + 1)]
+    fits = rounds_within_cap(terms, 0, rounds, pool.shares if pool else 1)
     return Plan(
         study=name,
         unit=terms.unit,
@@ -109,7 +110,7 @@ def plan_study(
         cumulative=[_cost(done, epsilon) for done, epsilon in enumerate(spent, start=1)],
         total=_cost(rounds, spent[-1]),
         total_at_common_delta=_cost(rounds, compose(plan, COMMON_DELTA)),
-        rounds_within_cap=rounds if (fits := rounds_within_cap(terms, 0, rounds)) is None else fits,
+        rounds_within_cap=rounds if fits is None else fits,
         family=_cost(rounds, group_epsilon(plan, terms.delta, family)) if family > 1 else None,
         family_size=family,
         families=[_group_cost(size, group_epsilon(plan, terms.delta, size)) for size in FAMILIES],
@@ -138,12 +139,13 @@ def as_text(plan: Plan) -> str:
     lines.append(
         f"in all: epsilon {_number(plan.total.pld)} at delta {plan.delta:g}, {common} at delta {plan.common_delta:g}"
     )
-    if plan.max_epsilon is None:
-        lines.append("no cap: max_epsilon is null")
+    fit = f"{plan.rounds_within_cap} of {plan.total.rounds} rounds fit on a fresh ledger"
+    if_broken = plan.pooled.max_epsilon_if_broken if plan.pooled else None
+    cap = "no cap: max_epsilon is null" if plan.max_epsilon is None else f"cap {plan.max_epsilon:g}"
+    if if_broken is not None:
+        lines.append(f"{cap}; {if_broken:g} if the promise of pooled noise is broken (below): {fit}")
     else:
-        lines.append(
-            f"cap {plan.max_epsilon:g}: {plan.rounds_within_cap} of {plan.total.rounds} rounds fit on a fresh ledger"
-        )
+        lines.append(cap if plan.max_epsilon is None else f"{cap}: {fit}")
     groups = [*plan.families]
     if plan.family and plan.family_size not in FAMILIES:
         groups.append(GroupCost(units=plan.family_size, pld=plan.family.pld, rdp=plan.family.rdp))

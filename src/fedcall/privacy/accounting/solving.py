@@ -1,7 +1,8 @@
 """Which noise, how many rounds or which sampling rate a target epsilon allows, the other terms given."""
 
-from fedcall.privacy.accounting.epsilon import study_epsilon
+from fedcall.privacy.accounting.epsilon import compose, study_epsilon
 from fedcall.privacy.bisection import greatest, most
+from fedcall.privacy.events import round_event
 from fedcall.privacy.terms import PrivacyTerms
 
 MOST_ROUNDS = 100_000
@@ -20,15 +21,21 @@ def rounds_for(terms: PrivacyTerms, epsilon: float) -> int:
     return most(lambda rounds: not study_epsilon(terms, rounds).exceeds(epsilon), MOST_ROUNDS)
 
 
-def rounds_within_cap(terms: PrivacyTerms, charged: int, limit: int) -> int | None:
-    """Return how many rounds after `charged` ones a study's own cap allows, at most `limit`; None without a cap.
+def rounds_within_cap(terms: PrivacyTerms, charged: int, limit: int, shares: int = 1) -> int | None:
+    """Return how many rounds after `charged` ones a study's own caps allow, at most `limit`; None without a cap.
 
     A public number: it follows from the terms and the rounds so far. A person's own history may allow fewer.
+    `shares` are those of pooled noise: `max_epsilon_if_broken` caps what a share alone costs.
     """
-    cap = terms.max_epsilon
-    if cap is None:
+    event = round_event(terms, shares)
+    caps = [(event, terms.max_epsilon), (event.alone(), terms.max_epsilon_if_broken)]
+    if all(cap is None for _, cap in caps):
         return None
-    return most(lambda more: not study_epsilon(terms, charged + more).exceeds(cap), limit)
+
+    def fits(more: int) -> bool:
+        return not any(compose([(one, charged + more)], terms.delta).exceeds(cap) for one, cap in caps)
+
+    return most(fits, limit)
 
 
 def sampling_rate_for(terms: PrivacyTerms, rounds: int, epsilon: float) -> float:

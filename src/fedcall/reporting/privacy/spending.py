@@ -327,8 +327,8 @@ def exhausted_sentence(only: LedgerSpend) -> str:
 
 
 def rounds_that_fit(study: Study, releases: int) -> int | None:
-    """Return how many further rounds of these terms the study's own history leaves under its cap: a public number."""
-    return rounds_within_cap(study.privacy, releases, MOST_ROUNDS)
+    """Return how many further rounds of these terms the study's own history leaves under its caps: a public number."""
+    return rounds_within_cap(study.privacy, releases, MOST_ROUNDS, study.noise_shares)
 
 
 def spend_sentence(unit: str, told: Told, cap: float | None) -> str:
