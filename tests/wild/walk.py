@@ -16,7 +16,8 @@ from fedcall.errors import FedcallError
 from fedcall.genomics.reads.alignment_records import DROPPED_FLAGS, MIN_MAPPING_QUALITY, fetch_records
 from fedcall.genomics.reads.opening import open_alignments
 from fedcall.genomics.regions import merge_spans, read_regions
-from fedcall.genomics.vcf.rows import Genotype, VcfRow, open_rows
+from fedcall.genomics.vcf.record import Genotype, VcfRow
+from fedcall.genomics.vcf.rows import open_rows
 
 VARIANTS = (".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")
 ALIGNMENTS = (".bam", ".cram", ".sam")

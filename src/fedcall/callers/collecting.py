@@ -20,7 +20,8 @@ from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.reference_index import NAME_CHARACTERS
 from fedcall.genomics.vcf.bgzip import write_vcf
 from fedcall.genomics.vcf.carried import patient_file
-from fedcall.genomics.vcf.rows import VcfFile, VcfRow, open_rows
+from fedcall.genomics.vcf.record import VcfRow
+from fedcall.genomics.vcf.rows import VcfFile, open_rows
 from fedcall.shown import shown
 
 LOW_QUALITY = "LowQual"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcall.genomics.vcf.rows import number
+from fedcall.genomics.vcf.record import number
 
 # Rules whose jobs make a caller's calls, with what follows the caller's name in the name of the file.
 _OWN = ("call_variants", "call_variants_shard", "gather_calls")

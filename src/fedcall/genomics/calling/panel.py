@@ -22,8 +22,9 @@ from fedcall.genomics.examples import Examples
 from fedcall.genomics.priors import log_priors, panel_log_priors
 from fedcall.genomics.reference import open_reference
 from fedcall.genomics.vcf.files import check_ref, check_vcf
-from fedcall.genomics.vcf.rows import VcfRow, kept_open, open_rows
-from fedcall.genomics.vcf.rows import number as number_in
+from fedcall.genomics.vcf.record import VcfRow
+from fedcall.genomics.vcf.record import number as number_in
+from fedcall.genomics.vcf.rows import kept_open, open_rows
 
 ASSUMED_CHROMOSOMES = 1_000
 """Of a panel that gives frequencies (AF) and does not say of how many chromosomes (AN)."""

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from fedcall.genomics.vcf.carried import FILTERED, NOT_CARRIED, WITHOUT_GENOTYPE, Inside, read_carried
 from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.left_alignment import Edit, trimmed
-from fedcall.genomics.vcf.rows import VcfRow, number
+from fedcall.genomics.vcf.record import VcfRow, number
 from fedcall.progress import tracked
 
 Region = tuple[str, int, int]

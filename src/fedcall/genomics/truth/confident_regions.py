@@ -8,7 +8,8 @@ from fedcall.files import write_text
 from fedcall.genomics.reference import reference_contigs
 from fedcall.genomics.regions import merge_spans, subtract_spans
 from fedcall.genomics.vcf.carried import patient_file
-from fedcall.genomics.vcf.rows import VcfRow, number, open_rows
+from fedcall.genomics.vcf.record import VcfRow, number
+from fedcall.genomics.vcf.rows import open_rows
 
 GENOTYPE_QUALITY = 20
 """At least this GQ (Phred): at most one genotype in a hundred is wrong."""

@@ -10,7 +10,8 @@ from fedcall.genomics.alleles import Allele, normalise, right_shift
 from fedcall.genomics.vcf.carried import Inside
 from fedcall.genomics.vcf.files import check_ref, check_vcf
 from fedcall.genomics.vcf.left_alignment import Edit, trimmed
-from fedcall.genomics.vcf.rows import VcfRow, kept_open, open_rows, patient_column
+from fedcall.genomics.vcf.record import VcfRow
+from fedcall.genomics.vcf.rows import kept_open, open_rows, patient_column
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,8 @@ from fedcall.genomics.regions import widen_regions
 from fedcall.genomics.vcf.carried_allele import Carried
 from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases, agrees, normal_form, trimmed
 from fedcall.genomics.vcf.lines import Span
-from fedcall.genomics.vcf.rows import Genotype, VcfFile, VcfRow, open_rows, patient_column
+from fedcall.genomics.vcf.record import Genotype, VcfRow
+from fedcall.genomics.vcf.rows import VcfFile, open_rows, patient_column
 from fedcall.genomics.vcf.settling import Settling
 from fedcall.shown import shown
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.reference import shared_contigs
-from fedcall.genomics.vcf.rows import VcfRow, open_rows
+from fedcall.genomics.vcf.record import VcfRow
+from fedcall.genomics.vcf.rows import open_rows
 
 
 def check_vcf(path: Path, reference: Path, what: str) -> None:
