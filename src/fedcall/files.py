@@ -51,6 +51,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 def replace_private(path: Path, content: bytes) -> None:
     """Write a file atomically, durably and for its owner alone, in a folder for its owner alone."""
     make_private_folder(path.parent)
+    write_for_owner(path, content)
+
+
+def write_for_owner(path: Path, content: bytes) -> None:
+    """Write a file atomically, durably and for its owner alone (mode 0600 from its first byte)."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix="." + path.name)  # mode 0600
     try:
         with os.fdopen(descriptor, "wb") as handle:

@@ -1,7 +1,6 @@
 """Verify a quote of Intel SGX or TDX: signatures and Intel's judgement by dcap-qvl, everything else here."""
 
 import datetime
-import hmac
 import json
 from dataclasses import dataclass
 
@@ -51,14 +50,7 @@ def verify_intel(
         _require_trust_domain(body, policy, checks)
     else:
         _require_enclave(body, policy, checks)
-    bound = len(report_data) == 64 and hmac.compare_digest(body.report_data, report_data)
-    checks.require(
-        bound,
-        "binding",
-        "nonce, keys and study that the quote is bound to",
-        allowed=f"{report_data.hex()[:16]}…",
-        found=f"{body.report_data.hex()[:16]}…",
-    )
+    checks.require_binding(body.report_data, report_data, "quote")
     return IntelFacts(name, status, body.measurement.hex())
 
 
@@ -94,7 +86,7 @@ def _require_platform(
 
 
 def _require_enclave(body: EnclaveBody, policy: SgxPolicy, checks: Checks) -> None:
-    _require_measurement(body.measurement.hex(), policy.measurements, checks)
+    checks.require_image(body.measurement.hex(), policy.measurements)
     debug = bool(body.attributes[0] & _SGX_DEBUG)
     checks.require(not debug, "debug", "debugging by the host", allowed="off", found="on" if debug else "off")
     checks.require(
@@ -125,7 +117,7 @@ def _require_trust_domain(body: EnclaveBody, policy: TdxPolicy, checks: Checks) 
         not bound_to, "migration", "service domain bound to it", allowed="none", found="one" if bound_to else "none"
     )
     measurement = body.measurement.hex()
-    _require_measurement(measurement, tuple(one.mr_td for one in policy.measurements), checks)
+    checks.require_image(measurement, tuple(one.mr_td for one in policy.measurements))
     registers = tuple(register.hex() for register in body.registers)
     known = [one for one in policy.measurements if one.mr_td == measurement]
     matches = any(
@@ -141,11 +133,4 @@ def _require_trust_domain(body: EnclaveBody, policy: TdxPolicy, checks: Checks) 
         "kernel, command line and rest that the firmware measured (RTMR0 to 3)",
         allowed=f"those of {len(known)} images",
         found=", ".join(f"{register[:8]}…" for register in registers),
-    )
-
-
-def _require_measurement(measurement: str, allowed: tuple[str, ...], checks: Checks) -> None:
-    known = ", ".join(f"{one[:16]}…" for one in allowed)
-    checks.require(
-        measurement in allowed, "measurement", "image that runs", allowed=known, found=f"{measurement[:16]}…"
     )

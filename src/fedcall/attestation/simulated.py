@@ -51,14 +51,7 @@ def verify_simulated(report: bytes, policy: SimulatedPolicy, report_data: bytes,
         raise
     except FedcallError as error:
         raise EvidenceRefused("report-format", str(error)) from None
-    known = ", ".join(f"{one[:16]}…" for one in policy.measurements)
-    checks.require(
-        body.measurement in policy.measurements,
-        "measurement",
-        "image that runs",
-        allowed=known,
-        found=f"{body.measurement[:16]}…",
-    )
+    checks.require_image(body.measurement, policy.measurements)
     checks.require(
         hmac.compare_digest(body.report_data, report_data.hex()),
         "binding",

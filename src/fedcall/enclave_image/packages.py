@@ -28,6 +28,19 @@ _PIP = (
 
 
 @dataclass(frozen=True)
+class _Client:
+    """A program that fetches packages into the folder it runs in, what its files are called, what it needs."""
+
+    command: tuple[str, ...]
+    pattern: str
+    need: str
+
+
+_DEBIAN = _Client(("apt-get", "-qq", "download"), "*.deb", "a Debian 12 with its current package lists")
+_PYPI = _Client(_PIP, "*.whl", "access to PyPI")
+
+
+@dataclass(frozen=True)
 class Package:
     """A package of Debian's, or a wheel of PyPI's."""
 
@@ -108,12 +121,12 @@ def _is_there(package: Package, cache: Path) -> bool:
 
 def _ask_debian(packages: Sequence[Package], cache: Path) -> None:
     names = [f"{one.name}:amd64={one.version}" for one in packages]
-    _run(["apt-get", "-qq", "download", *names], packages, cache, "*.deb", "a Debian 12 with its current package lists")
+    _fetch_locked(_DEBIAN, names, packages, cache)
 
 
 def _ask_pypi(packages: Sequence[Package], cache: Path) -> None:
     names = [f"{one.name}=={one.version}" for one in packages]
-    _run([*_PIP, *names], packages, cache, "*.whl", "access to PyPI")
+    _fetch_locked(_PYPI, names, packages, cache)
 
 
 def _newest_debian(name: str, cache: Path) -> Package:
@@ -122,7 +135,7 @@ def _newest_debian(name: str, cache: Path) -> Package:
             ["apt-cache", "depends", "--important", "linux-image-amd64"], capture_output=True, text=True, check=False
         )
         name = next((word for word in shown.stdout.split() if word.startswith("linux-image-6")), name)
-    path = _one(["apt-get", "-qq", "download", f"{name}:amd64"], cache, "*.deb", name)
+    path = _fetch_newest(_DEBIAN, f"{name}:amd64", cache)
     shown = subprocess.run(
         ["dpkg-deb", "--show", "--showformat=${Version}", str(path)], capture_output=True, text=True, check=True
     )
@@ -135,48 +148,51 @@ def _newest_wheel(name: str, known: Mapping[str, str], cache: Path) -> Package:
         raise FedcallError(
             f"wheels.txt: {name}: constraints.txt names no version of it; leave it out if it is not needed"
         )
-    path = _one([*_PIP, f"{name}=={version}"], cache, "*.whl", name)
+    path = _fetch_newest(_PYPI, f"{name}=={version}", cache)
     return Package("wheel", name, version, path.name)
 
 
-def _one(command: list[str], cache: Path, pattern: str, name: str) -> Path:
+def _fetch_newest(client: _Client, name: str, cache: Path) -> Path:
     """Fetch one file and keep it under its digest."""
-    with _room(cache) as room:
-        done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
-        found = list(room.glob(pattern))
+    with _fetched(client, [name], cache) as (found, said):
         if len(found) != 1:
-            raise FedcallError(f"{name}: not to be had ({(done.stderr.strip().splitlines() or ['no answer'])[-1]})")
-        return found[0].replace(cache / _digest(found[0]))
+            raise FedcallError(f"{name}: not to be had ({said or 'no answer'})")
+        ((digest, path),) = found.items()
+        return path.replace(cache / digest)
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _run(command: list[str], packages: Sequence[Package], cache: Path, pattern: str, need: str) -> None:
+def _fetch_locked(client: _Client, names: Sequence[str], packages: Sequence[Package], cache: Path) -> None:
     """Fetch files with a client, and keep those whose digests are asked for under their digests."""
-    with _room(cache) as room:
-        try:
-            done = subprocess.run(command, cwd=room, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            raise FedcallError(f"{command[0]}: not installed; fetching the image's packages needs {need}") from None
-        found = {_digest(path): path for path in room.glob(pattern)}
+    with _fetched(client, names, cache) as (found, said):
         for one in packages:
             if one.sha256 not in found:
-                said = done.stderr.strip().splitlines()
                 raise FedcallError(
-                    f"{one.name} {one.version}: not to be had with SHA-256 {one.sha256[:16]}…; needed is {need}, or"
-                    f" the file itself as {cache / one.sha256}" + (f" ({said[-1]})" if said else "")
+                    f"{one.name} {one.version}: not to be had with SHA-256 {one.sha256[:16]}…; needed is {client.need},"
+                    f" or the file itself as {cache / one.sha256}" + (f" ({said})" if said else "")
                 )
             found[one.sha256].replace(cache / one.sha256)
 
 
 @contextmanager
-def _room(cache: Path) -> Iterator[Path]:
-    """Make an empty folder inside the cache, and remove it after use."""
+def _fetched(client: _Client, names: Sequence[str], cache: Path) -> Iterator[tuple[dict[str, Path], str | None]]:
+    """Run a client in an empty folder inside the cache; yield what it fetched, by digest, and its last word.
+
+    What is left in the folder after use is removed.
+    """
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as name:
-        yield Path(name)
+    with tempfile.TemporaryDirectory(dir=cache) as room:
+        try:
+            done = subprocess.run([*client.command, *names], cwd=room, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            raise FedcallError(
+                f"{client.command[0]}: not installed; fetching the image's packages needs {client.need}"
+            ) from None
+        said = done.stderr.strip().splitlines()
+        yield {_digest(path): path for path in Path(room).glob(client.pattern)}, said[-1] if said else None
 
 
 def _digest(path: Path) -> str:

@@ -14,8 +14,9 @@ from pydantic import Field, ValidationError
 
 from fedcall.documents import Document
 from fedcall.errors import FedcallError, PrivacyRefusal
+from fedcall.files import write_for_owner
 from fedcall.genomics.identity.comparison import Comparison, Pair, compare_people
-from fedcall.genomics.identity.sketch import Sketch, SketchFolder, read_sketch, write_private
+from fedcall.genomics.identity.sketch import Sketch, SketchFolder, read_sketch
 from fedcall.privacy.accounting.epsilon import Epsilon, group_epsilon, round_event, study_epsilon
 from fedcall.workflow.configuration import Patient
 from fedcall.workflow.rows_of_people import PUBLIC
@@ -200,7 +201,7 @@ def remember_people(run: Run, found: Found, site: str) -> None:
     own_families = [KnownFamily(people=one.people, study=run.study.name) for one in found.families if one.site == site]
     changed = Registry(people=tuple(known.values()), statements=tuple(statements), families=(*others, *own_families))
     if changed != registry:
-        write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
+        write_for_owner(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
 
 
 def forget_person(folder: Path, person: str) -> None:
@@ -217,7 +218,7 @@ def forget_person(folder: Path, person: str) -> None:
     gone = {one.sketch for one in registry.people if one.person == person} - {one.sketch for one in others}
     for sketch in gone:
         (folder / f"{sketch}.npz").unlink(missing_ok=True)
-    write_private(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
+    write_for_owner(folder / REGISTRY, (changed.model_dump_json(indent=1) + "\n").encode())
 
 
 def read_registry(folder: Path) -> Registry:

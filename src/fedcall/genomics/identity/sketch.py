@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fedcall.errors import FedcallError
-from fedcall.files import sync
+from fedcall.files import sync, write_for_owner
 from fedcall.genomics.identity.sketch_kernels import hash_reads, sum_bases
 from fedcall.genomics.pileup.extraction import spans_of
 from fedcall.genomics.reads.alignment_records import fetch_records
@@ -174,7 +173,7 @@ def write_sketch(path: Path, sketch: Sketch) -> None:
         named=sketch.reads[0],
         unnamed=sketch.reads[1],
     )
-    write_private(path, content.getvalue())
+    write_for_owner(path, content.getvalue())
 
 
 def read_sketch(path: Path) -> Sketch:
@@ -189,19 +188,6 @@ def read_sketch(path: Path) -> Sketch:
         raise FedcallError(f"{path}: not a readable sketch; delete it, it is made again") from None
     windows, counts, qualities, named, unnamed = columns
     return Sketch(contigs, windows, counts, qualities, (named, unnamed))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file atomically, durably and for its owner alone (mode 0600 from its first byte)."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix="." + path.name)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            handle.write(content)
-        sync(Path(name))
-        os.replace(name, path)
-        sync(path.parent)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _make_and_keep(workspace: Workspace, job: tuple[Path, tuple[Path, Path, Path | None]]) -> None:
