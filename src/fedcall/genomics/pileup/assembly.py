@@ -89,24 +89,13 @@ def _graph(
     return np.stack([kept // count, kept % count], 1), last_bases, nodes
 
 
-def _paths(steps: np.ndarray, words: int, source: int, sink: int) -> list[list[int]] | None:
+def _paths(steps: np.ndarray, words: int, source: int, sink: int) -> list[np.ndarray] | None:
     """Return all paths from source to sink, or None if there are cycles or too many paths."""
     useful = np.zeros(words, bool)
     before, after = np.ascontiguousarray(steps.T)
     if kernels.part_between(before, after, source, sink, useful):
         return None
-    following: dict[int, list[int]] = {}
-    for node, branch in steps[useful[before] & useful[after]].tolist():
-        following.setdefault(node, []).append(branch)
-    finished: list[list[int]] = []
-    unfinished = [[source]]
-    while unfinished:
-        path = unfinished.pop()
-        while path[-1] != sink:
-            branches = following[path[-1]]
-            unfinished += [[*path, branch] for branch in branches[1:]]
-            path.append(branches[0])
-        finished.append(path)
-        if len(finished) + len(unfinished) > MOST_PATHS:
-            return None
-    return finished
+    own = useful[before] & useful[after]
+    paths, lengths = np.empty((MOST_PATHS, np.count_nonzero(useful)), np.int64), np.empty(MOST_PATHS, np.int64)
+    found = kernels.list_paths(before[own], after[own], words, source, sink, paths, lengths)
+    return [path[:length] for path, length in zip(paths, lengths[:found], strict=False)] if found >= 0 else None

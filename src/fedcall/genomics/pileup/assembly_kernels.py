@@ -100,3 +100,54 @@ def part_between(before: np.ndarray, after: np.ndarray, source: int, sink: int, 
                     waiting[count] = after[k]
                     count += 1
     return taken < total
+
+
+@kernel
+def list_paths(
+    before: np.ndarray,
+    after: np.ndarray,
+    nodes: int,
+    source: int,
+    sink: int,
+    paths: np.ndarray,
+    lengths: np.ndarray,
+) -> int:
+    """List all paths from source to sink of a graph without cycles in which every node lies on one.
+
+    Parameters
+    ----------
+    before, after : int64, shape (edges,), sorted by `before`
+    paths : int64, shape (most, nodes of the longest path), written
+    lengths : int64, shape (most,), written
+
+    Returns
+    -------
+    number of paths, or -1 if there are more than fit
+    """
+    begins = np.zeros(nodes + 1, np.int64)
+    for k in range(len(before)):
+        begins[before[k] + 1] += 1
+    for node in range(nodes):
+        begins[node + 1] += begins[node]
+    path = np.empty(paths.shape[1], np.int64)
+    # Branches not taken yet, and their places: the path before such a place is there still when its turn comes.
+    branches, depths, waiting = np.empty(len(before) + 1, np.int64), np.empty(len(before) + 1, np.int64), 1
+    branches[0], depths[0] = source, 0
+    found = 0
+    while waiting:
+        waiting -= 1
+        at = depths[waiting]
+        path[at] = branches[waiting]
+        while path[at] != sink:
+            first, last = begins[path[at]], begins[path[at] + 1]
+            at += 1
+            for k in range(first + 1, last):
+                branches[waiting], depths[waiting] = after[k], at
+                waiting += 1
+            path[at] = after[first]
+        if found + 1 + waiting > len(paths):
+            return -1
+        paths[found, : at + 1] = path[: at + 1]
+        lengths[found] = at + 1
+        found += 1
+    return found

@@ -167,14 +167,15 @@ def _indels(
     new = np.append(True, (table[1:, :4] != table[:-1, :4]).any(1)) if len(table) else np.zeros(0, bool)
     allele = np.cumsum(new) - 1
     clean = table[:, 5] == 0
-    fragments = np.unique(np.stack([allele, records.fragment[table[:, 4]]], 1)[clean], axis=0)[:, 0]
+    each = max(1, len(records))
+    fragments = np.unique((allele * each + records.fragment[table[:, 4]])[clean]) // each
     first = np.flatnonzero(new)
     around = counts[table[first, 0] - start]
     depth = around[:, [0, 1, 2, 3, 8, 9, 10, 11, 12, 17]].sum(1)
     enough = np.bincount(fragments, minlength=len(first)) >= np.maximum(MIN_INDEL_READS, MIN_INDEL_FRACTION * depth)
     allele = _with_misspelled(table, first, enough)[allele]
-    shown = np.unique(allele * max(1, len(records)) + table[:, 4])
-    owner, record = np.divmod(shown, max(1, len(records)))
+    shown = np.unique(allele * each + table[:, 4])
+    owner, record = np.divmod(shown, each)
     chosen = np.flatnonzero(enough)
     begins, ends = np.searchsorted(owner, chosen, "left"), np.searchsorted(owner, chosen, "right")
     alleles = table[first[chosen], :4].tolist()

@@ -167,16 +167,18 @@ def _correct(
         last = min(at + LEAP, high)
         if here & 1:
             last = at + 1
-        elif at + LEAP <= high:
+        elif at + LEAP <= high or (high - LEAP > low and at + 1 < high):
+            # Of a rest, the leap that ends with it: some of it was looked at before.
+            leap = min(at, high - LEAP - (high + shift & 1))
             # Unsigned, because every signed index would be tested for being negative.
-            own = np.uint64(sequence + (here >> 1))
-            expected = np.uint64((at & 1) * half + (at >> 1))
-            quality = np.uint64(qualities + here)
+            own = np.uint64(sequence + (leap + shift >> 1))
+            expected = np.uint64((leap & 1) * half + (leap >> 1))
+            quality = np.uint64(qualities + leap + shift)
             if u64(buffer, own) == u64(pairs, expected):
                 good = (u64(buffer, quality) | _TOP_BITS) - _LEAST_QUALITIES
                 good &= (u64(buffer, quality + np.uint64(8)) | _TOP_BITS) - _LEAST_QUALITIES
                 if good & _TOP_BITS == _TOP_BITS:
-                    at = last
+                    at = leap + LEAP
                     continue
         while at < last:
             here = at + shift

@@ -9,9 +9,10 @@ import numpy as np
 from fedcall.genomics.observations import Observed, pack
 from fedcall.genomics.pileup import observation_kernels as kernels
 from fedcall.genomics.pileup.candidates import MIN_FRACTION, Candidates
-from fedcall.genomics.pileup.evidence_kernels import compare_bases, one_per_fragment
+from fedcall.genomics.pileup.evidence_kernels import compare_bases, describe_records, one_per_fragment
 from fedcall.genomics.pileup.realignment import Fits
 from fedcall.genomics.reads.alignment_records import Records
+from fedcall.genomics.reads.record_fields import FLAG, MAPPING_QUALITY
 
 REF, ALT, OTHER, NEITHER = range(4)
 """What a fragment shows: the reference, the candidate, the best supported further allele, or something else."""
@@ -85,16 +86,14 @@ def collect_evidence(
     ]
     rows, shown, seen = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows, kind="stable")
-    record = seen[order, 1]
+    columns = np.empty((4, len(order)), np.int64)
+    shown_in_order, orientation = np.empty((2, len(order)), np.int8)
+    reverse = np.empty(len(order), bool)
+    flags, qualities = records.table[:, FLAG], records.table[:, MAPPING_QUALITY]
+    describe_records(seen, order, flags, qualities, columns, shown, shown_in_order, reverse, orientation)
+    base_quality, mapping_quality, end_distance, departures = columns
     return ReadEvidence(
-        rows[order],
-        shown[order].astype(np.int8),
-        seen[order, 3].astype(np.int64),
-        records.mapping_quality(record),
-        records.reverse(record),
-        records.orientation(record),
-        seen[order, 4].astype(np.int64),
-        seen[order, 5].astype(np.int64),
+        rows[order], shown_in_order, base_quality, mapping_quality, reverse, orientation, end_distance, departures
     )
 
 

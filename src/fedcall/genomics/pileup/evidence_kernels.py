@@ -112,3 +112,123 @@ def compare_bases(
             out_candidate[found], out_shown[found], out_row[found] = candidate, shown, row
             found += 1
     return found
+
+
+@kernel
+def describe_records(
+    seen: np.ndarray,
+    order: np.ndarray,
+    flags: np.ndarray,
+    mapping_qualities: np.ndarray,
+    columns: np.ndarray,
+    shown: np.ndarray,
+    out_shown: np.ndarray,
+    reverse: np.ndarray,
+    orientation: np.ndarray,
+) -> None:
+    """Write what `ReadEvidence` holds of some observations.
+
+    Parameters
+    ----------
+    seen : int32, shape (m, 6), from `observation_kernels`; column 1 is the record
+    order : int64, shape (m,); rows of `seen` and `shown`
+    flags, mapping_qualities : int64, of the records
+    columns : int64, shape (4, m), written: base quality, mapping quality (255, "unknown", counts as 30), distance to
+        the end, departures
+    shown : int64, shape (m,)
+    out_shown : int8, shape (m,), written
+    reverse : bool, shape (m,), written
+    orientation : int8, shape (m,), written: +1 for reads of F1R2 fragments, -1 for F2R1, 0 for unpaired reads
+    """
+    for k in range(len(order)):
+        row = order[k]
+        record = seen[row, 1]
+        flag, quality = flags[record], mapping_qualities[record]
+        columns[0, k] = seen[row, 3]
+        columns[1, k] = 30 if quality == 255 else quality
+        columns[2, k] = seen[row, 4]
+        columns[3, k] = seen[row, 5]
+        out_shown[k] = shown[row]
+        is_reverse, is_first = flag & 0x10 != 0, flag & 0x40 != 0
+        reverse[k] = is_reverse
+        known = flag & 1 != 0 and is_first != (flag & 0x80 != 0)
+        orientation[k] = (1 if is_first != is_reverse else -1) if known else 0
+
+
+@kernel
+def rank_by_quality(
+    candidates: np.ndarray, shown: np.ndarray, reverse: np.ndarray, qualities: np.ndarray, ranks: np.ndarray
+) -> None:
+    """Write how many fragments of the same strand that show the same at the same candidate come before each.
+
+    Better ones come first, and of equally good ones those of earlier rows.
+
+    Parameters
+    ----------
+    candidates : int64, shape (m,), sorted
+    shown : int8; below 4
+    reverse : bool
+    qualities : int64; at least 0, below 64
+    ranks : int64, shape (m,), written
+    """
+    counts = np.zeros((8, 64), np.int64)
+    first = 0
+    while first < len(candidates):
+        last = first
+        while last < len(candidates) and candidates[last] == candidates[first]:
+            counts[2 * shown[last] + reverse[last], qualities[last]] += 1
+            last += 1
+        for group in range(8):  # from how many have a quality to how many have a better one
+            better = 0
+            for quality in range(counts.shape[1] - 1, -1, -1):
+                better, counts[group, quality] = better + counts[group, quality], better
+        for k in range(first, last):
+            group = 2 * shown[k] + reverse[k]
+            ranks[k] = counts[group, qualities[k]]
+            counts[group, qualities[k]] += 1
+        counts[:] = 0
+        first = last
+
+
+@kernel
+def sum_evidence(
+    candidates: np.ndarray,
+    shown: np.ndarray,
+    base_quality: np.ndarray,
+    mapping_quality: np.ndarray,
+    end_distance: np.ndarray,
+    departures: np.ndarray,
+    reverse: np.ndarray,
+    orientation: np.ndarray,
+    highest: int,
+    low: int,
+    farthest: int,
+    most: int,
+    sums: np.ndarray,
+) -> None:
+    """Add up what fragments that show the reference, and those that show the candidate, are like.
+
+    Parameters
+    ----------
+    candidates : int64, shape (m,)
+    shown : int8; 0 for the reference, 1 for the candidate
+    base_quality, mapping_quality, end_distance, departures : int64, shape (m,)
+    reverse : bool
+    orientation : int8
+    highest, low, farthest, most : highest mapping quality counted, lowest one that is not low, farthest distance and
+        most departures counted
+    sums : int64, shape (2, 8, n), added to: for reference and candidate the number of fragments, base qualities,
+        mapping qualities, low mapping qualities, distances, departures, forward less reverse, orientations
+    """
+    for k in range(len(candidates)):
+        if shown[k] > 1:
+            continue
+        row, of = candidates[k], sums[shown[k]]
+        of[0, row] += 1
+        of[1, row] += base_quality[k]
+        of[2, row] += min(mapping_quality[k], highest)
+        of[3, row] += mapping_quality[k] < low
+        of[4, row] += max(0, min(end_distance[k], farthest))
+        of[5, row] += min(departures[k], most)
+        of[6, row] += -1 if reverse[k] else 1
+        of[7, row] += orientation[k]

@@ -5,10 +5,13 @@ import numpy as np
 from fedcall.genomics.examples import BASES, CENTRE, FEATURES, SUBSTITUTIONS
 from fedcall.genomics.pileup.candidates import Candidates
 from fedcall.genomics.pileup.evidence import ALT, REF, ReadEvidence
+from fedcall.genomics.pileup.evidence_kernels import sum_evidence
 
 LIMIT = 3.0
 LOW_MAPPING_QUALITY = 20
 _FAR_FROM_END = 20
+_HIGHEST_MAPPING_QUALITY = 60
+_MOST_DEPARTURES = 6
 
 
 def summarise(
@@ -27,41 +30,46 @@ def summarise(
     float32, shape (n, len(SCALARS)), all within [-3, 3]
     """
     count = len(candidates)
+    sums = np.zeros((2, 8, count), np.int64)
+    sum_evidence(
+        evidence.candidate,
+        evidence.shown,
+        evidence.base_quality,
+        evidence.mapping_quality,
+        evidence.end_distance,
+        evidence.departures,
+        evidence.reverse,
+        evidence.orientation,
+        _HIGHEST_MAPPING_QUALITY,
+        LOW_MAPPING_QUALITY,
+        _FAR_FROM_END,
+        _MOST_DEPARTURES,
+        sums,
+    )
     depth = np.bincount(evidence.candidate, minlength=count).astype(np.float64)
     columns: dict[str, np.ndarray] = {}
-    mean: dict[str, np.ndarray] = {}
-    reads: dict[str, np.ndarray] = {}
-    orientation: dict[str, np.ndarray] = {}
-    for name, shown in (("ref", REF), ("alt", ALT)):
-        own = evidence.shown == shown
-        rows = evidence.candidate[own]
-        reads[name] = np.bincount(rows, minlength=count).astype(np.float64)
-
-        def total(values: np.ndarray, rows: np.ndarray = rows, own: np.ndarray = own) -> np.ndarray:
-            return np.bincount(rows, weights=values[own].astype(np.float64), minlength=count)
-
-        divisor = np.maximum(reads[name], 1.0)
-        columns[f"{name}_base_quality"] = total(evidence.base_quality) / divisor / 40.0
-        columns[f"{name}_mapping_quality"] = total(np.minimum(evidence.mapping_quality, 60)) / divisor / 60.0
-        columns[f"{name}_low_mapping_quality"] = total(evidence.mapping_quality < LOW_MAPPING_QUALITY) / divisor
-        columns[f"{name}_read_end"] = total(np.clip(evidence.end_distance, 0, _FAR_FROM_END)) / divisor / _FAR_FROM_END
-        columns[f"{name}_departures"] = total(np.minimum(evidence.departures, 6)) / divisor / 2.0
+    for name, own in (("ref", sums[REF]), ("alt", sums[ALT])):
+        number, quality, mapping, low, end, departures, forward, orientation = own.astype(np.float64)
+        divisor = np.maximum(number, 1.0)
+        columns[f"{name}_base_quality"] = quality / divisor / 40.0
+        columns[f"{name}_mapping_quality"] = mapping / divisor / _HIGHEST_MAPPING_QUALITY
+        columns[f"{name}_low_mapping_quality"] = low / divisor
+        columns[f"{name}_read_end"] = end / divisor / _FAR_FROM_END
+        columns[f"{name}_departures"] = departures / divisor / 2.0
         # One pseudo-read keeps a single read from looking like a certain bias.
-        mean[name] = total(1 - 2 * evidence.reverse.astype(np.int64)) / (reads[name] + 1.0)
-        columns[f"{name}_strand"] = mean[name]
-        orientation[name] = total(evidence.orientation)
-        columns[f"{name}_orientation"] = orientation[name] / (reads[name] + 1.0)
+        columns[f"{name}_strand"] = forward / (number + 1.0)
+        columns[f"{name}_orientation"] = orientation / (number + 1.0)
     columns["strand_bias"] = columns["alt_strand"] - columns["ref_strand"]
     columns["orientation_bias"] = columns["alt_orientation"] - columns["ref_orientation"]
     columns["log_depth"] = np.log2(depth + 1.0) / 3.0 - 1.0
-    columns["log_alt_depth"] = np.log2(reads["alt"] + 1.0) / 3.0
-    columns["allele_fraction"] = reads["alt"] / np.maximum(depth, 1.0)
+    columns["log_alt_depth"] = np.log2(number + 1.0) / 3.0
+    columns["allele_fraction"] = number / np.maximum(depth, 1.0)
     columns["log_ratio_het_ref"] = _squash(log_likelihoods[:, 1] - log_likelihoods[:, 0])
     columns["log_ratio_hom_het"] = _squash(log_likelihoods[:, 2] - log_likelihoods[:, 1])
     columns["other_candidates"] = others / 4.0
     columns |= _allele_columns(candidates)
     # Standard deviations from even odds: grows with the number of reads, as the evidence for an artefact does.
-    signed = orientation["alt"] / np.sqrt(reads["alt"] + 1.0)
+    signed = orientation / np.sqrt(number + 1.0)
     kind = _substitution(candidates)
     for index, substitution in enumerate(SUBSTITUTIONS):
         columns[f"orientation_bias_{substitution}"] = np.where(kind == index, signed, 0.0)

@@ -10,6 +10,7 @@ import numpy as np
 from fedcall.genomics.observations import pack_repeats
 from fedcall.genomics.pileup.candidates import Candidates
 from fedcall.genomics.pileup.evidence import ALT, NEITHER, OTHER, REF, ReadEvidence
+from fedcall.genomics.pileup.evidence_kernels import rank_by_quality
 
 MAX_QUALITY = 40
 """No read is believed beyond min(base quality, mapping quality, 40)."""
@@ -126,7 +127,9 @@ def _base_probabilities(evidence: ReadEvidence) -> np.ndarray:
     match = 1.0 - base_error
     # The same rule for all reads of a group, and never a mismatch more probable than a match: so every further read
     # that shows an allele speaks for it, whatever the others are (test_likelihood, monotone).
-    mismatch = np.minimum((base_error / 3.0) ** (DEPENDENCE ** _rank(evidence, quality)), match)
+    ranks = np.empty(len(quality), np.int64)
+    rank_by_quality(evidence.candidate, evidence.shown, evidence.reverse, quality, ranks)
+    mismatch = np.minimum((base_error / 3.0) ** (DEPENDENCE**ranks), match)
     return np.stack([np.where(evidence.shown == haplotype, match, mismatch) for haplotype in _HAPLOTYPES], 1)
 
 
@@ -146,17 +149,6 @@ def _indel_probabilities(evidence: ReadEvidence, candidates: Candidates) -> np.n
             other = np.select([shown == REF, shown == ALT], [missed, by_chance], confused)
             result[:, haplotype] = np.where(shown == haplotype, 1.0 - missed, other)
     return result
-
-
-def _rank(evidence: ReadEvidence, quality: np.ndarray) -> np.ndarray:
-    """Return how many better fragments of the same strand show the same at the same candidate (int64, shape (m,))."""
-    group = (evidence.candidate * 4 + evidence.shown) * 2 + evidence.reverse
-    order = np.lexsort((-quality, group))
-    ordered = group[order]
-    first = np.searchsorted(ordered, ordered)
-    rank = np.empty(len(group), np.int64)
-    rank[order] = np.arange(len(group)) - first
-    return rank
 
 
 def _log_sum(*terms: np.ndarray) -> np.ndarray:
