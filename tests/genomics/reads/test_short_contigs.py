@@ -8,7 +8,7 @@ import pysam
 import pytest
 
 from fedcall.genomics.pileup.extraction import extract_examples
-from fedcall.genomics.reads import alignment_records
+from fedcall.genomics.reads import alignment_records, short_contigs
 from fedcall.genomics.reads.alignment_records import fetch_records
 from tiny_alignments import write_reference
 
@@ -71,3 +71,23 @@ def test_extract_examples__many_contigs_take_few_calls(
     np.testing.assert_array_equal(found.log_likelihoods, right.log_likelihoods)
     assert len(right) > 100
     assert len(called) < 10
+
+
+def test_batch_of__never_more_bases_at_once_than_memory_is_meant_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = list(LENGTHS.values())
+    monkeypatch.setattr(short_contigs, "_TOGETHER", 5_000)
+    found = [
+        short_contigs.batch_of(folder / "reads.bam", folder / "reference.fa", rank, (5_000, 0))
+        for rank in range(len(lengths))
+    ]
+    assert max(len(batch) for batch in found if batch) > 1
+    assert max(sum(lengths[rank] for rank in batch) for batch in found if batch) <= 5_000
+
+
+def test_batch_of__a_contig_with_many_reads_is_fetched_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chrm, places = len(LENGTHS) - 1, (folder / "reads.bam", folder / "reference.fa")
+    assert chrm in (short_contigs.batch_of(*places, chrm, (1, 0)) or ())
+    monkeypatch.setattr(short_contigs, "_DEEP", -1)  # the most that any contig has is too much
+    assert short_contigs.batch_of(*places, chrm, (2, 0)) is None
