@@ -49,6 +49,9 @@ def test_fetch__takes_nothing_of_another_digest(tmp_path, monkeypatch):
     assert fetch([package], tmp_path / "cache")[package].read_bytes() == b"right"
     client.unlink()
     assert fetch([package], tmp_path / "cache")[package].read_bytes() == b"right", "it is in the cache"
+    (tmp_path / "cache" / right).write_bytes(b"wrong")
+    with pytest.raises(FedcallError, match="apt-get: not installed"):
+        fetch([package], tmp_path / "cache")
 
 
 def test_read_lock__a_line_that_is_none(tmp_path):

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from fedcall.files import atomic_path, sha256_file, write_bytes, write_text
+from fedcall.files import atomic_path, file_stamp, sha256_file, write_bytes, write_text
 
 
 def test_write_bytes__replaces_whole(tmp_path):
@@ -54,3 +54,15 @@ def test_atomic_path__keeps_the_suffix_and_the_umask(tmp_path):
 def test_sha256_file__empty(tmp_path):
     (tmp_path / "empty").touch()
     assert sha256_file(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_file_stamp__of_another_size_or_another_time_is_another(tmp_path):
+    path = tmp_path / "a.bam"
+    path.write_bytes(b"one")
+    os.utime(path, ns=(1, 10**18))
+    first = file_stamp(path)
+    path.write_bytes(b"longer")
+    os.utime(path, ns=(1, 10**18))
+    longer = file_stamp(path)
+    os.utime(path, ns=(1, 10**18 + 1))
+    assert len({first, longer, file_stamp(path)}) == 3
