@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from built_once import copied
+from forked import run_forked
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,18 +48,14 @@ class Workspace:
 
     def snakemake(self, *options: object, timeout: int = 1800) -> subprocess.CompletedProcess[str]:
         """Run the workflow; its two streams together are the result's `stdout`."""
-        return subprocess.run(
-            [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *map(str, options)],
+        return run_forked(
+            *("snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *options),
             cwd=self.path,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            together=True,
             timeout=timeout,
         )
 
     def fedcall(self, *arguments: object) -> str:
         """Run a command of fedcall that must succeed; return what it prints."""
-        return subprocess.run(
-            [BIN / "fedcall", *map(str, arguments)], cwd=self.path, check=True, capture_output=True, text=True
-        ).stdout
+        return run_forked("fedcall", *arguments, cwd=self.path, check=True).stdout
