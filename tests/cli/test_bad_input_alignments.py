@@ -8,6 +8,8 @@ from pathlib import Path
 import pysam
 import pytest
 
+from forked import run_forked
+
 FEDCALL = Path(sys.executable).with_name("fedcall")
 
 
@@ -23,7 +25,7 @@ def case(simulated_cohort: Path, tmp_path: Path) -> Path:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, check=False)
+    return run_forked("fedcall", *arguments)
 
 
 def normalise_alignments(case: Path, *more: str | Path) -> subprocess.CompletedProcess[str]:

@@ -10,12 +10,13 @@ import pysam
 import pytest
 
 from fedcall.model.caller import build_model, save_model
+from forked import run_forked
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
 
 
 def fedcall(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=600)
+    return run_forked("fedcall", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from fedcall.files import sha256_file
 from fedcall.genomics.concordance.comparison import Concordance, compare
 from fedcall.genomics.shards import gather_calls
 from fedcall.model.caller import build_model, save_model
+from forked import run_forked
 from panel_of_people import write_panel
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
@@ -35,9 +36,9 @@ def panel(folder: Path, simulated_cohort: Path) -> Path:
 def call(folder: Path, cohort: Path, name: str, *more: str | Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     output = folder / f"{name}.vcf.gz"
     files = ("--alignments", cohort / f"{PATIENT}.bam", "--reference", cohort / "reference.fa")
-    command = [FEDCALL, "call", "--model", folder / "model", *files, "--regions", cohort / "regions.bed"]
+    command = ["call", "--model", folder / "model", *files, "--regions", cohort / "regions.bed"]
     command += ["--output", output, *more]
-    return output, subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=600)
+    return output, run_forked("fedcall", *command)
 
 
 def called(folder: Path, cohort: Path, name: str, *more: str | Path) -> Path:

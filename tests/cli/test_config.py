@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pysam
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from fedcall.documents import write_signed
 from fedcall.keys import create_keys, read_signing_key
 from fedcall.study.terms import ModelTerms, Site, Study
+from forked import run_forked
 from tiny_alignments import Read, write_alignments, write_reference
 
 BIN = Path(sys.executable).parent
@@ -89,10 +91,8 @@ class Folder:
                 content[key] = value
         self.yaml(name, content)
 
-    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [BIN / str(command[0]), *map(str, command[1:])], cwd=self.path, capture_output=True, text=True, timeout=120
-        )
+    def run(self, program: Literal["fedcall", "snakemake"], *arguments: object) -> subprocess.CompletedProcess[str]:
+        return run_forked(program, *arguments, cwd=self.path)
 
     def check(self) -> subprocess.CompletedProcess[str]:
         return self.run("fedcall", "check", "config.yaml")
@@ -306,8 +306,8 @@ def test_snakemake__stops_before_any_job(folder):
 
 
 def test_snakemake__without_a_configuration_is_one_line(tmp_path):
-    command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "--quiet", "all"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    command = ("--snakefile", ROOT / "Snakefile", "--cores", "1", "--quiet", "all")
+    result = run_forked("snakemake", *command, cwd=tmp_path)
     assert result.returncode == 2
     ours = [line for line in result.stderr.splitlines() if line.startswith("fedcall: ")]
     assert len(ours) == 1

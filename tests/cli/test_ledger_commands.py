@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,14 @@ from fedcall.privacy.accounting.epsilon import compose
 from fedcall.privacy.accounting.filter import cumulative_epsilon
 from fedcall.privacy.events import Event
 from fedcall.privacy.ledger.ledger import Ledger, ReleaseRequest
+from forked import run_forked
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
 EVENT = Event(unit="patient", mechanism="gaussian", noise_multiplier=2.0, sampling_rate=1.0, steps=4)
 
 
 def fedcall(*arguments):
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, timeout=600)
+    return run_forked("fedcall", *arguments)
 
 
 @pytest.fixture

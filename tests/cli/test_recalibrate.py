@@ -11,13 +11,14 @@ import pytest
 from fedcall.files import sha256_file
 from fedcall.genomics.examples import open_examples
 from fedcall.model.caller import build_model, save_model
+from forked import run_forked
 from reads_with_errors import oxidised, write_person
 
 FEDCALL = Path(sys.executable).with_name("fedcall")
 
 
 def fedcall(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([FEDCALL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=600)
+    return run_forked("fedcall", *arguments)
 
 
 @pytest.fixture(scope="module")

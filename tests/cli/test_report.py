@@ -2,20 +2,19 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fedcall.reporting.evaluation.documents import EvaluationReport
 from fedcall.reporting.privacy.documents import PrivacyReport, StudyPrivacyReport
+from forked import run_forked
 from reporting_page import shown_values
 from reporting_study import Federation, make_federation, play_round, write_concordances
 
 
 def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from fedcall.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    return run_forked("fedcall", *arguments)
 
 
 def report_privacy(federation: Federation, hospital_name: str, *more: object, **changed: object) -> tuple[object, ...]:

@@ -3,8 +3,6 @@
 import base64
 import os
 import stat
-import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +14,7 @@ from fedcall.model.caller import build_model, save_model, weights_of
 from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import weights_digest
+from forked import run_forked
 
 
 def spellings(secret: bytes) -> list[bytes]:
@@ -64,9 +63,8 @@ def test_commands__never_print_or_write_the_secret(tmp_path):
     private, results, logs = tmp_path / "private", tmp_path / "results", []
 
     def fedcall(*arguments):
-        command = [sys.executable, "-c", "from fedcall.cli import main; main()", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, check=False)
-        logs.append(done.stdout + done.stderr)
+        done = run_forked("fedcall", *arguments)
+        logs.append((done.stdout + done.stderr).encode())
         return done.returncode
 
     assert fedcall("site", "keygen", "--name", "north", "--output", private / "keys") == 0

@@ -1,19 +1,16 @@
 """Several commands on one line, with `--then` between them."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fedcall.cli.commands import in_turn
-from rehearsal_workspace import BIN
+from forked import run_forked
 
 
 def run(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, BIN / "fedcall", *map(str, arguments)], cwd=folder, capture_output=True, text=True
-    )
+    return run_forked("fedcall", *arguments, cwd=folder)
 
 
 @pytest.fixture

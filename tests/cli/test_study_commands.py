@@ -1,8 +1,6 @@
 """`fedcall study`, through the shell."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,14 +8,14 @@ import pytest
 from fedcall.keys import create_keys
 from fedcall.study.terms import read_study
 from fedcall.weights import read_weights, write_weights
+from forked import run_forked
 from made_firmware import made_launch
 
 TERMS = "name: tiny\nrounds: 2\nprivacy:\n  delta: 2.5e-3\n  max_epsilon: 4.0\n"
 
 
 def _fedcall(*arguments):
-    command = [sys.executable, "-m", "fedcall", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    return run_forked("fedcall", *arguments)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,11 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.claims import Claim
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import read_weights, weights_digest
+from forked import run_forked
 
 
 def fedcall(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from fedcall.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_forked("fedcall", *arguments)
 
 
 @pytest.fixture(scope="module")

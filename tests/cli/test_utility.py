@@ -1,16 +1,16 @@
 """`fedcall utility` through the shell: what it refuses."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from forked import run_forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def fedcall_utility(cohort: Path, sheet: Path, *more: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from fedcall.cli import main; main()", "utility"]
     options = {
         "study": ROOT / "config/utility/patient.yaml",
         "samples": sheet,
@@ -19,8 +19,8 @@ def fedcall_utility(cohort: Path, sheet: Path, *more: object) -> subprocess.Comp
         "initial": cohort / "initial.safetensors",
         "output": cohort / "point.json",
     }
-    given = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
-    return subprocess.run([*command, *given, *map(str, more)], capture_output=True, text=True, timeout=600)
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    return run_forked("fedcall", "utility", *given, *more)
 
 
 def test_utility__private_people_are_refused_in_one_line(simulated_cohort: Path):

@@ -11,8 +11,9 @@ import pytest
 import rattler
 import yaml
 
+from forked import run_forked
 from offline_channel import write_channel
-from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
+from rehearsal_workspace import COHORT, ROOT, STUDY, Workspace
 from write_dockerfile import dockerfile
 
 BY_HAND = ROOT / "workflow/envs/encryption.yaml"  # OpenFHE's own Python, which every part of an encrypted study needs
@@ -72,14 +73,11 @@ def deployed(tmp_path_factory) -> tuple[Workspace, dict[str, str], str]:
 
 def run(workspace: Workspace, variables: dict[str, str], *options: str) -> str:
     """Run the workflow with environments; return what it says."""
-    result = subprocess.run(
-        [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "--sdm", "conda", *options],
+    result = run_forked(
+        *("snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "1", "--sdm", "conda", *options),
         cwd=workspace.path,
         env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
+        together=True,
     )
     assert result.returncode == 0, result.stdout[-6000:]
     return result.stdout

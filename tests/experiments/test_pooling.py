@@ -1,8 +1,6 @@
 """The experiment behind the figures of pooled noise: the same patients in few or many hospitals."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -11,6 +9,7 @@ from fedcall.errors import FedcallError
 from fedcall.experiments.pooling import PoolingPeople, as_text, pooled_cases, pooled_points
 from fedcall.model.caller import weights_of
 from fedcall.study.terms import Study
+from forked import run_forked
 from made_patients import patient
 
 TERMS = Study.model_validate(
@@ -61,8 +60,7 @@ def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
     ],
 )
 def test_experiments_pooling__bad_options_are_one_line(tmp_path, options, message):
-    command = [sys.executable, "-c", "from fedcall.cli import main; main()", "experiments", "pooling"]
     paths = [f"--{name}={tmp_path / name}" for name in ("study", "samples", "results", "initial")]
-    answer = subprocess.run([*command, *paths, *options], capture_output=True, text=True)
+    answer = run_forked("fedcall", "experiments", "pooling", *paths, *options)
     assert (answer.returncode, answer.stderr) == (2, f"fedcall: {message}\n")
     assert json.dumps(answer.stdout) == '""'

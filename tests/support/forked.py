@@ -1,8 +1,8 @@
 """A command line as a process of its own, forked from the test's: as from a shell, without the start of Python.
 
-Most of what a small command costs is its imports, and the test's process has them. The child has its own streams, folder
-and environment, and ends with the exit status of the command. Starts as such are tested by `tests/cli/test_site.py`,
-by the jobs of every workflow, and by whatever is killed; those are started as people start them.
+Most of what a small command costs is its imports, and the test's process has them. The child has its own streams,
+folder and environment, and ends with the exit status of the command. Starts as such are tested where they are made as
+people make them: in `tests/cli/test_site.py`, by the jobs of every workflow, by services and by whatever is killed.
 """
 
 import gc
@@ -48,7 +48,9 @@ def run_forked(
         _, status = os.waitpid(child, 0)
         overtime.cancel()
         said = [_all_of(stream) for stream in (output, errors)]
-    done = subprocess.CompletedProcess(command, os.waitstatus_to_exitcode(status), said[0], None if together else said[1])
+    done = subprocess.CompletedProcess(
+        command, os.waitstatus_to_exitcode(status), said[0], None if together else said[1]
+    )
     if check and done.returncode:
         print(*said, sep="\n", file=sys.stderr)
         done.check_returncode()
@@ -69,9 +71,10 @@ def _become(
         gc.freeze()  # what the test holds is neither collected nor closed here
         os.dup2(output.fileno(), 1)
         os.dup2(errors.fileno(), 2)
-        sys.stdin = sys.__stdin__ = open(os.open(os.devnull, os.O_RDONLY))
-        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8")
-        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdin = sys.__stdin__ = os.fdopen(0)
+        sys.stdout = sys.__stdout__ = os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = sys.__stderr__ = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
         _forget_pytest()
         if cwd is not None:
             os.chdir(cwd)

@@ -19,6 +19,7 @@ from fedcall.genomics.regions import read_regions
 from fedcall.genomics.truth.confident_regions import write_confident_regions
 from fedcall.genomics.truth.normalise_labels import normalise_labels
 from fedcall.workflow.configuration import Config
+from forked import run_forked
 from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
 from stand_in_callers import install
 
@@ -28,14 +29,11 @@ OUTSIDE = ["bcftools", "freebayes", "gatk", "deepvariant"]
 
 def snakemake(workspace: Workspace, path: str, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the workflow with a PATH of its own."""
-    return subprocess.run(
-        [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *options],
+    return run_forked(
+        *("snakemake", "--snakefile", ROOT / "Snakefile", "--cores", "2", *options),
         cwd=workspace.path,
         env=os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=900,
+        together=True,
     )
 
 
@@ -235,9 +233,7 @@ def test_callers__a_missing_tool_is_one_line_before_any_job(workspace: Workspace
 )
 def test_config__callers_are_those_that_are_known(workspace: Workspace, callers: list[str], expected: str) -> None:
     choose(workspace, callers)
-    checked = subprocess.run(
-        [BIN / "fedcall", "check", "config/config.yaml"], cwd=workspace.path, capture_output=True, text=True
-    )
+    checked = run_forked("fedcall", "check", "config/config.yaml", cwd=workspace.path)
     assert checked.returncode == 2
     assert expected in checked.stderr
     assert len(checked.stderr.splitlines()) == 1

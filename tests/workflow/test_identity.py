@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pysam
@@ -20,6 +19,7 @@ from fedcall.workflow.identity import (
     remember_people,
 )
 from fedcall.workflow.run import load_run
+from forked import run_forked
 from rehearsal_workspace import BIN, STUDY
 
 ROW = "{name}\tnorth\t{bam}\t\t\t{split}\tno\t{distinct}\n"
@@ -48,7 +48,7 @@ def sheet(folder: Path, *rows: tuple[str, str, str, str]) -> None:
 
 
 def fedcall(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "fedcall", *arguments], cwd=folder, capture_output=True, text=True)
+    return run_forked("fedcall", *arguments, cwd=folder)
 
 
 def compare(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -3,14 +3,14 @@
 import csv
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from rehearsal_workspace import BIN, COHORT, ROOT, STUDY, Workspace
+from forked import run_forked
+from rehearsal_workspace import COHORT, ROOT, STUDY, Workspace
 
 README = ROOT / "config/README.md"
 
@@ -43,15 +43,9 @@ def hospital(tmp_path: Path) -> Workspace:
 
 
 def snakemake(workspace: Workspace, *options: object) -> str:
-    command = [BIN / "snakemake", "--cores", "2", *map(str, options)]
     path = os.pathsep.join([str(workspace.path / "bin"), os.environ["PATH"]])
-    result = subprocess.run(
-        command,
-        cwd=workspace.path,
-        env=os.environ | {"PATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    result = run_forked(
+        *("snakemake", "--cores", "2", *options), cwd=workspace.path, env=os.environ | {"PATH": path}, together=True
     )
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout

@@ -2,13 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 
 import pytest
 import yaml
 
-from rehearsal_workspace import BIN, ROOT, Workspace
+from forked import run_forked
+from rehearsal_workspace import ROOT, Workspace
 
 CLUSTER_PROFILES = ("slurm", "cluster-generic")
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
@@ -99,14 +99,11 @@ def test_cluster_generic__submits(workspace: Workspace, scheduler: str):
     settings = content | submit_commands()[scheduler] | {"latency-wait": 5, "seconds-between-status-checks": 1}
     (workspace.path / "profile/config.yaml").write_text(yaml.safe_dump(settings))
     target = "results/tiny/north/site.json"
-    result = subprocess.run(
-        [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profile", "--", target],
+    result = run_forked(
+        *("snakemake", "--snakefile", ROOT / "Snakefile", "--profile", "profile", "--", target),
         cwd=workspace.path,
         env=os.environ | {"PATH": f"{commands}:{os.environ['PATH']}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
+        together=True,
     )
     assert result.returncode == 0, result.stdout[-3000:]
     assert "external jobid '4711'" in result.stdout

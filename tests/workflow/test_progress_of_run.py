@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from forked import run_forked
 from rehearsal_workspace import BIN
 from snakemake_logger_plugin_fedcall import LAST_LINES, LogHandler, last_lines
 from snakemake_logger_plugin_fedcall.progress import RunProgress
@@ -46,15 +47,12 @@ def command(*options: str) -> list[str]:
 
 
 def run_in_pipe(folder: Path, *options: str, fails: str = "none") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*options),
+    return run_forked(
+        "snakemake",
+        *command(*options)[1:],
         cwd=folder,
         env=os.environ | {"FAILS": fails, "TAKES": "0"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=600,
+        together=True,
     )
 
 

@@ -20,6 +20,7 @@ from fedcall.privacy.terms import PrivacyTerms
 from fedcall.study.terms import ModelTerms, Site, Study
 from fedcall.weights import weights_digest
 from fedcall.workflow.side_by_side_trainings import train_sites
+from forked import run_forked
 
 SITES = ("north", "south", "east", "west")
 SECONDS = 600
@@ -66,14 +67,8 @@ def command(consortium: Path, out: Path, sites: tuple[str, ...], *options: objec
     ]
 
 
-def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),  # type: ignore[arg-type]
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        **options,  # type: ignore[call-overload]
-    )
+def run(consortium: Path, out: Path, sites: tuple[str, ...], *options: object) -> subprocess.CompletedProcess[str]:
+    return run_forked("fedcall", *command(consortium, out, sites, *options)[3:])
 
 
 def kinds(consortium: Path, out: Path, site: str) -> list[str]:
@@ -201,9 +196,7 @@ def test_train_round__says_how_several_sites_are_given(consortium: Path, tmp_pat
         (str(tmp_path / "{site}/ledger.sqlite"), str(tmp_path / "ledger.sqlite")),
         ("south=south0,south1,south2", "east=east0"),
     ):
-        done = subprocess.run(
-            [new if one == old else one for one in whole], capture_output=True, text=True, timeout=SECONDS, check=False
-        )
+        done = run_forked("fedcall", *(new if one == old else one for one in whole[3:]))
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*/ledger.sqlite"))

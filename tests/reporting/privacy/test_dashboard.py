@@ -1,8 +1,6 @@
 """The coordinator's dashboard shows the state of the study, and nothing else."""
 
 import json
-import subprocess
-import sys
 
 import jsonschema
 import numpy as np
@@ -21,6 +19,7 @@ from fedcall.reporting.privacy.dashboard import dashboard, dashboard_figures
 from fedcall.reporting.schemas import report_schema
 from fedcall.study.claims import Receipt
 from fedcall.weights import read_weights
+from forked import run_forked
 from masked_consortium import make_masked_consortium
 from reporting_page import shown_values
 
@@ -102,8 +101,7 @@ def test_dashboard__page_shows_what_the_json_says(consortium, state) -> None:
 def test_aggregator_status__writes_the_dashboard(consortium, state, tmp_path) -> None:
     answer(consortium, state, "south", 1)
     page = tmp_path / "dashboard.html"
-    command = [sys.executable, "-m", "fedcall", "aggregator", "status", "--state", consortium.state, "--html", page]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = run_forked("fedcall", "aggregator", "status", "--state", consortium.state, "--html", page)
     assert done.returncode == 0, done.stderr
     assert "waiting for north" in page.read_text()
     assert json.loads(page.with_suffix(".json").read_text())["open_round"] == 1
