@@ -97,33 +97,36 @@ def _composed(parts: tuple[Steps, ...], interval: float, dots: bool) -> Any:
 
 @lru_cache(maxsize=256)
 def _part_pld(part: Steps, interval: float, dots: bool) -> Any:
+    if part.mechanism == "gaussian" and part.sampling_rate == 1:
+        # Gaussians compose to a Gaussian, without any numerical composition.
+        together = part._replace(noise_multiplier=part.noise_multiplier / math.sqrt(part.total), total=1)
+        return _single_pld(together, interval, dots)
+    # Made once for all numbers of steps: to make it takes longer than to compose it with itself.
+    return _single_pld(part._replace(total=1), interval, dots).self_compose(part.total)
+
+
+@lru_cache(maxsize=64)
+def _single_pld(step: Steps, interval: float, dots: bool) -> Any:
     from dp_accounting import NeighboringRelation
     from dp_accounting.pld import privacy_loss_distribution as distributions
 
     # A substitution moves a sum by two clip norms: half the noise, relative to the sensitivity.
-    if part.mechanism == "laplace":
-        scale = part.noise_multiplier / 2 if part.substitution else part.noise_multiplier
-        rate = 1.0 if part.substitution else part.sampling_rate  # convexity: sampling can only help
-        single = distributions.from_laplace_mechanism(
-            scale, value_discretization_interval=interval, sampling_prob=rate, use_connect_dots=dots
-        )
-        return single.self_compose(part.total)
-    relation = NeighboringRelation.REPLACE_ONE if part.substitution else NeighboringRelation.ADD_OR_REMOVE_ONE
-    if part.sampling_rate == 1:  # Gaussians compose to a Gaussian, without any numerical composition
-        return distributions.from_gaussian_mechanism(
-            part.noise_multiplier / math.sqrt(part.total),
+    if step.mechanism == "laplace":
+        return distributions.from_laplace_mechanism(
+            step.noise_multiplier / 2 if step.substitution else step.noise_multiplier,
             value_discretization_interval=interval,
-            neighboring_relation=relation,
+            sampling_prob=1.0 if step.substitution else step.sampling_rate,  # convexity: sampling can only help
             use_connect_dots=dots,
         )
-    single = distributions.from_gaussian_mechanism(
-        part.noise_multiplier,
+    return distributions.from_gaussian_mechanism(
+        step.noise_multiplier,
         value_discretization_interval=interval,
-        sampling_prob=part.sampling_rate,
-        neighboring_relation=relation,
+        sampling_prob=step.sampling_rate,
+        neighboring_relation=NeighboringRelation.REPLACE_ONE
+        if step.substitution
+        else NeighboringRelation.ADD_OR_REMOVE_ONE,
         use_connect_dots=dots,
     )
-    return single.self_compose(part.total)
 
 
 @lru_cache(maxsize=256)
