@@ -100,6 +100,8 @@ def test_read_ciphertexts__damaged_files_are_refused_without_a_crash_and_in_boun
     signed, generator = weights_digest(load(whole)), np.random.default_rng(3)
     header = int.from_bytes(whole[:8], "little")
     assert read_ciphertexts(whole, signed, values)
+    with pytest.raises(FedcallError, match="has at most"):  # before anything in it is read
+        read_ciphertexts(whole + bytes(1 << 17), signed, values)
     before, refused = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
     for number in range(FUZZED):
         content = bytearray(whole)
