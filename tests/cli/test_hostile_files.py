@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fedcall.documents import write_signed
+from fedcall.keys import create_keys, read_signing_key
 from fedcall.model.caller import build_model, save_model
-from hostile_files import WORDS, HostileFiles, write_hostile_files
+from fedcall.privacy.terms import PrivacyTerms
+from fedcall.study.terms import ModelTerms, Site, Study
+from hostile_files import WORDS, HostileFiles, write_binary_forms, write_hostile_files
 from in_process import run_in_process
 
 PATIENT = "north-001"
@@ -29,6 +33,12 @@ def fedcall(capsys, monkeypatch):
         return code, said
 
     return run
+
+
+def _records(path: Path) -> bytes:
+    """Return the records of a file of calls, or a file's bytes."""
+    content = path.read_bytes()
+    return gzip.decompress(content).rpartition(b"\n#CHROM")[2] if path.suffix == ".gz" else content
 
 
 class _Tags(HTMLParser):
@@ -85,13 +95,57 @@ def steps(files: HostileFiles) -> list[tuple[object, ...]]:
     ]
 
 
+def reports(files: HostileFiles) -> list[tuple[object, ...]]:
+    """Return the commands that report on what `steps` made: the evaluation of a study, from one patient's figures."""
+    folder, keys = files.folder, files.folder / "keys"
+    north = create_keys(keys, "north")
+    study = Study(
+        name="tiny",
+        coordinator=north.public_key,
+        sites=(Site(name="north", public_key=north.public_key, node_key=north.node_key, patients=1),),
+        model=ModelTerms(initial_weights="0" * 64),
+        privacy=PrivacyTerms(delta=0.01),
+    )
+    write_signed(folder / "study.json", study, read_signing_key(keys))
+    figures = [folder / f"north/concordance/{caller}/{PATIENT}.json" for caller in ("final", "initial", "bcftools")]
+    for path, source in zip(figures, (f"{PATIENT}.json", "theirs.json", "theirs.json"), strict=True):
+        path.parent.mkdir(parents=True)
+        path.write_bytes((folder / source).read_bytes())
+    more = []
+    for kind in ("errors", "agreement"):
+        path = folder / "north" / kind / f"{PATIENT}.json"
+        path.parent.mkdir()
+        path.write_bytes((folder / f"{kind}.json").read_bytes())
+        more += [f"--{kind}", path]
+    told = ("--html", folder / "evaluation.html", "--json", folder / "evaluation.json")
+    return [("report", "evaluation", "--study", folder / "study.json", *told, *more, *figures)]
+
+
+def steps_of_binary_forms(files: HostileFiles) -> list[tuple[object, ...]]:
+    """Return commands that read the same words from a CRAM and a BCF."""
+    folder = files.folder
+    reads, truth = write_binary_forms(files)
+    where = ("--reference", files.reference, "--regions", files.regions)
+    return [
+        ("normalise-alignments", "--alignments", reads, *where, "--output", folder / "cram.bam"),
+        ("normalise-labels", "--truth", truth, *where, "--output", folder / "bcf.vcf.gz"),
+        ("call-classical", "--alignments", folder / "cram.bam", *where, "--output", folder / "cram.vcf.gz"),
+        ("concordance", "--truth", truth, "--calls", folder / "cram.vcf.gz", *where, "--json", folder / "bcf.json"),
+    ]
+
+
 @pytest.mark.parametrize("contig", [b"chr1", b"<img/src=x/onerror=document.title='owned'>%s{{7*7}}", b"c" * 5_000])
 def test_hostile_words__are_kept_as_data_and_never_shown_as_they_are(simulated_cohort, tmp_path, fedcall, contig):
     files = write_hostile_files(simulated_cohort, PATIENT, contig, tmp_path / "patient")
     save_model(files.folder / "model.safetensors", build_model())
-    for step in steps(files):
-        code, said = fedcall(*step)
-        assert code == 0, (step[0], said[-1_000:])
+    for listed in (steps, reports, steps_of_binary_forms):
+        for step in listed(files):
+            code, said = fedcall(*step)
+            assert code == 0, (step[0], said[-1_000:])
+    for name in ("cram.vcf.gz", "bcf.json"):  # of the same reads and truth, so the same
+        same = {"cram.vcf.gz": "bcftools.vcf.gz", "bcf.json": "theirs.json"}[name]
+        one, other = (_records(files.folder / path) for path in (name, same))
+        assert one == other, name
     for path in files.folder.iterdir():
         if path.suffix in {".json", ".html", ".tsv", ".bed"} and path != files.regions:
             text = path.read_text("utf-8")

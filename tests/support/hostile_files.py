@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pysam
+import pysam.bcftools
 
 WORDS = (
     b"<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
@@ -48,6 +49,17 @@ def write_hostile_files(cohort: Path, patient: str, contig: bytes, folder: Path)
     (folder / "truth.vcf").write_bytes(_variants(truth, contig))
     (folder / "truth.g.vcf").write_bytes(_variants(truth, contig, gvcf=True))
     return made
+
+
+def write_binary_forms(files: HostileFiles) -> tuple[Path, Path]:
+    """Write reads.cram and truth.bcf, with their indexes, from what `write_hostile_files` wrote."""
+    reads, truth = files.folder / "reads.cram", files.folder / "truth.bcf"
+    reference, plain = str(files.reference), files.folder / "reads.sam"
+    pysam.sort("-O", "cram", "--reference", reference, "-o", str(reads), str(plain))
+    pysam.index(str(reads))
+    pysam.bcftools.view("-Ob", "-o", str(truth), str(files.folder / "truth.vcf"), catch_stdout=False)
+    pysam.bcftools.index(str(truth))
+    return reads, truth
 
 
 def _alignments(bam: Path, contig: bytes) -> bytes:
