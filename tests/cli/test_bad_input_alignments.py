@@ -150,7 +150,7 @@ def test_normalise_alignments__cram_of_another_reference(case: Path) -> None:
     header, bases = text.split("\n", 1)
     (case / "reference.fa").write_text(header + "\n" + bases.translate(str.maketrans("ACGT", "CATG")))
     done = normalise_alignments(case, "--alignments", case / "p.cram")
-    refused(case, done, "p.cram: cannot be processed")
+    refused(case, done, "p.cram: packed against another reference: 'sim1' has other bases in")
 
 
 def test_normalise_labels__ref_differs_from_the_reference(case: Path) -> None:

@@ -13,7 +13,7 @@
 | 11_sheet_stray_quote | a quotation mark that swallows rows | `tests/workflow/test_sheet_files.py::test_read_samples__a_stray_quotation_mark_swallows_nothing` |
 | 12_one_file_two_patients | one BAM, two patients | `tests/workflow/test_sheet_files.py::test_check_rows__one_file_of_reads_is_one_person` `tests/workflow/test_people.py::test_promise_2__one_bam_in_three_splits_is_refused` |
 | 14_confident_regions_unsure_inside | an unsure record inside a sure block; no END, no GQ | `tests/genomics/vcf/test_odd_files.py::test_write_confident_regions__what_one_record_is_unsure_about` `tests/genomics/truth/test_confident_regions.py::test_write_confident_regions__blocks_without_end_as_of_vcf_4_5` |
-| 20_gzip_vcf | gzip in place of bgzip | `tests/genomics/vcf/test_odd_files.py::test_normalise_labels__compressed_either_way` `tests/genomics/vcf/test_gzipped_bcf.py::test_open_rows__a_bcf_compressed_with_gzip_is_refused_with_a_remedy` |
+| 20_gzip_vcf | gzip in place of bgzip | `tests/genomics/vcf/test_odd_files.py::test_normalise_labels__compressed_either_way` `tests/genomics/vcf/test_gzipped_bcf.py::test_open_rows__a_bcf_that_is_not_bgzipped_is_read` |
 | 21_malformed_vcf_records | blank, short and odd lines | `tests/genomics/vcf/test_odd_files.py::test_read_rows__malformed_rows_name_their_place` |
 | 22_concordance_field_types | AD, DP, GQ of other types | `tests/genomics/vcf/test_odd_files.py::test_compare__fields_of_other_types_count_as_missing` |
 | 23_sheet_encodings | UTF-16, Latin-1, byte order mark, emptied rows | `tests/workflow/test_sheet_files.py::test_read_samples__harmless_differences` `tests/workflow/test_sheet_files.py::test_read_samples__refuses_in_one_line` |

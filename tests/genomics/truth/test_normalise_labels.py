@@ -67,6 +67,8 @@ def records(path: Path) -> list[str]:
         # Bases that change together are taken apart; each keeps the genotype.
         ("c1 3 . TTA CTG . . . GT 0|1", ["c1 3 T C 0|1", "c1 5 A G 0|1"]),
         ("c1 3 . TT CC,CG . . . GT 1|2", ["c1 3 T C 1|1", "c1 4 T C 1|0", "c1 4 T G 0|1"]),
+        # One allele named twice in a record: both copies have it.
+        ("c1 4 . T C,C . . . GT 1|2", ["c1 4 T C 1|1"]),
         # Haploid, as callers write the X of a man.
         ("c1 4 . T C . . . GT 1", ["c1 4 T C 1"]),
         # The base lies inside a deletion that another record spells out.

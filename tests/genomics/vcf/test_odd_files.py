@@ -206,6 +206,7 @@ AS_TAGS = record(100, BASES[99], OTHER[BASES[99]] + ",<NON_REF>", "0/1:74:1,2", 
         (snp(100), ("##contig=<ID=other,length=5>", "##contig=<ID=c>", GT)),
         (snp(100, "|0/1"), (CONTIG, GT)),
         (snp(100) + "\r", (CONTIG + "\r", GT)),
+        (snp(100) + "\t", (CONTIG, GT)),
     ],
 )
 def test_read_rows__headers_need_not_fit(tmp_path, labelled, compared, line, header) -> None:

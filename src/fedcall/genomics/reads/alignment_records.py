@@ -24,6 +24,7 @@ from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads import record_kernels as kernels
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
 from fedcall.genomics.reads.opening import open_alignments
+from fedcall.genomics.reads.packed_reference import refuse_other_reference
 from fedcall.genomics.reads.short_contigs import Batch, batch_of, take_apart
 from fedcall.genomics.reads.workspace import Room, Workspace
 
@@ -260,6 +261,7 @@ def _view(source: _Source, regions: Sequence[str], where: str, more: Sequence[st
                 catch_stdout=False,
             )
         except pysam.SamtoolsError as error:
+            refuse_other_reference(source.alignments, source.reference)
             reason = str(error).strip().splitlines()
             raise FedcallError(f"{where}: samtools cannot read it: {reason[-1] if reason else 'no reason'}") from None
         size = os.fstat(handle.fileno()).st_size

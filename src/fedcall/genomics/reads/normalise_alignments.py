@@ -15,6 +15,7 @@ from fedcall.genomics.index_files import htslib_name, needs_csi
 from fedcall.genomics.reads.duplicates import duplicates_are_marked, umi_tag
 from fedcall.genomics.reads.equal_names import name_again, name_apart, share_names
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
+from fedcall.genomics.reads.packed_reference import refuse_other_reference
 from fedcall.genomics.reference import reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions, widen_regions
 
@@ -235,7 +236,11 @@ class _Work:
 
     def _run(self, command: str, arguments: list[str]) -> None:
         # --no-PG: the lines would name temporary files, and the same input must give the same bytes.
-        run_samtools(self.path, command, ["--no-PG", "-@", self.threads, *arguments])
+        try:
+            run_samtools(self.path, command, ["--no-PG", "-@", self.threads, *arguments])
+        except FedcallError:
+            refuse_other_reference(self.path, self.reference)
+            raise
 
     def _reference(self) -> list[str]:
         # CRAM spells out MD and NM tags that were never stored unless told otherwise; BAM ignores the option.

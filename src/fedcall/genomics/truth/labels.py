@@ -186,7 +186,7 @@ def _add(
             if alt not in ("*", row.ref):
                 found.unclear.append((row.start, row.reach))
             continue
-        copies = 2 if len(genotype) == 1 else genotype.count(index)
+        copies = 2 if len(genotype) == 1 else sum(row.alts[copy - 1] == alt for copy in genotype if copy)
         edit = trimmed(row.start, row.ref, alt)
         for allele in normalise(Allele(row.start, row.ref, alt), sequence, sequence_start):
             # The same change twice is one statement.

@@ -206,15 +206,17 @@ class _CarriedReader(Generic[T]):
                 self.left_out[reason] += max(1, len(carried))
             return
         phase = (row.value("PS") or "") if genotype.phased or len(genotype.alleles) == 1 else None
-        for index in carried:
-            alt = row.alts[index - 1]
+        by_alt = {row.alts[index - 1]: index for index in reversed(carried)}
+        for alt, index in sorted(by_alt.items(), key=lambda pair: pair[1]):
             if alt == row.ref or not _BASES.fullmatch(alt):
                 if alt not in (row.ref, "*"):
                     self._doubt(row)
                 if self.inside is None or self.inside(row.contig, row.start):
                     self.left_out[_why_left_out(alt, row.ref)] += 1
                 continue
-            copies = tuple(None if copy is None else int(copy == index) for copy in genotype.alleles)
+            # One record may name an allele twice: what carries either carries it.
+            same = {number for number in carried if row.alts[number - 1] == alt}
+            copies = tuple(None if copy is None else int(copy in same) for copy in genotype.alleles)
             edit = trimmed(row.start, row.ref, alt)
             changes = list(self._changes(row, alt, edit))
             if changes:

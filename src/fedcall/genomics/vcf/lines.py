@@ -3,11 +3,13 @@
 import gzip
 import io
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pysam
 
@@ -125,8 +127,19 @@ def index_of(path: Path, trusted: bool = False) -> Path | None:
     return None
 
 
-def open_bcf(path: Path, with_index: bool) -> pysam.VariantFile:
-    """Open a BCF; an index that is not to be used is kept from htslib, whose memory a damaged one may overwrite."""
+def open_bcf(path: Path, with_index: bool, blocked: bool = True) -> pysam.VariantFile:
+    """Open a BCF; an index that is not to be used is kept from htslib, whose memory a damaged one may overwrite.
+
+    Parameters
+    ----------
+    blocked : whether it is compressed with bgzip; pysam seeks in no other, and crashes in one that is not compressed
+    """
+    if not blocked:
+        with tempfile.TemporaryDirectory(prefix="fedcall-") as folder:
+            packed = Path(folder) / "packed.bcf"
+            with open_binary(path) as plain, pysam.BGZFile(str(packed), "wb") as handle:
+                shutil.copyfileobj(plain, handle)
+            return pysam.VariantFile(str(packed))
     # htslib takes NAME.csi, too, for the index of NAME.bcf.
     if with_index or (index_of(path, trusted=True) is None and not path.with_suffix(".csi").is_file()):
         return pysam.VariantFile(htslib_name(path))
@@ -168,6 +181,13 @@ def refuse_truncated(path: Path) -> None:
         handle.seek(max(0, handle.tell() - len(EOF_BLOCK)))
         if handle.read() != EOF_BLOCK:
             raise FedcallError(f"{path}: truncated, the end-of-file block is missing; copy or make the file again")
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file, gzipped or not, for its bytes."""
+    with open(path, "rb") as handle:
+        is_gzipped = handle.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped else open(path, "rb")
 
 
 def first_bytes(path: Path) -> bytes:
