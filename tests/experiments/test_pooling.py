@@ -46,6 +46,12 @@ def test_pooled_points__own_and_pooled_noise_stand_at_the_same_epsilon():
     assert fewer.sums == 1
     with pytest.raises(FedcallError, match="'delta' expected"):
         pooled_points(TERMS, weights_of(trained_model()), PEOPLE, cases[2:], [1], deltas=TERMS)
+    averaging = TERMS.training.model_copy(update={"iterate_averaging": 0.9})
+    of_example = {"unit": "example", "examples_per_patient": 20, "rows_per_unit": 1, "delta": 1e-3}
+    example = TERMS.privacy.model_copy(update=of_example)
+    terms = TERMS.model_copy(update={"training": averaging, "privacy": example})
+    [of_examples] = pooled_points(terms, weights_of(trained_model()), PEOPLE, cases[1:2], [1])
+    assert of_examples.sums == 2
     lines = as_text(points).splitlines()
     assert len(lines) == 1 + len(cases)
     assert "(2 seeds)" in lines[1]

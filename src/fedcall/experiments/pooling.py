@@ -121,14 +121,13 @@ def pooled_points(
     FedcallError
         If terms and hospitals do not fit together.
     """
-    deltas = _delta_terms(terms, deltas)
     points = []
     memory = TrunkMemory(initial)
     for sites, noise, contribution, epsilon in cases:
         names = sorted(people.training)
         dealt = {f"site{index:02d}": names[index::sites] for index in range(sites)}
         try:
-            chosen = deltas if contribution == "delta" else terms
+            chosen = _delta_terms(terms, deltas) if contribution == "delta" else terms
             study = _study(chosen, noise, epsilon, sites, len(names))
             whole = with_sites(study, {site: len(own) for site, own in dealt.items()})
         except ValidationError as error:
@@ -189,7 +188,9 @@ def _study(terms: Study, noise: Noise, epsilon: float, sites: int, patients: int
     changes: dict[str, object] = {"protection": {}}
     if noise == "pooled":
         privacy["steps_per_round"] = 1
-        changes = {"rounds": sums, "protection": {"mode": "masked", "minimum_sites": sites}}
+        # Only noisy sums are opened, so nobody has iterates of a round to average.
+        changes = {"training": terms.training.model_copy(update={"iterate_averaging": 0.0}).model_dump()}
+        changes |= {"rounds": sums, "protection": {"mode": "masked", "minimum_sites": sites}}
     study = Study.model_validate({**terms.model_dump(), "sites": [], **changes, "privacy": privacy})
     multiplier = noise_multiplier_for(study.privacy, study.rounds, epsilon)
     return study.model_copy(update={"privacy": study.privacy.model_copy(update={"noise_multiplier": multiplier})})
