@@ -202,7 +202,7 @@ def verify(
 ) -> None:
     """Tell whether a round is void by this holder's fault: is what it signed the partial decryption of the listed sum?
 
-    It takes the holder's secret key, so it is run in the holder's key folder, where whoever doubts may look on.
+    It takes the holder's secret key, so the holder runs it, and whoever doubts may watch.
 
     Example: fedcall encryption verify --study study.json --keys private/helper/keys --log admission.jsonl --round 3
     --partial rounds/3/masks/notary.partial --updates rounds/3/accepted

@@ -23,7 +23,7 @@ def recalibrate(
         ..., "--output", help="Table (JSON) to write, for 'fedcall pileup' and 'fedcall call'."
     ),
 ) -> None:
-    """Measure a patient's base qualities from mismatches that are no variants, most likely; no labels are needed.
+    """Measure a patient's base qualities from mismatches that are most likely no variants; it needs no labels.
 
     The table lowers qualities that clearly say too much, and those of mismatches that damage explains (oxidation,
     formalin); where reads and qualities agree it is empty, and pileups are bit for bit as without it. It is made from

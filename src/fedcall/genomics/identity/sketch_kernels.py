@@ -6,7 +6,9 @@ from fedcall.compiled import kernel
 from fedcall.genomics.reads.record_fields import (
     CIGAR,
     CIGAR_OPS,
+    DELETION,
     END,
+    INSERTION,
     LENGTH,
     MAPPING_QUALITY,
     MIN_BASE_QUALITY,
@@ -14,7 +16,10 @@ from fedcall.genomics.reads.record_fields import (
     POSITION,
     QUALITIES,
     SEQUENCE,
+    SKIP,
+    SOFT_CLIP,
     base_at,
+    is_aligned,
     quality_at,
     u32,
 )
@@ -57,7 +62,7 @@ def sum_bases(
         for k in range(table[row, CIGAR_OPS]):
             value = u32(buffer, table[row, CIGAR] + 4 * k)
             operation, size = value & 15, value >> 4
-            if operation == 0 or operation == 7 or operation == 8:
+            if is_aligned(operation):
                 for step in range(max(0, -at), min(size, positions - at)):
                     place = at + step
                     if told_start <= place < told_end:
@@ -72,9 +77,9 @@ def sum_bases(
                         qualities[place, base] += quality
                 at += size
                 within += size
-            elif operation == 2 or operation == 3:
+            elif operation == DELETION or operation == SKIP:
                 at += size
-            elif operation == 1 or operation == 4:
+            elif operation == INSERTION or operation == SOFT_CLIP:
                 within += size
 
 
