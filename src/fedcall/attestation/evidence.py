@@ -1,4 +1,4 @@
-"""Evidence as a folder of files, from reading to a verdict.
+"""Evidence as a folder of files, from reading to what was verified.
 
 platform         sev-snp, sgx, tdx or simulated, as text
 report.bin       the report of SEV-SNP or of the simulated platform

@@ -1,4 +1,4 @@
-"""Verify a quote of Intel SGX or TDX: signatures and Intel's judgement by dcap-qvl, everything else here."""
+"""Verify a quote of Intel SGX or TDX: signatures and Intel's collateral by dcap-qvl, everything else here."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Quotes of Intel SGX and TDX, and the collateral they are judged by: read strictly.
+"""Quotes of Intel SGX and TDX, and the collateral they are checked against: read strictly.
 
 dcap-qvl checks signatures and what Intel says of a platform, but it looks past bytes it does not need: lengths, the
 chains' own roots, the chain of the revocation list. Here every length fits, every root is Intel's, and every byte is

@@ -1,4 +1,4 @@
-"""Rounds that are over for the sites of a run: history, which does not depend on the present sheet of patients."""
+"""Rounds that are over for the sites of a run, which do not depend on the present sheet of patients."""
 
 import re
 from collections.abc import Iterable, Sequence
