@@ -1,5 +1,6 @@
 """Genomes of many short contigs: CRAM, `.csi` and thinned reads come in few calls of samtools, and all come."""
 
+import gzip
 import random
 from pathlib import Path
 
@@ -91,3 +92,20 @@ def test_batch_of__a_contig_with_many_reads_is_fetched_alone(folder: Path, monke
     assert chrm in (short_contigs.batch_of(*places, chrm, (1, 0)) or ())
     monkeypatch.setattr(short_contigs, "_DEEP", -1)  # the most that any contig has is too much
     assert short_contigs.batch_of(*places, chrm, (2, 0)) is None
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_contigs_with_reads__no_contig_with_a_read_is_left_out(folder: Path, name: str) -> None:
+    with pysam.AlignmentFile(str(folder / "reads.bam")) as handle:
+        right = {rank for rank, contig in enumerate(LENGTHS) if any(True for _ in handle.fetch(contig))}
+    assert short_contigs.contigs_with_reads(folder / name) == right
+    assert len(right) < len(LENGTHS)
+
+
+def test_contigs_with_reads__nobody_knows_where_slices_hide_their_contigs(folder: Path, tmp_path: Path) -> None:
+    cram = tmp_path / "reads.cram"
+    cram.write_bytes((folder / "reads.cram").read_bytes())
+    lines = gzip.decompress((folder / "reads.cram.crai").read_bytes()).decode().splitlines()
+    hidden = ["\t".join(["-2", *lines[0].split("\t")[1:]]), *lines[1:]]
+    Path(f"{cram}.crai").write_bytes(gzip.compress("\n".join(hidden).encode() + b"\n"))
+    assert short_contigs.contigs_with_reads(cram) is None

@@ -33,6 +33,7 @@ from fedcall.genomics.reads.alignment_records import fetch_records
 from fedcall.genomics.reads.long_reads import refuse_long_reads
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reads.plain_records import spell_plainly
+from fedcall.genomics.reads.short_contigs import contigs_with_reads
 from fedcall.genomics.reads.workspace import Workspace
 from fedcall.genomics.reference import kept_reference, reference_contigs, shared_contigs
 from fedcall.genomics.regions import read_regions
@@ -60,6 +61,7 @@ _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
 _MARGIN = _AROUND + MAX_SHIFT + WINDOW + REACH
 _BEHIND_TRUTH = 1_100
 _SHORTEST_SHARE = 200_000
+_MANY_STRETCHES = 100
 """Bases below which starting a worker costs more than it saves."""
 
 
@@ -164,7 +166,7 @@ def extract_examples(
         # Several stretches a worker, so that none waits long for the last.
         share = sum(end - start for (_, start, end), _ in pieces) // (4 * threads)
         stretch_length = min(stretch_length, max(_SHORTEST_SHARE, share))
-    stretches = make_stretches(pieces, stretch_length)
+    stretches = _with_reads(source, make_stretches(pieces, stretch_length))
     parts = _extract_all(source, stretches, threads)
     examples = concatenate([part for part in parts if len(part)] or [empty_examples()])
     return replace(examples, metadata=_metadata(source, spans, lengths, examples, shard))
@@ -268,6 +270,13 @@ def _extract_all(source: Source, stretches: Sequence[Stretch], threads: int) -> 
             shown = done
 
         return side_by_side(partial(extract_stretch, source), stretches, threads, show)
+
+
+def _with_reads(source: Source, stretches: Sequence[Stretch]) -> Sequence[Stretch]:
+    """Leave out, where there are many, stretches of contigs without a read: most of a genome's thousands have none."""
+    if len(stretches) < _MANY_STRETCHES or (known := contigs_with_reads(source.alignments)) is None:
+        return stretches
+    return [stretch for stretch in stretches if source.alignment_ranks[stretch.contig] in known]
 
 
 def _label(source: Source, stretch: Stretch, candidates: Candidates, sequence: str, start: int) -> np.ndarray:

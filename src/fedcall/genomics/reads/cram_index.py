@@ -48,6 +48,11 @@ def placed_bytes(index: Path) -> tuple[np.ndarray, np.ndarray]:
     return placed[:, 0], placed[:, 5]
 
 
+def names_all_contigs(index: Path) -> bool:
+    """Whether no slice hides its contigs behind the number that stands for several; errors as of `check_crai`."""
+    return not (_lines(index)[:, 0] == _SEVERAL).any()
+
+
 @lru_cache(maxsize=32)
 def _reason(index: Path, file: Path, stamps: tuple[tuple[int, int], ...]) -> str | None:
     try:

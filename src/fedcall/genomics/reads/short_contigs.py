@@ -15,7 +15,7 @@ from fedcall.genomics.bgzf import inflate
 from fedcall.genomics.binning_index import UnfaithfulIndexError, read_index
 from fedcall.genomics.index_files import alignment_index
 from fedcall.genomics.reads import record_kernels as kernels
-from fedcall.genomics.reads.cram_index import placed_bytes
+from fedcall.genomics.reads.cram_index import names_all_contigs, placed_bytes
 from fedcall.genomics.reads.opening import header_contigs, open_alignments
 
 SHORT = 100_000
@@ -84,19 +84,32 @@ def _batches(alignments: Path, reference: Path, stamp: tuple[int, int]) -> dict[
     return {contig: batch for batch in batches for contig in batch if len(batch) > 1}
 
 
+def contigs_with_reads(alignments: Path) -> set[int] | None:
+    """Return the contigs, by their places in the header, on which there are reads; None where no index says it."""
+    placed = _placed_bytes(alignments)
+    index = alignment_index(alignments)
+    if placed is None or index is None or (index.suffix == ".crai" and not names_all_contigs(index)):
+        return None
+    return set(np.unique(placed[0]).tolist())
+
+
 def _deep(alignments: Path) -> set[int]:
     """Return contigs on which there are many bytes of reads."""
+    placed = _placed_bytes(alignments)
+    if placed is None or len(placed[0]) == 0:
+        return set()
+    return set(np.flatnonzero(np.bincount(*placed) > _DEEP).tolist())
+
+
+def _placed_bytes(alignments: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return contigs and compressed bytes of the stretches of reads that the index knows."""
     index = alignment_index(alignments)
     if index is None:
-        return set()
+        return None
     try:
         if index.suffix == ".crai":
-            contigs, sizes = placed_bytes(index)
-        else:
-            chunks = read_index(index).chunks
-            contigs, sizes = chunks[:, 0], (chunks[:, 3] >> 16) - (chunks[:, 2] >> 16)
+            return placed_bytes(index)
+        chunks = read_index(index).chunks
     except UnfaithfulIndexError as error:
         raise FedcallError(f"{index}: the index {error}; make it again with: samtools index") from None
-    if len(contigs) == 0:
-        return set()
-    return set(np.flatnonzero(np.bincount(contigs, sizes) > _DEEP).tolist())
+    return chunks[:, 0], (chunks[:, 3] >> 16) - (chunks[:, 2] >> 16)
