@@ -36,13 +36,16 @@ def test_benchmark_genome__extrapolates_what_it_measured(simulated_cohort: Path)
     result = benchmark_genome(alignments, reference, None, 0.05, 1)
     assert result.reads == "real"  # of somebody, as far as it can know
     programs = {one.program: one for one in result.contenders}
-    assert {"fedcall call", "fedcall pileup", "bcftools mpileup, call"} <= set(programs)
+    assert {"fedcall call", "fedcall call, no head", "fedcall pileup", "bcftools mpileup, call"} <= set(programs)
+    workers = result.workers
+    assert workers.times_one is None or workers.times_one == workers.one_seconds / workers.two_seconds
     assert ("freebayes" in programs) is not ("freebayes" in result.missing)
     for one in programs.values():
         minutes = (one.start_seconds + one.seconds_per_mb * GENOME_MB * 30 / result.depth) / 60
         assert one.core_minutes == pytest.approx(minutes)
     assert programs["fedcall call"].ratio == 1
     assert "from real reads" in as_text(result)
+    assert "Two workers: " in as_text(result)
 
 
 def test_tile__without_reads_is_refused(simulated_cohort: Path, tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pysam
+import torch
 from pydantic import BaseModel
 
 from fedcall.errors import FedcallError
@@ -25,10 +27,12 @@ from fedcall.workflow.configuration import SimulatedCohort
 GENOME_MB = 2_900.0
 """Millions of bases of a human genome that reads can be placed on (GRCh38 without N), rounded."""
 DEPTH = 30.0
+OURS = "fedcall call"
 REAL = Path("../shared/data/na12878")
 _PATIENT, _LENGTH, _START_BASES = "here-001", 100_000, 1_000
 _SKIPPED_FLAGS = 0x904
 _KEEP_SCALE = 1 << 32
+_HEAD_SPREAD = 0.01
 
 
 class Contender(BaseModel):
@@ -49,6 +53,17 @@ class Contender(BaseModel):
     ratio: float
 
 
+class TwoWorkers(BaseModel):
+    """`fedcall call` with one worker and with two: medians of wall-clock seconds, less those of a run on 1,000 bases.
+
+    Means something only on a machine with two idle processors; no ratio where two took no time behind the start.
+    """
+
+    one_seconds: float
+    two_seconds: float
+    times_one: float | None
+
+
 class GenomeBenchmark(BaseModel):
     """What `fedcall benchmark genome` prints; seconds are medians over the turns, user and system together."""
 
@@ -60,6 +75,7 @@ class GenomeBenchmark(BaseModel):
     repeats: int
     contenders: list[Contender]
     missing: list[str]
+    workers: TwoWorkers
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,9 @@ def benchmark_genome(
     alignments: Path | None, reference: Path | None, regions: Path | None, megabases: float, repeats: int
 ) -> GenomeBenchmark:
     """Measure `fedcall call`, `fedcall pileup`, bcftools and freebayes on the same reads, one thread each.
+
+    `fedcall call` is measured with a model whose head is trained, and with one whose head is zero, as a study that
+    trains the chemistry alone leaves it; the former also with two workers, in wall-clock time.
 
     Reads are thinned to 30x. The longest region is repeated until there is enough to measure, with its reads: what is
     measured is reads as they are, of as many bases as the processor's clock needs.
@@ -103,10 +122,11 @@ def benchmark_genome(
             else:
                 kind, (alignments, reference) = "simulated", _simulated(folder / "cohort")
         piece = tile(alignments, reference, regions, megabases, folder)
-        save_model(folder / "model.safetensors", build_model())
+        _save_models(folder)
         commands = _commands(piece, folder)
         missing = [] if shutil.which("freebayes") else ["freebayes"]
         spent = _measure(commands, piece, repeats)
+        workers = _measure_workers(commands[OURS], piece, repeats)
     contenders = [_contender(program, spent, piece) for program in commands]
     return GenomeBenchmark(
         reads=kind,
@@ -117,6 +137,7 @@ def benchmark_genome(
         repeats=repeats,
         contenders=contenders,
         missing=missing,
+        workers=workers,
     )
 
 
@@ -137,6 +158,12 @@ def as_text(result: GenomeBenchmark) -> str:
     lines.append(
         f"{result.source}, at {result.depth:.1f}x, {result.bases:,} bases ({result.copies} copies of one stretch),"
         f" {result.repeats} turns."
+    )
+    workers = result.workers
+    ratio = f"{workers.times_one:.2f}" if workers.times_one is not None else "unknown"
+    lines.append(
+        f"Two workers: {ratio} times one ({workers.two_seconds:.2f} and {workers.one_seconds:.2f} s of"
+        " wall clock behind the start; other work on the machine falsifies it)."
     )
     lines += [f"Not measured, because it is not installed: {name}." for name in result.missing]
     return "\n".join(lines)
@@ -223,13 +250,23 @@ def _simulated(folder: Path) -> tuple[Path, Path]:
     return folder / f"{_PATIENT}.bam", folder / "reference.fa"
 
 
+def _save_models(folder: Path) -> None:
+    """Write a model as training the head leaves it, and one whose head is zero: its network need not be computed."""
+    model = build_model()
+    save_model(folder / "no_head.safetensors", model)
+    with torch.no_grad():
+        model.head.weight.normal_(std=_HEAD_SPREAD, generator=torch.Generator().manual_seed(1))
+    save_model(folder / "network.safetensors", model)
+
+
 def _commands(piece: Piece, folder: Path) -> dict[str, list[str]]:
     """Return the command of each program, without its regions."""
     ours = [sys.executable, "-m", "fedcall"]
     files = ["--alignments", str(piece.alignments), "--reference", str(piece.reference)]
-    model = str(folder / "model.safetensors")
+    to_file = ["--output", str(folder / "ours.vcf.gz"), "--regions"]
     commands = {
-        "fedcall call": [*ours, "call", "--model", model, *files, "--output", str(folder / "ours.vcf.gz"), "--regions"],
+        OURS: [*ours, "call", "--model", str(folder / "network.safetensors"), *files, *to_file],
+        "fedcall call, no head": [*ours, "call", "--model", str(folder / "no_head.safetensors"), *files, *to_file],
         "fedcall pileup": [*ours, "pileup", *files, "--output", str(folder / "examples.safetensors"), "--regions"],
         "bcftools mpileup, call": [*ours, "call-classical", *files, "--output", str(folder / "bc.vcf.gz"), "--regions"],
     }
@@ -251,6 +288,21 @@ def _measure(commands: dict[str, list[str]], piece: Piece, repeats: int) -> dict
     return {key: statistics.median(found) for key, found in turns.items()}
 
 
+def _measure_workers(command: list[str], piece: Piece, repeats: int) -> TwoWorkers:
+    turns: dict[tuple[str, Path], list[float]] = {}
+    for _ in range(repeats):
+        for bed in (piece.start, piece.whole):
+            for workers in "12":
+                begun = time.perf_counter()
+                _cpu([*command, str(bed), "--threads", workers])
+                turns.setdefault((workers, bed), []).append(time.perf_counter() - begun)
+    one, two = (
+        statistics.median(turns[workers, piece.whole]) - statistics.median(turns[workers, piece.start])
+        for workers in "12"
+    )
+    return TwoWorkers(one_seconds=one, two_seconds=two, times_one=one / two if two > 0 else None)
+
+
 def _cpu(command: list[str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
@@ -263,7 +315,7 @@ def _cpu(command: list[str]) -> float:
 
 
 def _contender(program: str, spent: dict[tuple[str, Path], float], piece: Piece) -> Contender:
-    ours = _minutes(spent, "fedcall call", piece)
+    ours = _minutes(spent, OURS, piece)
     minutes = _minutes(spent, program, piece)
     return Contender(
         program=program,

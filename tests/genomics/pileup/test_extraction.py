@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from fedcall.errors import FedcallError
 from fedcall.genomics.examples import COUNT_CHANNELS, Examples, write_examples
+from fedcall.genomics.pileup import extraction
 from fedcall.genomics.pileup.candidates import base_codes
-from fedcall.genomics.pileup.count_kernels import count_channels
+from fedcall.genomics.pileup.count_kernels import count_channels, most_reads
 from fedcall.genomics.pileup.extraction import extract_examples, make_stretches
 from fedcall.genomics.reads.alignment_records import Records, fetch_records
 from tiny_alignments import Read, write_alignments, write_reference, write_truth
@@ -211,6 +212,21 @@ def test_extract_examples__independent_of_shards_and_processes(shared_data: Path
     assert len(whole) > 150
     assert_equal_examples(whole, extract_examples(*files, stretch_length=3_001))
     assert_equal_examples(whole, extract_examples(*files, threads=2, stretch_length=30_000))
+
+
+@pytest.mark.real_data
+def test_extract_examples__counts_lie_in_32_bits_where_reads_are_many(shared_data: Path, monkeypatch) -> None:
+    """Short counts are for depths that fit; the examples are the same."""
+    alignments, reference = shared_data / "na12878/NA12878.bam", shared_data / "na12878/reference.fa.gz"
+    start, end = 10_000_000, 10_020_000
+    records = fetch_records(alignments, reference, "chr20", 0, start, end)
+    most = most_reads(records.table, start, end)
+    assert count(records, reference, "chr20", start, end).max() <= most < 2 * len(records)
+    assert most_reads(records.table, start + 5_000, start + 5_001) <= most
+    assert most_reads(records.table[:0], start, end) == 0
+    short = extract_examples(alignments, reference)
+    monkeypatch.setattr(extraction, "_MOST_SHORT", 0)
+    assert_equal_examples(short, extract_examples(alignments, reference))
 
 
 def variant_reads(alt_reads: int, ref_reads: int) -> list[Read]:

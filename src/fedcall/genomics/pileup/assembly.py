@@ -69,8 +69,11 @@ def _graph(
     """
     whole = words > 0
     spelled = np.concatenate([expected, words[whole]])
-    known = np.unique(spelled)
-    numbers, count = np.searchsorted(known, spelled), len(known)
+    order = np.argsort(spelled)
+    ordered = spelled[order]
+    numbers = np.empty(len(spelled), np.int64)
+    numbers[order] = np.cumsum(np.append(0, ordered[1:] != ordered[:-1]))
+    count = int(numbers.max()) + 1
     nodes = numbers[: len(expected)]
     last_bases = np.empty(count, np.uint8)
     last_bases[numbers[len(expected) :]] = bases[:, size - 1 :][whole]

@@ -28,10 +28,23 @@ from fedcall.genomics.reads.record_fields import (
 )
 
 _INSERTION_AFTER, _DELETION_AFTER = 1, 2
+_BIN = 256
 _STRAND = 9
 """Channels per strand: A, C, G, T, I, I1, D, D1, *."""
 _TOP_BITS = np.uint64(0x8080_8080_8080_8080)
 _LEAST_QUALITIES = np.uint64(MIN_BASE_QUALITY * 0x0101_0101_0101_0101)
+
+
+@kernel
+def most_reads(table: np.ndarray, start: int, end: int) -> int:
+    """Return at least as many reads as lie over any position of [start, end), from `table` of `index_records`."""
+    bins = np.zeros((end - start + _BIN - 1) // _BIN + 1, np.int64)
+    for row in range(len(table)):
+        first, last = max(table[row, POSITION], start) - start, min(table[row, END], end - 1) - start
+        for place in range(first // _BIN, last // _BIN + 1):
+            bins[place] += 1
+    most: int = bins.max()
+    return most
 
 
 @kernel
@@ -54,7 +67,8 @@ def count_channels(
     buffer, table, mates : as from `index_records` and `pair_mates`
     reference : uint8, shape (positions,); 0..3 = ACGT, 4 = other
     start : position of row 0 of `counts`
-    counts : int32, shape (positions, 18), added to. Where the two reads of a fragment overlap, the better base counts.
+    counts : int16 or int32, shape (positions, 18), added to. Where the two reads of a fragment overlap, the better base
+        counts.
     events : int64, shape (indels, 4), written: record, position of the base before, length (negative for deletions),
         offset of the first inserted base in the read
 

@@ -75,7 +75,7 @@ def collect_evidence(
     Parameters
     ----------
     fits : reads that show an indel candidate without being aligned so
-    counts : int32, from `count_kernels.count_channels`
+    counts : int16 or int32, from `count_kernels.count_channels`
     reference : uint8, 0..3 = ACGT, 4 = other; both from position `start` on
     """
     places = Places(reference, start, _shared(candidates, counts, reference, start))

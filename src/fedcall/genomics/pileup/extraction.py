@@ -23,13 +23,13 @@ from fedcall.genomics.examples import (
 )
 from fedcall.genomics.pileup.candidate_kernels import cut_windows
 from fedcall.genomics.pileup.candidates import Candidates, base_codes, find_candidates
-from fedcall.genomics.pileup.count_kernels import count_channels
+from fedcall.genomics.pileup.count_kernels import count_channels, most_reads
 from fedcall.genomics.pileup.evidence import ALT, REF, ReadEvidence, collect_evidence
 from fedcall.genomics.pileup.evidence_summary import count_neighbours, summarise
 from fedcall.genomics.pileup.likelihood import log_likelihoods, repeats
 from fedcall.genomics.pileup.realignment import fit_indels
 from fedcall.genomics.pileup.reassembly import REACH, reassemble
-from fedcall.genomics.reads.alignment_records import fetch_records
+from fedcall.genomics.reads.alignment_records import Records, fetch_records
 from fedcall.genomics.reads.long_reads import refuse_long_reads
 from fedcall.genomics.reads.opening import check_alignments, header_contigs, open_alignments
 from fedcall.genomics.reads.plain_records import spell_plainly
@@ -60,6 +60,7 @@ _JOINED_GAP = 5_000
 _AROUND = MAX_SHIFT + DOUBT + 2 * WINDOW
 _MARGIN = _AROUND + MAX_SHIFT + WINDOW + REACH
 _BEHIND_TRUTH = 1_100
+_MOST_SHORT = np.iinfo(np.int16).max // 2
 _SHORTEST_SHARE = 200_000
 _MANY_STRETCHES = 100
 """Bases below which starting a worker costs more than it saves."""
@@ -228,8 +229,7 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     if source.recalibration is not None:
         source.recalibration.apply(records, reference, start)
     records = reassemble(records, reference, start)
-    counts = workspace.counts.take(end - start)[: end - start]
-    counts[:] = 0
+    counts = _no_counts(workspace, records, start, end)
     events = np.empty((records.indels, 4), np.int64)
     found = count_channels(records.buffer, records.table, records.mates, reference, start, counts, events)
     around = (stretch.start - _AROUND, stretch.end + _AROUND)
@@ -241,6 +241,14 @@ def extract_stretch(source: Source, workspace: Workspace, stretch: Stretch) -> E
     candidates = everything.take(rows)
     evidence = collect_evidence(records, candidates, fits, counts, reference, start)
     return _encode(evidence, candidates, counts, reference, start, labels[rows], others[rows], stretch.contig)
+
+
+def _no_counts(workspace: Workspace, records: Records, start: int, end: int) -> np.ndarray:
+    """Return zeros, shape (end - start, 18), of a type that holds as many reads as lie anywhere in [start, end)."""
+    are_few = most_reads(records.table, start, end) <= _MOST_SHORT
+    counts = (workspace.short_counts if are_few else workspace.counts).take(end - start)[: end - start]
+    counts[:] = 0
+    return counts
 
 
 @lru_cache(maxsize=1)

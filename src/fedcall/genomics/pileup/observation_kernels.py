@@ -44,7 +44,7 @@ def mark_shared(
 
     Parameters
     ----------
-    counts : int32, shape (positions, 18), from `count_channels`
+    counts : int16 or int32, shape (positions, 18), from `count_channels`
     reference : uint8, 0..3 = ACGT, 4 = other
     rows : int64, sorted
     least_reads, least_fraction : reads that must show the same, and their share of the reads there; one read fewer is
