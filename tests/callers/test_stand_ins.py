@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pysam
 import pytest
 
 from fedcall.callers.preparation import prepare_reference
@@ -67,6 +68,21 @@ def test_gatk__reads_without_index_are_refused(files: dict[str, Path]) -> None:
     assert "not indexed" in answer.stderr
 
 
+def test_gatk__genotyping_needs_the_index_of_its_gvcf(files: dict[str, Path]) -> None:
+    assert run(*haplotype_caller(files)).returncode == 0
+    gvcf, calls = files["out"] / "p.g.vcf.gz", files["out"] / "p.vcf.gz"
+    command = [
+        *("gatk", "--java-options", "-Xmx1000m", "GenotypeGVCFs", "--reference", files["reference"], "--variant", gvcf),
+        *("--intervals", files["bed"], "--tmp-dir", files["out"], "--output", calls),
+    ]
+    assert run(*command).returncode == 0
+    assert calls.is_file()
+    Path(f"{gvcf}.tbi").unlink()
+    answer = run(*command)
+    assert answer.returncode == 2
+    assert "An index is required" in answer.stderr
+
+
 def test_deepvariant__refuses_with_1(files: dict[str, Path]) -> None:
     command = deepvariant(files)
     assert run(*command).returncode == 0
@@ -80,6 +96,18 @@ def test_deepvariant__refuses_with_1(files: dict[str, Path]) -> None:
     answer = run(*deepvariant(files | {"reads": copy}))
     assert answer.returncode == 1
     assert "without an index" in answer.stderr
+    other = files["out"] / "other.fa"
+    other.write_text(">other\n" + "ACGT" * 1000 + "\n")
+    missing = run(*deepvariant(files | {"reference": other}))
+    assert missing.returncode == 1
+    assert "fasta index" in missing.stderr
+    pysam.faidx(str(other))
+    wrong = run(*deepvariant(files | {"reference": other}))
+    assert wrong.returncode == 1
+    assert "0 bases (0.00%) were found in common" in wrong.stderr
+    elsewhere = files["out"] / "elsewhere.bed"
+    elsewhere.write_text("other\t0\t100\n")
+    assert run(*deepvariant(files | {"bed": elsewhere})).returncode == 1
 
 
 def test_versions__as_the_tools_print_them() -> None:

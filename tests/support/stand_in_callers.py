@@ -14,6 +14,7 @@ import pysam.bcftools
 
 # GATK's Main: 1 for the command line, 2 for a user's files (UserException).
 GATK_COMMAND_LINE, GATK_USER = 1, 2
+DEEPVARIANT_FAILED = 1
 HAPLOTYPE_CALLER = {
     "--reference",
     "--input",
@@ -112,12 +113,19 @@ def run_deepvariant(arguments: list[str]) -> None:
         _end(1, f"ValueError: NOT_FOUND: could not load fasta index of {reference}")
     if not Path(f"{reads}.bai").is_file():
         _end(1, f"ValueError: FAILED_PRECONDITION: Cannot query without an index: {reads}")
-    contigs = dict(line.split("\t")[:2] for line in Path(f"{reference}.fai").read_text().splitlines())
-    regions = _bed(Path(given["regions"]), {name: int(length) for name, length in contigs.items()})
+    rows = [line.split("\t")[:2] for line in Path(f"{reference}.fai").read_text().splitlines()]
+    sizes = {name: int(length) for name, length in rows}
+    with pysam.AlignmentFile(str(reads)) as file:
+        if not set(file.references) & set(sizes):
+            _end(
+                1,
+                f"ValueError: Reference contigs span {sum(sizes.values())} bases but only 0 bases (0.00%) were found in"
+                " common among our input files. Check that the sources were created on a common genome.",
+            )
+    regions = _bed(Path(given["regions"]), sizes, DEEPVARIANT_FAILED)
     Path(given["intermediate_results_dir"]).mkdir(parents=True, exist_ok=True)
     int(given["num_shards"])
     records = _called(reads, reference, Path(given["regions"]))
-    sizes = {name: int(length) for name, length in contigs.items()}
     header = _deepvariant_header(sizes, given["sample_name"])
     with pysam.FastaFile(str(reference)) as bases:
         contig, start, _ = regions[0]
@@ -148,13 +156,14 @@ def _dictionary(reference: Path) -> dict[str, int]:
     return {row[1].removeprefix("SN:"): int(row[2].removeprefix("LN:")) for row in rows}
 
 
-def _bed(path: Path, contigs: dict[str, int]) -> list[tuple[str, int, int]]:
+def _bed(path: Path, contigs: dict[str, int], code: int = GATK_USER) -> list[tuple[str, int, int]]:
     if path.suffix != ".bed":  # without the suffix GATK takes it for a list of intervals that start at 1
         _end(GATK_USER, f"A USER ERROR has occurred: Badly formed genome unclippedLoc: {path}")
     spans = [(row[0], int(row[1]), int(row[2])) for row in (line.split("\t") for line in path.read_text().splitlines())]
     for contig, start, end in spans:
         if contig not in contigs or not 0 <= start < end <= contigs[contig]:
-            _end(GATK_USER, f"A USER ERROR has occurred: Badly formed genome unclippedLoc: {contig}:{start}-{end}")
+            said = "A USER ERROR has occurred: Badly formed genome unclippedLoc" if code == GATK_USER else "ValueError"
+            _end(code, f"{said}: {contig}:{start}-{end}")
     assert spans == sorted(spans, key=lambda span: (list(contigs).index(span[0]), span[1]))
     return spans
 
