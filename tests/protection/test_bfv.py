@@ -102,7 +102,7 @@ def test_add__two_thousand_damaged_ciphertexts_are_refused_or_harmless(holders):
 @needs_openfhe
 def test_parameters__are_those_of_128_bits():
     found = bfv.parameters()
-    assert found.security == "HEStd_128_quantum"
+    assert (found.security, found.multiparty) == ("HEStd_128_quantum", "NOISE_FLOODING_MULTIPARTY")  # as OpenFHE says
     # Homomorphic Encryption Standard (2018), table 2 (ternary secrets, quantum attacks): 411 and 202.
     assert {16384: 411, 8192: 202}[found.ring_dimension] >= found.modulus_bits
     for told in (found.security, f"dimension {found.ring_dimension},", f"{found.modulus_bits} bits,"):

@@ -51,6 +51,7 @@ class Parameters:
     """The scheme's parameters, as OpenFHE's tables give them for 128 bits."""
 
     security: str
+    multiparty: str
     ring_dimension: int
     moduli: tuple[int, ...]
     plaintext_modulus: int
@@ -86,7 +87,7 @@ class Parameters:
         """Return the parameters in words."""
         return (
             f"BFV (OpenFHE), security {self.security}: ring dimension {self.ring_dimension}, ciphertext modulus of"
-            f" {self.modulus_bits} bits, plaintext modulus {self.plaintext_modulus}, noise flooding"
+            f" {self.modulus_bits} bits, plaintext modulus {self.plaintext_modulus}, {self.multiparty}"
         )
 
 
@@ -129,7 +130,8 @@ def parameters() -> Parameters:
         path = Path(folder) / "parameters.json"
         _run("parameters", path)
         found = json.loads(path.read_bytes())
-    return Parameters(found["security"], found["ring_dimension"], tuple(found["moduli"]), found["plaintext_modulus"])
+    words = found["security"], found["multiparty"]
+    return Parameters(*words, found["ring_dimension"], tuple(found["moduli"]), found["plaintext_modulus"])
 
 
 def common_polynomial(label: str) -> np.ndarray:

@@ -50,6 +50,7 @@ class Scheme:
             self.context.Enable(one)
         self.ring = int(self.context.GetRingDimension())
         self.plain = int(terms.GetPlaintextModulus())
+        self.security, self.multiparty = terms.GetSecurityLevel().name, terms.GetMultipartyMode().name
         keys = self.context.KeyGen()
         self._public, self._secret = self._bytes(keys.publicKey), self._bytes(keys.secretKey)
         one = self.context.Encrypt(keys.publicKey, self.context.MakePackedPlaintext([1]))
@@ -64,8 +65,8 @@ class Scheme:
     def parameters(self) -> dict[str, Any]:
         """Return what the report prints."""
         return {
-            "scheme": "BFV, threshold n of n, noise flooding",
-            "security": "HEStd_128_quantum",
+            "security": self.security,
+            "multiparty": self.multiparty,
             "ring_dimension": self.ring,
             "moduli": self.moduli,
             "plaintext_modulus": self.plain,
