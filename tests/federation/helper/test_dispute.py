@@ -100,7 +100,7 @@ def test_partial__what_a_faulty_machine_computes_is_never_given(void, tmp_path):
         "    return made\n"
         "p.Scheme.coefficients = faulty\n"
         "try: p.partial(sys.argv[2], sys.argv[3], 'main', sys.argv[4])\n"
-        "except p.Fault as fault: print(fault)\n"
+        "except p.InputFault as fault: print(fault)\n"
     )
     total, output = tmp_path / "sum", tmp_path / "partial"
     total.write_bytes(bytes(bfv.parameters().polynomial_bytes(2)))
