@@ -11,11 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from fedcall import __version__
-from fedcall.errors import FedcallError
+from fedcall.errors import FedcallError, PrivacyRefusal
 from fedcall.files import write_bytes
 
 STAND_DOWN = "stand_down"
 """Metadata of a fetched global model: why this site must not spend budget on training from it."""
+STAYS = "stays_at"
+"""Metadata of a model fitted to a hospital's own patients without noise: the hospital that it must not leave."""
 
 
 UNREADABLE = (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError)
@@ -33,6 +35,15 @@ class Weights:
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and values; metadata does not count."""
         return weights_digest(self.tensors)
+
+
+def refuse_own_model(weights: Weights, source: str) -> None:
+    """Refuse to start a study from a model that a hospital fitted to its own patients without noise."""
+    if STAYS in weights.metadata:
+        raise PrivacyRefusal(
+            f"{source}: fitted without noise to patients of {weights.metadata[STAYS]}, and stays there; start from the"
+            " model it was fitted on, or make one with 'fedcall train-public'"
+        )
 
 
 def weights_digest(tensors: Mapping[str, np.ndarray]) -> str:

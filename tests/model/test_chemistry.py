@@ -112,6 +112,7 @@ def test_change_gradients__every_constant_has_one():
     sure = constants(1)
     sure[0, [beliefs.BASE_LEVEL, beliefs.MAPPING_LEVEL]] = -5.0  # where limits of all reads begin to count
     sure[0, beliefs.DEPARTURES] = 1.0
+    sure[0, beliefs.SHARED + 1] = -1.0  # above zero equal indels say what they say
     found = sum(np.abs(chemistry.change_gradients(rows, own, backprops, 1)[0]) for own in (constants(1), sure))
     assert (found > 0).all()
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fedcall.errors import FedcallError
-from fedcall.reporting.privacy.checklist import local_parameters
+from fedcall.reporting.privacy.checklist import KeptAtSite, local_parameters
 from fedcall.workflow.configuration import read_config
 from rehearsal_workspace import COHORT, STUDY, Workspace
 
@@ -50,7 +50,7 @@ def test_local__a_table_depends_on_its_patients_reads_and_nobody_elses(tmp_path)
             assert f"--recalibration {table}" in job
     assert made == patients
     assert used == READERS
-    assert "--recalibrated --html" in output
+    assert re.search(r"--recalibrated +>", output)
 
 
 def test_local__left_out_nothing_is_made_or_used(tmp_path):
@@ -68,7 +68,36 @@ def test_local__a_mistake_is_one_line(tmp_path):
 
 
 def test_local__the_privacy_report_names_it():
-    assert local_parameters(False) == ()
-    (told,) = local_parameters(True)
-    assert "never leave" in told.statement
-    json.loads(told.model_dump_json())
+    assert local_parameters(KeptAtSite()) == ()
+    for kept in (KeptAtSite(recalibrated=True), KeptAtSite(own_chemistry=True)):
+        (told,) = local_parameters(kept)
+        assert "never leave" in told.statement
+        json.loads(told.model_dump_json())
+    assert len(local_parameters(KeptAtSite(True, True))) == 2
+
+
+def test_local__nothing_that_leaves_is_made_from_a_chemistry_of_the_hospitals_own(tmp_path):
+    """It is made without noise: what else reads it would have to be as private as the patients."""
+    output = plan(tmp_path / "own", {"chemistry": "fitted"})
+    made, calls = set(), set()
+    for job in re.split(r"\n\s*(?=(?:local)?rule )", output):
+        rule = re.match(r"(?:local)?rule (\w+):", job)
+        if rule is None:
+            continue
+        inputs = re.search(r"input: (.*)", job)
+        read = [path for path in (inputs[1].split(", ") if inputs else ()) if "/own_" in path]
+        if rule[1] == "fit_chemistry":
+            site = re.search(r"site=([a-z]+)", job)[1]
+            made.add(site)
+            examples = [path for path in inputs[1].split(", ") if "/examples/" in path]
+            assert examples
+            assert all(path.startswith(f"results/tiny/{site}/examples/") for path in examples)
+        elif rule[1] == "call_own_variants":
+            site = re.search(r"site=([a-z]+)", job)[1]
+            calls.add(site)
+            assert read == [f"results/tiny/{site}/own_model.safetensors"]
+        elif rule[1] != "all":
+            assert not read, rule[1]
+    assert made == calls
+    assert len(made) >= 2
+    assert re.search(r"--own-chemistry +>", output)

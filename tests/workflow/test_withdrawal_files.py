@@ -17,6 +17,7 @@ MADE = [
     "results/pilot/north/alignments/.x7_ab.p1.bam",
     "results/pilot/north/examples/p1.safetensors",
     "results/pilot/north/examples/thinned-50/p1.safetensors",
+    "results/pilot/north/own_model.safetensors",  # fitted to this patient, among others
     "results/pilot/north/examples/p1.shards/2-of-9.safetensors",
     "results/earlier/north/calls/p1.vcf.gz.tbi",
     "results/earlier/evaluation.html",
@@ -32,6 +33,7 @@ OTHERS = [
     "results/pilot/evaluation.html",  # nobody of this study is held out and withdrawn
     "results/pilot/north/rounds/1/update.safetensors",
     "results/pilot/south/examples/p1.safetensors",
+    "results/pilot/south/own_model.safetensors",
     "logs/extract_pileup/pilot.north.p10.log",
     "logs/train_round/pilot.north.1.log",
     "data/p1.bam",

@@ -39,10 +39,11 @@ rule privacy_report:
         recalibrated=(
             "--recalibrated" if CONFIG.local.base_qualities == "recalibrated" else ""
         ),
+        own_chemistry=("--own-chemistry" if CONFIG.local.chemistry == "fitted" else ""),
         version=FEDCALL_VERSION,
     shell:
         "fedcall report privacy --study {input.study} {params.sites} {params.files} {params.audit}"
-        " {params.recalibrated} > {log} 2>&1"
+        " {params.recalibrated} {params.own_chemistry} > {log} 2>&1"
 
 
 rule privacy_report_of_study:

@@ -10,6 +10,18 @@ def calls_of_this_run():
     ]
 
 
+def own_calls_of_this_run():
+    """Return calls with the hospital's own constants of the likelihood, if it fits any."""
+    if CONFIG.local.chemistry == "joint":
+        return []
+    return [
+        f"{RESULTS}/{site}/own_calls/{patient}.vcf.gz{suffix}"
+        for site in SITES
+        for patient in RUN.holdout.get(site, [])
+        for suffix in ("", CALLS_INDEX)
+    ]
+
+
 def releases_of_this_run():
     """Return what left the sites, with the answers: of the last round, which needs all others, and what was deleted.
 

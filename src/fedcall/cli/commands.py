@@ -21,6 +21,7 @@ MODULES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "Data path: training with privacy": {
         "train": ("train-public", "train-round"),
+        "own": ("fit-chemistry",),
         "exchange": ("fetch", "fetch-log", "upload"),
         "judge": ("judge", "upload-judgement", "fetch-verdict"),
         "audit": ("audit",),

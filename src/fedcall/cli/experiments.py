@@ -69,8 +69,9 @@ def chemistry(
 ) -> None:
     """Put wrong qualities and damage into the reads of hospitals' patients, and print what wins back what they cost.
 
-    Joint training by the study's terms, each person's own table of base qualities (no epsilon), and both, on people and
-    in regions that nobody trained on. Elsewhere: the joint model on the same people as they are.
+    Joint training by the study's terms; without epsilon each person's own table of base qualities, and constants that a
+    hospital fits to its own patients; and such a fit on the joint model, on people and in regions that nobody trained
+    on. Elsewhere: the joint model on the same people as they are.
 
     Example: fedcall experiments chemistry --study config/ceu/chemistry_3.yaml --train config/ceu/gate_people.tsv
     --score config/ceu/gate_public.tsv --reference ../shared/data/ceu_1000g/reference.fa.gz --within

@@ -53,6 +53,9 @@ def privacy(
     recalibrated: bool = typer.Option(
         False, "--recalibrated", help="The site recalibrates base qualities ('local' in its configuration): say so."
     ),
+    own_chemistry: bool = typer.Option(
+        False, "--own-chemistry", help="The site fits constants of its own ('local' in its configuration): say so."
+    ),
 ) -> None:
     """Write a site's privacy-budget report: what its patients have lost, and whether this may go on.
 
@@ -75,16 +78,18 @@ def privacy(
 
     from fedcall.reporting.base.pages import write_report
     from fedcall.reporting.privacy.audit import read_audit
+    from fedcall.reporting.privacy.checklist import KeptAtSite
     from fedcall.reporting.privacy.ledger_facts import read_ledger
     from fedcall.reporting.privacy.site_report import privacy_figures, privacy_report
     from fedcall.workflow.identity import known_families
 
     audited = read_audit(audit, agreed) if audit else None
+    kept = KeptAtSite(recalibrated, own_chemistry)
     for site, (own_ledger, own_html, own_json) in each_site(sites, ledger, html, json):
         records, secret, closed = found[site]
         families = known_families(for_site(sketches, site), agreed.name) if sketches else ()
         facts = read_ledger(own_ledger, secret, agreed, site, families)
-        document = privacy_report(agreed, site, records, facts, shareable, audited, recalibrated, closed)
+        document = privacy_report(agreed, site, records, facts, shareable, audited, kept, closed)
         write_report(document, "privacy.html", own_html, own_json, privacy_figures(document))
         say(f"{site}: {document.spent.sentence}" if len(sites) > 1 else document.spent.sentence)
 

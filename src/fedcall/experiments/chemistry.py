@@ -1,4 +1,4 @@
-"""What joint training and a hospital's own tables win back of wrong chemistry: neither, each alone, and both."""
+"""What wins back wrong chemistry: joint training, own tables, a hospital's own fit, and a fit on the joint model."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,15 @@ from fedcall.genomics.examples import Examples
 from fedcall.genomics.unseen import training_regions, unseen_regions
 from fedcall.privacy.accounting.epsilon import study_epsilon
 from fedcall.study.terms import Study
+from fedcall.training.own_chemistry import fit_own_chemistry
 from fedcall.workflow.configuration import Patient
 
 AS_THEY_ARE = "as they are"
-Means = Literal["neither", "joint", "local", "both"]
-MEANS: tuple[Means, ...] = ("neither", "joint", "local", "both")
-"""Joint: the model that hospitals train together. Local: each person's own table of base qualities."""
+Means = Literal["neither", "joint", "local", "fitted", "both"]
+MEANS: tuple[Means, ...] = ("neither", "joint", "local", "fitted", "both")
+"""Joint: the model that hospitals train together. Local: each person's own table of base qualities. Fitted: a
+hospital's own chemistry (`training.own_chemistry`), on the first model; both: on the joint one. Scored people are dealt
+out to the hospitals in turn."""
 
 
 @dataclass(frozen=True)
@@ -185,26 +188,26 @@ def _by_all_means(
     """Return calls by all means, and calls of people as they are by the joint model, against the truth."""
     secret = b"chemistry by training and by own tables" + seed.to_bytes(9, "big")
     reported = {site: {name: one.reported for name, one in own.items()} for site, own in made.training.items()}
-    own = {site: {name: one.recalibrated for name, one in own.items()} for site, own in made.training.items()}
-    are_left_alone = not any(one.is_table_in_use for people in made.training.values() for one in people.values())
     joint = federate(study, initial, reported, secret)
-    both = joint if are_left_alone else federate(study, initial, own, secret)
+    fitted, both = ([fit_own_chemistry(start, own).tensors for own in reported.values()] for start in (initial, joint))
     as_reported, as_measured = [one.reported for one in made.scored], [one.recalibrated for one in made.scored]
     found: dict[Means, list[Concordance]] = {
         "neither": _called(cohort, as_reported, initial),
         "joint": _called(cohort, as_reported, joint),
         "local": _called(cohort, as_measured, initial),
-        "both": _called(cohort, as_measured, both),
+        "fitted": _called(cohort, as_reported, *fitted),
+        "both": _called(cohort, as_reported, *both),
     }
     return found, _called(cohort, [one.reported for one in plain.scored], joint)
 
 
 def _called(
-    cohort: ChemistryCohort, examples: Sequence[Examples], tensors: Mapping[str, np.ndarray]
+    cohort: ChemistryCohort, examples: Sequence[Examples], *models: Mapping[str, np.ndarray]
 ) -> list[Concordance]:
+    """Call everybody with a model, or each with that of a hospital, the hospitals in turn."""
     return [
         compare_calls(person, cohort.reference, cohort.within, one, tensors)
-        for person, one in zip(cohort.scored, examples, strict=True)
+        for person, one, tensors in zip(cohort.scored, examples, itertools.cycle(models), strict=False)
     ]
 
 

@@ -18,7 +18,7 @@ from fedcall.errors import FedcallError
 from fedcall.files import atomic_path
 from fedcall.genomics.observations import REPEAT
 
-SCHEMA = "fedcall.examples/2"
+SCHEMA = "fedcall.examples/3"
 WINDOW = 33
 CENTRE = WINDOW // 2
 """Column of the candidate's position in a window; for indels, the base before the first changed one."""

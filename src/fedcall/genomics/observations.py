@@ -2,17 +2,36 @@
 
 From the lowest bit: what is shown (2 bits: reference, candidate, a third allele, anything else), reverse strand (1),
 orientation of the fragment plus one (2: F2R1, unpaired, F1R2), base quality (6), mapping quality (6), distance to the
-nearer end of the aligned part of the read (5), departures from the reference nearby (3); each capped at what its bits
-hold. No bit tells where in the genome the candidate lies.
+nearer end of the aligned part of the read (5), departures from the reference nearby (3), whether that end is the 3' end
+as the read was sequenced (1; 0 for indels); each capped at what its bits hold. No bit tells where in the genome the
+candidate lies.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-SHIFTS = {"shown": 0, "reverse": 2, "orientation": 3, "base_quality": 5, "mapping_quality": 11, "end": 17, "off": 22}
+SHIFTS = {
+    "shown": 0,
+    "reverse": 2,
+    "orientation": 3,
+    "base_quality": 5,
+    "mapping_quality": 11,
+    "end": 17,
+    "off": 22,
+    "three": 25,
+}
 """Where each value begins; `off` are the departures."""
-BITS = {"shown": 2, "reverse": 1, "orientation": 2, "base_quality": 6, "mapping_quality": 6, "end": 5, "off": 3}
+BITS = {
+    "shown": 2,
+    "reverse": 1,
+    "orientation": 2,
+    "base_quality": 6,
+    "mapping_quality": 6,
+    "end": 5,
+    "off": 3,
+    "three": 1,
+}
 REPEAT = ("period", "tract", "entangled")
 """Columns of `Examples.repeats`: bases of the motif that an indel repeats, bases of the repeat, and whether reads show
 the indel mostly together with another gap; 0 for SNPs."""
@@ -29,6 +48,7 @@ class Observed(NamedTuple):
     mapping_quality: np.ndarray
     end: np.ndarray
     off: np.ndarray
+    three: np.ndarray
 
 
 def pack(observed: Observed) -> np.ndarray:

@@ -34,28 +34,34 @@ class ChemistryTensor(NamedTuple):
 
 
 TENSORS: dict[str, ChemistryTensor] = {
-    "base_level": ChemistryTensor((1,), 2.0, "log error of all bases, whatever their quality"),
+    "base_level": ChemistryTensor((1,), 0.7, "log error of all bases, whatever their quality"),
     "base_quality": ChemistryTensor((8,), 0.3, "logarithm of how fast it falls with quality, in eight steps of 5"),
-    "mapping_level": ChemistryTensor((1,), 0.3, "log error of all reads, whatever their mapping quality"),
-    "mapping_quality": ChemistryTensor((4,), 0.3, "logarithm of how fast it falls with it, in four steps of 10"),
-    "limit": ChemistryTensor((1,), 0.3, "how far a read is believed at most, beyond quality 40"),
-    "departures": ChemistryTensor((5,), 0.3, "log error of a mismatch in a read with 0, 1, 2, 3, 4 departures nearby"),
-    "ends": ChemistryTensor((2, 4), 0.6, "log error by strand and distance to the read's end: below 5, 10, 20, more"),
-    "substitution": ChemistryTensor(
-        (2, 12), 0.6, "log error of each substitution as the read has it: below 5 bases from its end, further in"
-    ),
+    "mapping_level": ChemistryTensor((1,), 0.1, "log error of all reads, whatever their mapping quality"),
+    "mapping_quality": ChemistryTensor((4,), 0.1, "logarithm of how fast it falls with it, in four steps of 10"),
+    "limit": ChemistryTensor((1,), 0.1, "how far a read is believed at most, beyond quality 40"),
+    "departures": ChemistryTensor((5,), 0.1, "log error of a mismatch in a read with 0, 1, 2, 3, 4 departures nearby"),
+    "cycle": ChemistryTensor((2, 4), 0.3, "log error near the read's 5' end, 3' end: below 5, 10, 20 bases, more"),
+    "strand": ChemistryTensor((1,), 0.1, "log error of all reads of the reverse strand"),
+    "substitution": ChemistryTensor((12,), 0.3, "log error of each substitution as the read has it"),
     "orientation": ChemistryTensor((12,), 0.6, "log error of each substitution as the fragment's F1R2 strand has it"),
-    "shared": ChemistryTensor((2,), 0.3, "how much further equal errors say: log odds for bases, logarithm for indels"),
-    "third": ChemistryTensor((1,), 0.3, "log weight of a haplotype with a third allele"),
+    "damage": ChemistryTensor(
+        (4, 12),
+        1.0,
+        "how much more of each substitution there is than errors explain, as the read has it: anywhere, at its 5' end,"
+        " at its 3' end; and as the fragment's F1R2 strand has it",
+    ),
+    "fading": ChemistryTensor((2,), 0.3, "log number of bases in which damage at the 5' end, the 3' end halves"),
+    "shared": ChemistryTensor((2,), 0.1, "how much further equal errors say: log odds for bases, logarithm for indels"),
+    "third": ChemistryTensor((1,), 0.1, "log weight of a haplotype with a third allele"),
     "homopolymer": ChemistryTensor((2, 10), 0.3, "log error of deletion, insertion by length of a homopolymer, to 10"),
     "repeat": ChemistryTensor((2, 6), 0.3, "log error of deletion, insertion by copies of a longer motif, to 6"),
     "missed": ChemistryTensor((2,), 0.3, "log rate at which a read of a deletion, an insertion is aligned without it"),
     "anchor": ChemistryTensor((1,), 0.3, "log rate at which reads that end near a repeat miss its indels"),
     "together": ChemistryTensor((1,), 0.3, "log error of an indel that reads show together with another gap"),
     "balance": ChemistryTensor(
-        (3,), 0.3, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"
+        (3,), 0.1, "log odds that a read comes from the other haplotype: SNP, deletion, insertion"
     ),
-    "prior": ChemistryTensor((5, 2), 0.3, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
+    "prior": ChemistryTensor((5, 2), 0.1, "log odds of one and two copies by kind of change (`priors.KINDS`)"),
 }
 SHAPES: dict[str, tuple[int, ...]] = {PREFIX + name: tensor.shape for name, tensor in TENSORS.items()}
 _SCALES = np.concatenate([np.full(int(np.prod(one.shape)), one.scale) for one in TENSORS.values()])

@@ -8,9 +8,9 @@ IS_INDEL, REF_BASE, ALT_BASE, KIND, INSERTED, PERIOD, TRACT, ENTANGLED, FRAGMENT
 """Columns of a row; from `FRAGMENTS` on come packed fragments, and -1 behind the last."""
 
 # Where the constants of each tensor begin (`chemistry.TENSORS`, in this order).
-BASE_LEVEL, BASE_QUALITY, MAPPING_LEVEL, MAPPING_QUALITY, LIMIT, DEPARTURES, ENDS = 0, 1, 9, 10, 14, 15, 20
-SUBSTITUTION, ORIENTATION, SHARED, THIRD, HOMOPOLYMER = 28, 52, 64, 66, 67
-REPEAT, MISSED, ANCHOR, TOGETHER, BALANCE, PRIOR, CONSTANTS = 87, 99, 101, 102, 103, 106, 116
+BASE_LEVEL, BASE_QUALITY, MAPPING_LEVEL, MAPPING_QUALITY, LIMIT, DEPARTURES, CYCLE, STRAND = 0, 1, 9, 10, 14, 15, 20, 28
+SUBSTITUTION, ORIENTATION, DAMAGE, FADING, SHARED, THIRD, HOMOPOLYMER = 29, 41, 53, 101, 103, 105, 106
+REPEAT, MISSED, ANCHOR, TOGETHER, BALANCE, PRIOR, CONSTANTS = 126, 138, 140, 141, 142, 145, 155
 
 PHRED = np.log(10.0) / 10.0  # nats in a unit of quality
 MOST = 40  # likelihood.MAX_QUALITY
@@ -86,9 +86,11 @@ def slopes_gradient(own: np.ndarray, first: int, left: int, step: int, slope: fl
 
 
 @kernel
-def end_bin(fragment: int) -> int:
+def cycle_bin(fragment: int) -> int:
+    """Return which constant of `CYCLE` is a base's: by the nearer end as sequenced (5', 3'), and the distance to it."""
     distance = fragment >> 17 & 31
-    return 0 if distance < 5 else 1 if distance < 10 else 2 if distance < 20 else 3
+    step = 0 if distance < 5 else 1 if distance < 10 else 2 if distance < 20 else 3
+    return int(4 * (fragment >> 25 & 1) + step)
 
 
 @kernel

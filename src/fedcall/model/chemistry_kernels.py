@@ -8,7 +8,7 @@ but for rounding and for values that packing caps.
 import numpy as np
 
 from fedcall.compiled import kernel
-from fedcall.model.chemistry_base_kernels import base_error, base_gradient, dependence, of_substitution
+from fedcall.model.chemistry_base_kernels import base_error, base_gradient, dependence, log_misread
 from fedcall.model.chemistry_belief_kernels import (
     BALANCE,
     FRAGMENTS,
@@ -176,7 +176,7 @@ def _chances(row: np.ndarray, fragment: int, own: np.ndarray, rank: int, chance:
         if shown == haplotype:
             chance[haplotype] = 1.0 - error
         else:
-            log_error = np.log(error / 3.0) + of_substitution(row, fragment, own, haplotype)
+            log_error = log_misread(row, fragment, own, haplotype, error)
             chance[haplotype] = min(np.exp(power * log_error), 1.0 - error)
 
 

@@ -40,6 +40,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 }
 """Tensors of a whole model, all float32."""
 
+_OLD_CHEMISTRY = chemistry.PREFIX + "ends"
 _NORM_EPSILON = 1e-5
 _BATCH_ROWS = 64
 """Rows computed at once: their values between the layers stay in a processor's cache."""
@@ -64,6 +65,11 @@ def checked_tensors(weights: Weights, source: str) -> dict[str, np.ndarray]:
     tensors = dict(weights.tensors)
     if not any(name.startswith(chemistry.PREFIX) for name in tensors):  # made before models had one: as untrained
         tensors |= {name: np.zeros(shape, np.float32) for name, shape in chemistry.SHAPES.items()}
+    if _OLD_CHEMISTRY in tensors:
+        raise FedcallError(
+            f"{source}: made by an older fedcall, whose chemistry did not tell a read's two ends apart; train it again"
+            " with this version"
+        )
     for name in sorted(SHAPES.keys() | tensors.keys()):
         if name not in tensors:
             raise FedcallError(f"{source}: tensor '{name}' is missing; this is no whole '{ARCHITECTURE}' model")

@@ -19,7 +19,7 @@ from fedcall.protection.ceremony import JointKey, read_shares, write_shares
 from fedcall.protection.helper_keys import read_helper_identity
 from fedcall.study.quorum import with_least_sites
 from fedcall.study.terms import Site, Study, read_study, read_study_terms
-from fedcall.weights import read_weights
+from fedcall.weights import read_weights, refuse_own_model
 from fedcall.yaml_files import read_yaml
 
 _REVIEW_HEADER = """\
@@ -76,6 +76,7 @@ def complete_terms(
     filled["sites"] = [declare_site(text) for text in sites]
     filled["aggregation"] = with_least_sites(draft, len(sites), str(terms)).model_dump(mode="json")
     weights = read_weights(initial)
+    refuse_own_model(weights, str(initial))
     draft.model.check_weights(weights.tensors, str(initial))
     filled["model"]["initial_weights"] = weights.digest
     if helpers:

@@ -169,12 +169,18 @@ class SyftChoices(Document):
 
 
 class LocalChoices(Document):
-    """What a hospital fits on its own patients' reads, without labels, and keeps."""
+    """What a hospital fits on its own patients, and keeps."""
 
     base_qualities: Literal["reported", "recalibrated"] = Field(
         "reported",
         description="'recalibrated' lowers the base qualities of a patient's reads where those reads themselves show"
         " far more errors than the qualities say, or damage (oxidation, formalin); elsewhere they stay as reported.",
+    )
+    chemistry: Literal["joint", "fitted"] = Field(
+        "joint",
+        description="'fitted' fits the constants of the final model's likelihood to the labelled training patients of"
+        " the hospital, without noise, and calls its held-out patients with them, too; they differ from the joint ones"
+        " only if that helps patients whom a fit had not seen.",
     )
 
 

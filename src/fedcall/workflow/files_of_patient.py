@@ -16,6 +16,7 @@ FOLDERS = (
     "base_qualities",
     "examples",
     "calls",
+    "own_calls",
     "baselines",
     "concordance",
     "unseen",
@@ -40,6 +41,7 @@ JOBS = {
     "extract_thinned_pileup": 3,
     "gather_pileup": 2,
     "call_variants": 2,
+    "call_own_variants": 2,
     "call_variants_shard": 2,
     "call_classical": 2,
     "call_baseline": 3,
@@ -86,6 +88,8 @@ def _results(patient: str, sites: Sequence[str]) -> Iterator[Path]:
                     if path.is_file() and _is_of(path.relative_to(study / site / folder), patient):
                         scored = scored or folder in _SCORED
                         yield path
+                        if folder == "examples":  # the fit may have seen the patient
+                            yield from (study / site).glob("own_model.safetensors")
         if scored:
             yield from study.glob("evaluation*.*")
             yield from (path for site in sites for path in (study / site).glob("allele_counts.tsv"))

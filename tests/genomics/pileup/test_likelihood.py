@@ -42,6 +42,7 @@ def evidence(shown: list[int], quality: int = 30, mapping_quality: int = 60, dep
         np.zeros(count, np.int8),
         np.full(count, 30),
         np.full(count, departures),
+        np.zeros(count, bool),
     )
 
 

@@ -39,6 +39,7 @@ def likelihood(reads: list[tuple[Row, int]], allele: Allele) -> np.ndarray:
         np.zeros(len(shown), np.int8),
         end_distance,
         departures,
+        np.zeros(len(shown), bool),
     )
     numbers = (np.array([value]) for value in (allele.position, not allele.is_snp, 2, 1))
     return log_likelihoods(evidence, Candidates([allele], *numbers, np.zeros((0, 3), np.int64)))[0].astype(np.float64)

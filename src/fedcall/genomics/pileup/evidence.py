@@ -10,6 +10,7 @@ from fedcall.genomics.observations import Observed, pack
 from fedcall.genomics.pileup import observation_kernels as kernels
 from fedcall.genomics.pileup.candidates import MIN_FRACTION, Candidates
 from fedcall.genomics.pileup.evidence_kernels import compare_bases, describe_records, one_per_fragment
+from fedcall.genomics.pileup.observation_kernels import RIGHT
 from fedcall.genomics.pileup.realignment import Fits
 from fedcall.genomics.reads.alignment_records import Records
 from fedcall.genomics.reads.record_fields import FLAG, MAPPING_QUALITY
@@ -46,6 +47,7 @@ class ReadEvidence:
     orientation : int8, +1 F1R2, -1 F2R1, 0 unpaired
     end_distance : int64, bases to the nearer end of the aligned part of the read
     departures : int64, the read's further mismatches (1 each), indels (2) and clips (1) nearby that few others share
+    near_three : bool, whether the nearer end is the 3' end as the read was sequenced; False for indels
     """
 
     candidate: np.ndarray
@@ -56,6 +58,7 @@ class ReadEvidence:
     orientation: np.ndarray
     end_distance: np.ndarray
     departures: np.ndarray
+    near_three: np.ndarray
 
     def take(self, rows: np.ndarray) -> "ReadEvidence":
         """Return some of the rows; `rows` increases."""
@@ -64,7 +67,7 @@ class ReadEvidence:
     def packed(self) -> np.ndarray:
         """Return what examples keep of each row: uint32, shape (m,)."""
         columns = (self.shown, self.reverse, self.orientation, self.base_quality, self.mapping_quality)
-        return pack(Observed(*columns, self.end_distance, self.departures))
+        return pack(Observed(*columns, self.end_distance, self.departures, self.near_three))
 
 
 def collect_evidence(
@@ -92,8 +95,17 @@ def collect_evidence(
     flags, qualities = records.table[:, FLAG], records.table[:, MAPPING_QUALITY]
     describe_records(seen, order, flags, qualities, columns, shown, shown_in_order, reverse, orientation)
     base_quality, mapping_quality, end_distance, departures = columns
+    nearer = seen[order, 6]
     return ReadEvidence(
-        rows[order], shown_in_order, base_quality, mapping_quality, reverse, orientation, end_distance, departures
+        rows[order],
+        shown_in_order,
+        base_quality,
+        mapping_quality,
+        reverse,
+        orientation,
+        end_distance,
+        departures,
+        (nearer > 0) & ((nearer == RIGHT) != reverse),
     )
 
 
@@ -142,7 +154,7 @@ def _indel_evidence(
 def _fitting(fits: Fits, rows: np.ndarray) -> np.ndarray:
     """Return what `observe_spans` would have, of reads that only fit an indel of `rows`; column 2 is what they show."""
     own = np.flatnonzero(fits.candidate >= 0)
-    seen = np.zeros((len(own), 6), np.int32)
+    seen = np.zeros((len(own), kernels.COLUMNS), np.int32)
     seen[:, 0] = np.searchsorted(rows, fits.candidate[own])
     seen[:, 1] = fits.record[own]
     seen[:, 2] = np.where(fits.gain[own] > 0, ALT, OTHER)
@@ -152,9 +164,9 @@ def _fitting(fits: Fits, rows: np.ndarray) -> np.ndarray:
 
 
 def _observe(kernel: Callable[..., int], records: Records, where: Places, *places: Any) -> np.ndarray:
-    seen = np.empty((_EXPECTED_DEPTH * len(places[-1]), 6), np.int32)
+    seen = np.empty((_EXPECTED_DEPTH * len(places[-1]), kernels.COLUMNS), np.int32)
     count = kernel(records.buffer, records.table, *where, *places, seen)
     if count > len(seen):
-        seen = np.empty((count, 6), np.int32)
+        seen = np.empty((count, kernels.COLUMNS), np.int32)
         kernel(records.buffer, records.table, *where, *places, seen)
     return seen[:count]

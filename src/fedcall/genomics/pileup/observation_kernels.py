@@ -25,6 +25,10 @@ from fedcall.genomics.reads.record_fields import (
 )
 
 NEARBY = 10
+COLUMNS = 7
+"""Of what is listed of each read."""
+LEFT, RIGHT = 1, 2
+"""The nearer end of a read, by positions of the reference; 0 where it is not looked at."""
 INSERTION_BIT, DELETION_BIT = 4, 5
 """Bits of `shared`, behind those of the four bases."""
 _GAP, _CLIP = 2, 1
@@ -88,10 +92,10 @@ def observe_positions(
     reference : uint8, 0..3 = ACGT, 4 = other; from position `start` on
     shared : uint8, from `mark_shared`
     positions : int64, sorted
-    out : int32, shape (capacity, 6), written up to its capacity: index of the position, record, base (0..3 = ACGT,
-        4 = deleted), base quality, distance to the nearer end of the aligned part of the read in bases, and how much
-        the read departs within `NEARBY` bases from the reference and from what is shared: mismatches, plus 2 for an
-        indel, plus 1 for clipping
+    out : int32, shape (capacity, COLUMNS), written up to its capacity: index of the position, record, base (0..3 =
+        ACGT, 4 = deleted), base quality, distance to the nearer end of the aligned part of the read in bases, how much
+        the read departs within `NEARBY` bases from the reference and from what is shared (mismatches, plus 2 for an
+        indel, plus 1 for clipping), and LEFT or RIGHT, whichever end is nearer
 
     Returns
     -------
@@ -145,6 +149,7 @@ def observe_positions(
                                 following = u32(buffer, table[row, CIGAR] + 4 * (k + 1)) & 15
                                 departures += _departure(following, r + size - 1 - start, shared)
                             out[found, 5] = departures
+                            out[found, 6] = LEFT if at - table[row, HEAD] <= last - at else RIGHT
                         found += 1
                     c += 1
                 r += size
@@ -159,6 +164,7 @@ def observe_positions(
                             out[found, 3] = MISSING_QUALITY
                             out[found, 4] = min(q - table[row, HEAD], last - q + 1)
                             out[found, 5] = 0
+                            out[found, 6] = LEFT if q - table[row, HEAD] <= last - q + 1 else RIGHT
                         found += 1
                     c += 1
                 r += size
@@ -220,9 +226,10 @@ def observe_spans(
     ----------
     reference, start, shared : as for `observe_positions`
     lefts, rights : int64, `lefts` sorted; first and last position (inclusive) a read must cover with aligned bases
-    out : int32, shape (capacity, 6), written up to its capacity: index of the stretch, record, 1 if the read has an
-        insertion, deletion or skip inside the stretch else 0, mean base quality at the two ends, smaller number of
-        bases the read is aligned beyond the two ends, departures in and around the stretch as for `observe_positions`
+    out : int32, shape (capacity, COLUMNS), written up to its capacity: index of the stretch, record, 1 if the read has
+        an insertion, deletion or skip inside the stretch else 0, mean base quality at the two ends, smaller number of
+        bases the read is aligned beyond the two ends, departures in and around the stretch as for `observe_positions`,
+        and 0
 
     Returns
     -------
@@ -291,5 +298,6 @@ def observe_spans(
                     out[found, 3] = quality // covered
                     out[found, 4] = min(left - first, end - 1 - right)
                     out[found, 5] = departures
+                    out[found, 6] = 0
                 found += 1
     return found

@@ -3,6 +3,7 @@
 The points follow Ponomareva et al. 2023 ("How to DP-fy ML") and NIST SP 800-226 (2025).
 """
 
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from fedcall import __version__
@@ -255,17 +256,30 @@ def not_covered(study: Study) -> tuple[Statement, ...]:
     return (patient, *lines)
 
 
-def local_parameters(recalibrated: bool) -> tuple[Statement, ...]:
+@dataclass(frozen=True)
+class KeptAtSite:
+    """What a site fits on its own patients (`local` in its configuration)."""
+
+    recalibrated: bool = False
+    own_chemistry: bool = False
+
+
+def local_parameters(kept: KeptAtSite) -> tuple[Statement, ...]:
     """Return what a site fits on its own patients and keeps; nothing if it fits nothing."""
-    if not recalibrated:
-        return ()
-    text = (
+    tables = (
         "this site recalibrates the base qualities of each patient's reads with a table made from that patient's reads"
         " alone. The tables never leave, are no release, cost no epsilon and stand in no ledger. They change what"
         " training sees of the patient they were made from, and of nobody else, so the bound on one patient is as"
         " before."
     )
-    return (Statement(topic="Local parameters", statement=text),)
+    chemistry = (
+        "this site fits constants of the likelihood to its training patients without noise, once the study has ended,"
+        " and calls its own held-out patients with them. That model and these calls are as private as the patients, and"
+        " never leave: they are no release, cost no epsilon and stand in no ledger. No round, no judgement and no"
+        " evaluation is made from them, and no study starts from them."
+    )
+    told = ((kept.recalibrated, tables), (kept.own_chemistry, chemistry))
+    return tuple(Statement(topic="Local parameters", statement=text) for is_kept, text in told if is_kept)
 
 
 def software() -> tuple[Statement, ...]:

@@ -7,7 +7,7 @@ from fedcall.reporting.base import figures
 from fedcall.reporting.base.gauge import gauge
 from fedcall.reporting.base.pages import round_up
 from fedcall.reporting.privacy.audit import audit_conditions, audit_statement
-from fedcall.reporting.privacy.checklist import checklist, local_parameters, not_covered, software, trust
+from fedcall.reporting.privacy.checklist import KeptAtSite, checklist, local_parameters, not_covered, software, trust
 from fedcall.reporting.privacy.clipping import adaptive_clipping
 from fedcall.reporting.privacy.documents import (
     Audit,
@@ -32,6 +32,7 @@ from fedcall.reporting.privacy.spending import (
 from fedcall.reporting.privacy.traffic_light import spending_conditions, traffic_light
 from fedcall.study.terms import Study
 
+NOTHING_KEPT = KeptAtSite()
 AGREEMENT = 1e-6  # between an epsilon that was claimed and the same one recomputed
 
 
@@ -42,7 +43,7 @@ def privacy_report(
     ledger: LedgerFacts,
     shareable: bool = False,
     audit: Audit | None = None,
-    recalibrated: bool = False,
+    kept: KeptAtSite = NOTHING_KEPT,
     closed: ClosedEarly | None = None,
 ) -> PrivacyReport:
     """Compute the privacy report of a site.
@@ -61,8 +62,8 @@ def privacy_report(
         Leave out what depends on which patients took part in other studies, so that the report may leave the site.
     audit : Audit, optional
         What an audit of this kind of study proved.
-    recalibrated : bool
-        Whether the site recalibrates base qualities from its patients' reads.
+    kept : KeptAtSite
+        What the site fits on its own patients and keeps.
     closed : ClosedEarly, optional
         That the study was ended before its last round: no round is to come.
     """
@@ -106,7 +107,7 @@ def privacy_report(
         adaptive_clipping=adaptive_clipping(study, site, records),
         audit=audit,
         trust=trust(study),
-        not_covered=(*not_covered(study), *local_parameters(recalibrated)),
+        not_covered=(*not_covered(study), *local_parameters(kept)),
         checklist=checklist(
             study, spent.sentence, ledger_sentence(over_ledger, terms.max_epsilon), audit_statement(audit)
         ),
