@@ -1,9 +1,16 @@
-"""How many connections a process may hold, seen at its start, before anybody connects."""
+"""How many connections a process may hold, seen at its start, before anybody connects; and how the server ends."""
 
+import asyncio
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import uvicorn
+
+from fedcall.federation.certificates import ensure_certificates
+from fedcall.federation.flower.connections import LimitedServer
 
 ALLOWED = """
 import resource, sys
@@ -29,6 +36,25 @@ def test_connections_allowed__too_few_descriptors_are_refused_with_what_to_do() 
     done = _in_a_process_with(180, 180)
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1] == "OSError: the limit of open files is 180; 192 are needed (ulimit -n)"
+
+
+def test_limited_server__ends_when_it_is_told_to(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path, ["127.0.0.1"])
+    config = uvicorn.Config(
+        lambda *_: None, lifespan="off", ssl_certfile=made.server, ssl_keyfile=made.server_key, log_level="warning"
+    )
+    server = LimitedServer(config, 40)
+
+    async def start_and_stop(listener: socket.socket) -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            assert not serving.done(), serving.result()
+            await asyncio.sleep(0.01)
+        server.should_exit = True
+        await asyncio.wait_for(serving, 60)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asyncio.run(start_and_stop(listener))
 
 
 def _in_a_process_with(soft: int, hard: int) -> subprocess.CompletedProcess[str]:
