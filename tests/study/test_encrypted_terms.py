@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from encrypted_consortium import copy_consortium, make_encrypted_consortium, needs_openfhe
 from fedcall.cli.study import register
-from fedcall.documents import sign
+from fedcall.documents import read_unverified, sign
 from fedcall.errors import FedcallError
 from fedcall.keys import read_signing_key
 from fedcall.protection import bfv
-from fedcall.protection.ceremony import SHARES_FILE, read_holders_secret, read_joint_key
+from fedcall.protection.ceremony import SHARES_FILE, KeyShare, read_holders_secret, read_joint_key
 from fedcall.protection.helper_keys import create_helper_keys
 from fedcall.study.terms import Study, read_study
 from fedcall.weights import read_weights, write_weights
@@ -48,12 +48,16 @@ def test_check_joint_key__a_key_that_a_holder_took_no_part_in_is_refused(made, t
     fewer = joint | {"commitments": joint["commitments"][:1] * 2}
     stranger = create_helper_keys(tmp_path / "stranger", "ethics")
     forged = sign(study.protection, read_signing_key(tmp_path / "stranger")).decode()
+    shown = read_unverified(joint["shares"][1].encode(), KeyShare)[0]
+    elsewhere = shown.model_copy(update={"commitments": ("0" * 64, *shown.commitments[1:])})
+    elsewhere = sign(elsewhere, read_signing_key(made.keys(shown.holder))).decode()  # its own word, for another key
     other = [one.model_dump() for one in study.protection.helpers]
     other[1] |= {"public_key": stranger.public_key}
     for change in (
         {"encryption": swapped},
         {"encryption": fewer},
         {"encryption": joint | {"shares": [forged, joint["shares"][1]]}},
+        {"encryption": joint | {"shares": [joint["shares"][0], elsewhere]}},
         {"encryption": joint | {"ceremony": "other"}},
         {"encryption": joint | {"parameters": "0" * 64}},
         {"helpers": other},
