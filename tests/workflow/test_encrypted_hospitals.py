@@ -40,10 +40,11 @@ Run = Callable[..., str]
 
 
 @pytest.fixture
-def run(monkeypatch, capsys) -> Run:
+def run(monkeypatch, capfd) -> Run:
+    # Not capsys: Snakemake, forked from this process, hands its output to jobs, and capsys' has no descriptor.
     def run(folder: Workspace, *arguments: object) -> str:
         monkeypatch.chdir(folder.path)
-        code, out, err = run_in_process(monkeypatch, capsys, *arguments)
+        code, out, err = run_in_process(monkeypatch, capfd, *arguments)
         assert code == 0, err
         return out
 
