@@ -26,11 +26,13 @@ def test_generated_unit_tests__pass_where_no_key_is_needed(rehearsal: Workspace,
     shutil.copy(ROOT / "Snakefile", folder)
     shutil.copytree(ROOT / "workflow", folder / "workflow")
     tests = [f".tests/unit/test_{rule}.py" for rule in RULES]
+    # Options for our pytest, such as --processor-seconds, are unknown to the one that runs there.
+    ours = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     for command in ([BIN / "snakemake", "--generate-unit-tests"], [BIN / "pytest", "-q", *tests]):
         ran = subprocess.run(
             command,
             cwd=folder,
-            env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
+            env=ours | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
