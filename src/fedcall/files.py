@@ -1,11 +1,13 @@
 """Write files so that a reader sees the whole new file or none of it."""
 
+import gzip
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from fedcall.errors import FedcallError
 
@@ -95,6 +97,13 @@ def make_private_folder(folder: Path, mend: bool = True) -> None:
 def write_text(path: Path, content: str) -> None:
     """Write `content` to `path` atomically and durably, as UTF-8."""
     write_bytes(path, content.encode())
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file, gzipped or not, for its bytes."""
+    with open(path, "rb") as handle:
+        is_gzipped = handle.read(2) == b"\x1f\x8b"
+    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped else open(path, "rb")
 
 
 def read_text(path: Path) -> str:

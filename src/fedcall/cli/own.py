@@ -46,8 +46,8 @@ def fit_chemistry(
         return
     better = sum(gain > 0 for gain in made.gains.values())
     found = f"fits that had not seen a patient called {better} of {len(made.gains)} better"
-    say(
-        f"{output}: constants of the hospital's own; {found}" if made.is_used else f"{output}: the joint model; {found}"
-    )
-    if made.is_used:
-        say(f"It was made without noise: it stays at {site}.")
+    if not made.is_used:
+        say(f"{output}: the joint model; {found}")
+        return
+    say(f"{output}: constants of the hospital's own; {found}")
+    say(f"It was made without noise: it stays at {site}.")

@@ -3,12 +3,12 @@
 Of each file the header, the index and the first records are read, so that a cohort is looked at in seconds.
 """
 
-import gzip
 import zlib
 from pathlib import Path
 
 from fedcall.callers.availability import refuse_reads
 from fedcall.errors import FedcallError
+from fedcall.files import open_binary
 from fedcall.genomics.calling.panel import open_panel
 from fedcall.genomics.index_files import LONGEST_CONTIG, reference_needs_csi
 from fedcall.genomics.reads.long_reads import refuse_long_fastq, refuse_long_reads
@@ -136,9 +136,7 @@ def _refuse_two_kinds(run: Run) -> None:
 
 def _check_fastq(path: Path) -> None:
     try:
-        with open(path, "rb") as handle:
-            compressed = handle.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as handle:
+        with open_binary(path) as handle:
             start = handle.read(1)
     except (OSError, EOFError, zlib.error) as error:
         raise FedcallError(f"{path}: not a readable FASTQ file ({error})") from None

@@ -1,8 +1,5 @@
 """Records of candidates with nothing else called near them, as most are: their text in one go, a column at a time."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 
 from fedcall.genomics.examples import Examples
@@ -11,17 +8,6 @@ MAX_GQ = 99
 FLOOR = 1e-30
 """No genotype is less probable: what is written stays finite."""
 FORMAT = "GT:GQ:PL:DP:AD"
-
-
-@dataclass(frozen=True)
-class LoneRecords:
-    """Records in the order of the rows they are of: place (contig's name, 0-based start), and text."""
-
-    places: list[tuple[str, int]]
-    lines: list[str]
-
-    def __iter__(self) -> Iterator[tuple[tuple[str, int], str]]:
-        return zip(self.places, self.lines, strict=True)
 
 
 def groups_of(examples: Examples, rows: np.ndarray, ranks: np.ndarray) -> np.ndarray:
@@ -48,7 +34,9 @@ def groups_of(examples: Examples, rows: np.ndarray, ranks: np.ndarray) -> np.nda
     return np.concatenate([[0], apart, [len(rows)]])
 
 
-def lone_records(examples: Examples, posteriors: np.ndarray, rows: np.ndarray, haploid: np.ndarray) -> LoneRecords:
+def lone_records(
+    examples: Examples, posteriors: np.ndarray, rows: np.ndarray, haploid: np.ndarray
+) -> list[tuple[tuple[str, int], str]]:
     """Return the records of candidates, none of which is near another; `calls` writes the same of any one by itself.
 
     Parameters
@@ -56,6 +44,10 @@ def lone_records(examples: Examples, posteriors: np.ndarray, rows: np.ndarray, h
     posteriors : float, shape (n, 3)
     rows : int64, shape (m,); the most probable genotype of each is not 0/0
     haploid : bool, shape (m,); where the genotype is of one copy, and the posterior of one alternative allele zero
+
+    Returns
+    -------
+    Of each row its place (contig's name, 0-based start) and its text.
     """
     values = np.maximum(posteriors[rows].astype(np.float64), FLOOR)
     values /= (values[:, 0] + values[:, 1] + values[:, 2])[:, None]
@@ -88,7 +80,7 @@ def lone_records(examples: Examples, posteriors: np.ndarray, rows: np.ndarray, h
         f"{f'{zero},{one},{two}' if dosage else f'{zero},{two}'}:{depth}:{ref_depth},{alt_depth}"
         for (name, start), (ref, alt), unlike, dosage, sure, (zero, one, two), depth, (ref_depth, alt_depth) in columns
     ]
-    return LoneRecords(places, lines)
+    return list(zip(places, lines, strict=True))
 
 
 _GENOTYPES = "1", "0/1", "1/1"

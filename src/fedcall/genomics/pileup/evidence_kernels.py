@@ -130,7 +130,7 @@ def describe_records(
 
     Parameters
     ----------
-    seen : int32, shape (m, 6), from `observation_kernels`; column 1 is the record
+    seen : int32, shape (m, COLUMNS), from `observation_kernels`; column 1 is the record
     order : int64, shape (m,); rows of `seen` and `shown`
     flags, mapping_qualities : int64, of the records
     columns : int64, shape (4, m), written: base quality, mapping quality (255, "unknown", counts as 30), distance to

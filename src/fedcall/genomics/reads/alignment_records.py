@@ -20,7 +20,6 @@ from fedcall.errors import FedcallError
 from fedcall.files import file_stamp
 from fedcall.genomics.bgzf import DamagedBlockError, inflate
 from fedcall.genomics.index_files import htslib_name
-from fedcall.genomics.reads import record_fields as fields
 from fedcall.genomics.reads import record_kernels as kernels
 from fedcall.genomics.reads.bam_index import bai_of, first_offset
 from fedcall.genomics.reads.opening import open_alignments
@@ -84,23 +83,6 @@ class Records:
         """The smaller row of each read and its mate: equal for both reads of an overlapping fragment."""
         rows = np.arange(len(self.table))
         return np.where(self.mates >= 0, np.minimum(rows, self.mates), rows)
-
-    def orientation(self, rows: np.ndarray) -> np.ndarray:
-        """+1 for reads of F1R2 fragments, -1 for F2R1, 0 for unpaired reads (int8)."""
-        flag = self.table[rows, fields.FLAG]
-        first, reverse = (flag & 0x40) > 0, (flag & 0x10) > 0
-        known = ((flag & 1) > 0) & (first != ((flag & 0x80) > 0))
-        return np.where(known, np.where(first != reverse, 1, -1), 0).astype(np.int8)
-
-    def reverse(self, rows: np.ndarray) -> np.ndarray:
-        """Whether reads lie on the reverse strand (bool)."""
-        reverse: np.ndarray = (self.table[rows, fields.FLAG] & 0x10) > 0
-        return reverse
-
-    def mapping_quality(self, rows: np.ndarray) -> np.ndarray:
-        """Mapping quality; 255 ("unknown") counts as 30 (int64)."""
-        quality = self.table[rows, fields.MAPPING_QUALITY]
-        return np.where(quality == 255, 30, quality)
 
 
 def fetch_records(

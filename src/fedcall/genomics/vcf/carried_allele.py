@@ -1,9 +1,9 @@
 """One allele that a person carries."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from fedcall.genomics.vcf.left_alignment import Edit
+from fedcall.genomics.vcf.left_alignment import Edit, ReferenceBases
 
 T = TypeVar("T")
 
@@ -44,3 +44,9 @@ class Carried(Generic[T]):
     def placed(self) -> Edit:
         """What this allele changes, where the file places it: on a haplotype with other changes the place matters."""
         return self.edit if len(self.ref) != len(self.alt) else Edit(self.start, self.end, self.alt)
+
+    def spelled_at(self, edit: Edit, reference: ReferenceBases) -> "Carried[T]":
+        """Return the allele as this change, spelled with the base before it."""
+        before = reference(self.contig, edit.start - 1, edit.start)
+        removed = reference(self.contig, edit.start, edit.end)
+        return replace(self, start=edit.start - 1, ref=before + removed, alt=before + edit.bases, edit=edit)

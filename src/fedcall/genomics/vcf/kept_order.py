@@ -5,7 +5,6 @@ has a G for the A of CAAAAT, an A put in behind the G is not an A put in before 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import accumulate, groupby
 from typing import TypeVar
 
@@ -67,10 +66,7 @@ def _moved(one: Carried[T], begin: int, reference: ReferenceBases) -> Carried[T]
     """Return an indel whose change begins at a place between the leftmost and the file's."""
     start, end, new = one.edit
     back = start - begin
-    removed = reference(one.contig, begin, end - back)
     # Moved by one base to the left, inserted bases turn: the last becomes the first.
     turn = -back % len(new) if new else 0
     new = new[turn:] + new[:turn]
-    before = reference(one.contig, begin - 1, begin)
-    edit = Edit(begin, begin + len(removed), new)
-    return replace(one, start=begin - 1, ref=before + removed, alt=before + new, edit=edit)
+    return one.spelled_at(Edit(begin, end - back, new), reference)

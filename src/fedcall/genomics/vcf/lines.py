@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import pysam
 
 from fedcall.errors import FedcallError
+from fedcall.files import open_binary
 from fedcall.genomics import pysam_settings  # noqa: F401
 from fedcall.genomics.binning_index import Records, UnfaithfulIndexError, check_index
 from fedcall.genomics.index_files import htslib_name
@@ -181,13 +181,6 @@ def refuse_truncated(path: Path) -> None:
         handle.seek(max(0, handle.tell() - len(EOF_BLOCK)))
         if handle.read() != EOF_BLOCK:
             raise FedcallError(f"{path}: truncated, the end-of-file block is missing; copy or make the file again")
-
-
-def open_binary(path: Path) -> BinaryIO:
-    """Open a file, gzipped or not, for its bytes."""
-    with open(path, "rb") as handle:
-        is_gzipped = handle.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if is_gzipped else open(path, "rb")
 
 
 def first_bytes(path: Path) -> bytes:

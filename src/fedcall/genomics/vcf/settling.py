@@ -88,12 +88,7 @@ class Settling(Generic[T]):
             else:
                 kept.append(one)
         first, *others = kept
-        return [first, *(self._as_placed(other) for other in others)]
-
-    def _as_placed(self, one: Carried[T]) -> Carried[T]:
-        start, end, new = one.edit
-        before = self.bases(one.contig, start - 1, start)
-        return replace(one, start=start - 1, ref=before + self.bases(one.contig, start, end), alt=before + new)
+        return [first, *(other.spelled_at(other.edit, self.bases) for other in others)]
 
 
 class _Others(Generic[T]):
